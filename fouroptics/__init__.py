@@ -1,0 +1,35 @@
+"""fouroptics: a differentiable Fourier-optics simulator for 4f optical neural networks.
+
+Importing it is cheap: what it names is loaded when it is first asked for, so ``fouroptics --help`` and
+the reading of a bench never wait for torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fouroptics.bench import Bench as Bench
+    from fouroptics.correlator import Correlator4f as Correlator4f
+    from fouroptics.correlator import correlate as correlate
+    from fouroptics.errors import InputError as InputError
+
+__version__ = "0.1.0"
+
+_ROOMS = {
+    "Bench": "fouroptics.bench",
+    "Correlator4f": "fouroptics.correlator",
+    "InputError": "fouroptics.errors",
+    "correlate": "fouroptics.correlator",
+}
+
+__all__ = ["Bench", "Correlator4f", "InputError", "__version__", "correlate"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ROOMS:
+        raise AttributeError(f"module 'fouroptics' has no attribute {name!r}")
+    return getattr(import_module(_ROOMS[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_ROOMS])

@@ -1,0 +1,107 @@
+"""Reading and writing so that nothing half-written is ever found: a temporary beside the target, then one rename."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from fouroptics.errors import InputError
+
+MARKER = "summary.json"  # a folder that holds it, written by this program, is ours to replace
+PROGRAM = "fouroptics"
+
+
+def read_text(path: Path) -> str:
+    """A UTF-8 text file, with or without a byte-order mark."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise InputError("the file is not UTF-8 text", where=str(path), mend="save it as UTF-8") from None
+    except OSError as error:
+        raise InputError(f"cannot be read ({error.strerror})", where=str(path)) from None
+
+
+def write_whole(path: str | Path, content: bytes) -> None:
+    """Write a file so that a reader sees the old one or the new one, never a part."""
+    path = Path(path)
+    try:
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    except OSError as error:
+        raise _unwritable(path, error) from None
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).chmod(0o666 & ~_umask())
+        Path(temporary).replace(path)
+    except OSError as error:
+        raise _unwritable(path, error) from None
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+
+
+def write_new(path: str | Path, content: bytes) -> None:
+    """Like ``write_whole``, but what exists is somebody's work and is never replaced."""
+    if Path(path).exists():
+        raise InputError("exists already", where=str(path), mend="give another name, or move it away")
+    write_whole(path, content)
+
+
+@contextmanager
+def whole_folder(out: str | Path, summary: dict[str, Any]) -> Iterator[Path]:
+    """Fill a folder aside and put it in place when all is written; only an absent, empty or own folder is replaced."""
+    out = Path(out)
+    _refuse_foreign(out)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    except OSError as error:
+        raise _unwritable(out, error) from None
+    try:
+        yield aside
+        write_whole(aside / MARKER, json.dumps({"program": PROGRAM} | summary, indent=2).encode())
+        aside.chmod(0o777 & ~_umask())
+        if out.exists():
+            old = Path(tempfile.mkdtemp(prefix=f".{out.name}-old-", dir=out.parent))
+            out.replace(old / "old")
+            aside.replace(out)
+            shutil.rmtree(old)
+        else:
+            aside.replace(out)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _refuse_foreign(out: Path) -> None:
+    if not out.exists() and not out.is_symlink():
+        return
+    try:
+        ours = (
+            not any(out.iterdir())
+            or json.loads((out / MARKER).read_text(encoding="utf-8")).get("program") == PROGRAM
+        )
+    except (OSError, ValueError, AttributeError):
+        ours = False
+    if not ours:
+        raise InputError(
+            "exists and was not made by fouroptics", where=str(out), mend="give --out another name"
+        )
+
+
+def _unwritable(path: Path, error: OSError) -> InputError:
+    return InputError(
+        f"cannot be written ({error.strerror})", where=str(path), mend="choose a folder you can write to"
+    )
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

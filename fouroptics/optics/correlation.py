@@ -1,0 +1,182 @@
+"""The bank's arithmetic: correlations of many inputs with many kernels, one transform each way a channel.
+
+    fields ─ one transform an input ─► × transfer functions, Σ over inputs ─► one inverse an output ─► responses
+
+Memory grows with B·(in + out) planes, never with B·in·out: the sum runs in place, one input at a time.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from fouroptics.optics import fourier, grid
+from fouroptics.optics.fourier import Pair
+
+Boundary = Literal["linear", "circular"]
+
+_CACHE_BLOCK = 2**20  # bytes of spectrum at a time when nothing is kept for a gradient: it stays in cache
+_GRADIENT_BLOCK = 2**28  # the same when a gradient is wanted: a block's transfer functions are computed twice
+
+
+def correlate(
+    fields: Tensor,
+    kernels: Tensor,
+    *,
+    boundary: Boundary = "linear",
+    upright: bool = True,
+    stop: Tensor | None = None,
+) -> Tensor:
+    """What a bank of ideal 4f correlators makes of ``fields``: ``conv2d`` with ``padding="same"``, in light.
+
+    Real fields and kernels give a real result by half the work.
+
+    Args:
+        fields: ``[B, in, y, x]`` real or complex amplitudes.
+        kernels: ``[out, in, ky, kx]`` real or complex.
+        boundary: ``"linear"`` has a dark surround, ``"circular"`` wraps at the size given.
+        upright: False leaves the picture turned by 180°, as the second lens does.
+        stop: real transmission ``[y, x]`` in FFT order on the grid of ``working_size``.
+
+    Returns:
+        ``[B, out, y, x]``.
+    """
+    size = picture_size(fields)
+    padded = working_size(size, picture_size(kernels), boundary, upright=upright)
+    half = not (fields.is_complex() or kernels.is_complex())
+    with torch.autocast(fields.device.type, enabled=False):
+        spectrum = torch.fft.rfft2(fields, s=padded) if half else torch.fft.fft2(fields, s=padded)
+        if stop is not None:
+            spectrum = spectrum * (stop[:, : padded[1] // 2 + 1] if half else stop)
+        window = _window(size, padded, upright, fields.device)
+        if torch.is_grad_enabled() and (spectrum.requires_grad or kernels.requires_grad):
+            return _outputs_for_gradient(spectrum, kernels, padded, window, half)
+        return _outputs(spectrum, kernels, padded, window, half)
+
+
+def working_size(size: Pair, kernel: Pair, boundary: Boundary, *, upright: bool = True) -> Pair:
+    """The grid that the transforms run on: the size given, or a smooth one with room for the kernel's reach.
+
+    A turned picture on an even grid also shows the sample just beyond it, so that one needs room as well.
+    """
+    if boundary == "circular":
+        return size
+    beyond = 0 if upright else 1
+    height, width = (grid.smooth_size(n + k // 2 + beyond) for n, k in zip(size, kernel, strict=True))
+    return height, width
+
+
+class _ChannelSum(torch.autograd.Function):
+    """Σ_i X[b, i]·H[o, i] at every frequency, one input at a time and in place: no array of B × O × I is made."""
+
+    @staticmethod
+    def forward(spectrum: Tensor, transfer: Tensor) -> Tensor:
+        total = spectrum[:, None, 0] * transfer[None, :, 0]
+        for channel in range(1, spectrum.shape[1]):
+            total.addcmul_(spectrum[:, None, channel], transfer[None, :, channel])
+        return total
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:  # type: ignore[override]
+        spectrum, transfer = ctx.saved_tensors
+        conjugate = gradient.conj().resolve_conj()
+        to_spectrum = to_transfer = None
+        if ctx.needs_input_grad[0]:
+            to_spectrum = channel_sum(conjugate, transfer.transpose(0, 1)).conj()
+        if ctx.needs_input_grad[1]:
+            to_transfer = channel_sum(conjugate.transpose(0, 1), spectrum.transpose(0, 1)).conj()
+        return to_spectrum, to_transfer
+
+
+def channel_sum(spectrum: Tensor, transfer: Tensor) -> Tensor:
+    """``[B, in, v, u]`` and ``[out, in, v, u]`` → ``[B, out, v, u]``, differentiable to any order."""
+    return _ChannelSum.apply(spectrum, transfer)  # type: ignore[no-any-return,no-untyped-call]
+
+
+def _outputs(spectrum: Tensor, kernels: Tensor, padded: Pair, window: Any, half: bool) -> Tensor:
+    """All outputs in blocks that stay in cache, written into one array."""
+    batch, outputs = spectrum.shape[0], kernels.shape[0]
+    plane = spectrum[0, 0].nbytes
+    of_outputs = _per_block(_CACHE_BLOCK, plane, outputs)
+    of_batch = _per_block(_CACHE_BLOCK, plane * of_outputs, batch)
+    result = None
+    for o in range(0, outputs, of_outputs):
+        transfer = fourier.kernel_transfer(kernels[o : o + of_outputs], padded, half=half)
+        for b in range(0, batch, of_batch):
+            block = _inverse(channel_sum(spectrum[b : b + of_batch], transfer), padded, half)[window]
+            if result is None:
+                result = block.new_empty((batch, outputs, *block.shape[-2:]))
+            result[b : b + of_batch, o : o + of_outputs] = block
+    assert result is not None
+    return result
+
+
+def _outputs_for_gradient(spectrum: Tensor, kernels: Tensor, padded: Pair, window: Any, half: bool) -> Tensor:
+    """All outputs at once, or in blocks that are computed again in the backward pass where they would not fit."""
+
+    def block(spectrum: Tensor, kernels: Tensor) -> Tensor:
+        transfer = fourier.kernel_transfer(kernels, padded, half=half)
+        return _inverse(channel_sum(spectrum, transfer), padded, half)[window]
+
+    outputs, inputs = kernels.shape[:2]
+    step = _per_block(_GRADIENT_BLOCK, spectrum[0, 0].nbytes * (inputs + spectrum.shape[0]), outputs)
+    if step >= outputs:
+        return block(spectrum, kernels)
+    parts = [
+        checkpoint(block, spectrum, kernels[o : o + step], use_reentrant=False, preserve_rng_state=False)
+        for o in range(0, outputs, step)
+    ]
+    return torch.cat(parts, 1)
+
+
+def _per_block(budget: int, each: int, count: int) -> int:
+    return max(1, min(count, budget // max(1, each)))
+
+
+def _inverse(spectrum: Tensor, padded: Pair, half: bool) -> Tensor:
+    return torch.fft.irfft2(spectrum, s=padded) if half else torch.fft.ifft2(spectrum)
+
+
+def _window(size: Pair, padded: Pair, upright: bool, device: torch.device) -> Any:
+    """The picture's samples on the working grid, upright or turned about the optical axis at N // 2."""
+    if upright:
+        return (..., slice(0, size[0]), slice(0, size[1]))
+    rows, columns = (
+        torch.remainder(2 * (n // 2) - torch.arange(n, device=device), p)
+        for n, p in zip(size, padded, strict=True)
+    )
+    return (..., rows[:, None], columns[None, :])
+
+
+def picture_size(tensor: Tensor) -> Pair:
+    return tensor.shape[-2], tensor.shape[-1]
+
+
+def working_bytes(
+    batch: int, channels: Pair, size: Pair, padded: Pair, *, element: int, is_complex: bool
+) -> int:
+    """Most bytes that ``correlate`` takes at once for a batch of pictures, its complex answer included.
+
+    Args:
+        batch: pictures.
+        channels: ``(outputs, inputs)``.
+        size: samples of a picture.
+        padded: samples of the working grid.
+        element: bytes of one real number.
+        is_complex: complex kernels.
+    """
+    outputs, inputs = channels
+    plane = 2 * element * padded[0] * (padded[1] if is_complex else padded[1] // 2 + 1)
+    picture = element * size[0] * size[1]
+    of_outputs = _per_block(_CACHE_BLOCK, plane, outputs)
+    of_batch = _per_block(_CACHE_BLOCK, plane * of_outputs, batch)
+    block = of_outputs * plane * (inputs + 3 * of_batch)
+    response = picture * (2 if is_complex else 3)  # a real response is turned complex at the end
+    return batch * (inputs * (2 * plane + picture) + outputs * response) + block

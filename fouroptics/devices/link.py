@@ -1,0 +1,125 @@
+"""From light to numbers in a computer, and how long that takes: frames, settling, exposure, readout, link."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from fouroptics import units
+
+
+def transfer_time(bits: float, rate: float) -> float:
+    """Seconds that ``bits`` take over a link of ``rate`` [bit/s]."""
+    return bits / rate
+
+
+def readout_time(rows: int, *, sensor_rows: int, frame_rate: float) -> float:
+    """A sensor converts row by row, so a window of fewer rows is read in less than a full frame's time [s]."""
+    return min(rows, sensor_rows) / (sensor_rows * frame_rate)
+
+
+@dataclass(frozen=True)
+class Latency:
+    """One picture from the modulator to the computer, term by term; terms follow each other and add.
+
+    Args:
+        terms: ``(name, seconds, how it comes about)`` in order.
+        frames: masks shown one after another.
+        captures: camera exposures.
+        samples: ADC conversions of all captures together.
+        bits: what goes over the link.
+    """
+
+    terms: tuple[tuple[str, float, str], ...]
+    frames: int
+    captures: int
+    samples: int
+    bits: int
+
+    @property
+    def seconds(self) -> float:
+        return math.fsum(seconds for _, seconds, _ in self.terms)
+
+    def __getitem__(self, name: str) -> float:
+        return {term: seconds for term, seconds, _ in self.terms}[name]
+
+    def data(self) -> dict[str, Any]:
+        """As plain numbers for JSON [s, counts]."""
+        terms = {name: seconds for name, seconds, _ in self.terms}
+        counts = {
+            "frames": self.frames,
+            "captures": self.captures,
+            "samples": self.samples,
+            "bits": self.bits,
+        }
+        return {"seconds": self.seconds, "terms": terms} | counts
+
+    def __str__(self) -> str:
+        rows = [
+            *self.terms,
+            ("total", self.seconds, f"{self.captures} captures, {self.bits:,} bits a picture"),
+        ]
+        return "\n".join(f"{name:<16}{units.show(seconds, 'time'):>10}  {how}" for name, seconds, how in rows)
+
+
+def latency(
+    *,
+    frames: int,
+    reads: int,
+    mask_settle: float,
+    mask_rate: float | None,
+    input_settle: float,
+    exposure: float,
+    window: tuple[int, int],
+    binning: int,
+    sensor_rows: int,
+    camera_rate: float,
+    adc_bits: int,
+    link_rate: float,
+    overhead: float,
+) -> Latency:
+    """Time and bits of one picture through a bench.
+
+    Every capture waits for its mask to settle, is exposed, and is read out; a mask that refreshes more slowly than that
+    adds a wait. Binning sums charge before the ADC, so a bin is one conversion.
+
+    Args:
+        frames: masks one after another.
+        reads: captures a mask: 1 for an intensity, 2 for a balanced pair.
+        mask_settle: [s]; 0 for a plate.
+        mask_rate: [Hz]; None for a mask that does not change.
+        input_settle: [s], hidden behind the first mask's settling where that is longer.
+        exposure: [s].
+        window: camera pixels ``(y, x)`` that are read.
+        binning: pixels a bin each way.
+        sensor_rows: rows of the whole sensor.
+        camera_rate: full frames per second [Hz].
+        adc_bits: bits a sample.
+        link_rate: [bit/s].
+        overhead: [s] a transfer, one for each capture.
+    """
+    captures = frames * reads
+    readout = readout_time(window[0], sensor_rows=sensor_rows, frame_rate=camera_rate)
+    busy = mask_settle + exposure + readout
+    wait = max(0.0, 1 / mask_rate - busy) if mask_rate and captures > 1 else 0.0
+    samples = captures * math.ceil(window[0] / binning) * math.ceil(window[1] / binning)
+    bits = samples * adc_bits
+
+    def each(seconds: float) -> str:
+        return f"{captures} × {units.show(seconds, 'time')}"
+
+    terms = (
+        ("input settle", max(0.0, input_settle - mask_settle), "beyond the first mask's"),
+        ("mask settle", captures * mask_settle, each(mask_settle)),
+        ("exposure", captures * exposure, each(exposure)),
+        (
+            "camera readout",
+            captures * readout,
+            f"{each(readout)}, {window[0]} of {sensor_rows} rows with their ADC",
+        ),
+        ("mask wait", captures * wait, f"{each(wait)}, to the mask's next frame"),
+        ("link", transfer_time(bits, link_rate), f"{samples:,} samples × {adc_bits} bit"),
+        ("overhead", captures * overhead, each(overhead)),
+    )
+    return Latency(terms, frames, captures, samples, bits)

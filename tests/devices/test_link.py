@@ -1,0 +1,46 @@
+import pytest
+
+from fouroptics.devices import link
+
+
+def test_the_paper_s_link_by_hand():
+    # 100 kB over USB 3 at 2500 Mbit/s: 800 000 bit / 2.5e9 bit/s = 0.32 ms
+    assert link.transfer_time(100e3 * 8, 2500e6) == pytest.approx(0.32e-3)
+
+
+def arguments(**changes):
+    return {
+        "frames": 2, "reads": 1, "mask_settle": 1e-3, "mask_rate": 100.0, "input_settle": 3e-3, "exposure": 2e-3,
+        "window": (100, 50), "binning": 2, "sensor_rows": 1000, "camera_rate": 50.0, "adc_bits": 10, "link_rate": 1e6,
+        "overhead": 1e-4,
+    } | changes  # fmt: skip
+
+
+def test_all_terms_by_hand():
+    latency = link.latency(**arguments())
+    assert latency["input settle"] == pytest.approx(2e-3)
+    assert latency["camera readout"] == pytest.approx(2 * 100 / 1000 / 50)
+    assert latency["mask wait"] == pytest.approx(2 * (10e-3 - 1e-3 - 2e-3 - 2e-3))
+    assert latency.samples == 2 * 50 * 25
+    assert latency.bits == 25000
+    assert latency.seconds == pytest.approx(2e-3 + 20e-3 + 25e-3 + 2e-4)
+    assert latency.data()["terms"]["link"] == pytest.approx(25e-3)
+
+
+def test_a_plate_neither_settles_nor_waits():
+    latency = link.latency(**arguments(mask_settle=0.0, mask_rate=None, frames=1))
+    assert latency["mask wait"] == latency["mask settle"] == 0
+
+
+def test_every_argument_changes_the_answer():
+    start = link.latency(**arguments())
+    larger = {
+        "mask_rate": 50.0,
+        "camera_rate": 60.0,
+        "sensor_rows": 900,
+        "link_rate": 2e6,
+        "window": (120, 60),
+    }
+    for name, value in arguments().items():
+        changed = link.latency(**arguments(**{name: larger.get(name, value * 2)}))
+        assert changed != start, name

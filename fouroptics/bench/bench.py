@@ -1,0 +1,314 @@
+"""One optical bench: a TOML file with units, filled up from presets and calibration, checked and frozen."""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import hashlib
+import json
+import tomllib
+from collections.abc import Mapping
+from functools import lru_cache
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
+
+from fouroptics import units
+from fouroptics.bench import parts
+from fouroptics.devices import layout
+from fouroptics.errors import InputError
+from fouroptics.files import read_text, write_whole
+
+if TYPE_CHECKING:
+    from fouroptics.bench.sampling import SamplingReport
+
+FORMAT = "fouroptics-bench/1"
+CALIBRATION_FORMAT = "fouroptics-calibration/1"
+_PRESETS = files("fouroptics") / "presets"
+
+
+class Bench(BaseModel):
+    """A 4f bench: source, input, lens, mask, lens, camera, and what stands between them. SI floats throughout."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: str = FORMAT
+    name: str = Field("bench", min_length=1, max_length=100)
+    source: parts.Source
+    input: parts.Input
+    lens1: parts.Lens
+    mask: parts.Mask
+    layout: parts.Layout = parts.Layout()
+    stop: parts.Stop | None = None
+    aberration: parts.Aberration = parts.Aberration()
+    lens2: parts.Lens
+    reference: parts.Reference | None = None
+    camera: parts.Camera
+    link: parts.Link | None = None
+    calibration: parts.Calibration = parts.Calibration()
+    _given: dict[str, Any] = PrivateAttr(default_factory=dict)
+
+    @classmethod
+    def load(cls, source: str | Path) -> Bench:
+        """Read a bench from a file, or take a shipped one by its name."""
+        if isinstance(source, str) and source in presets():
+            return cls.from_dict(_toml(_preset_text(f"benches/{source}.toml"), source), place=source)
+        path = Path(source).expanduser()
+        if not path.is_file():
+            near = difflib.get_close_matches(str(source), presets(), n=1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            mend = f"{hint}shipped benches: {', '.join(presets())}"
+            raise InputError("no such bench file or preset", where=str(source), mend=mend)
+        return cls.from_dict(_toml(read_text(path), path.name), folder=path.parent, place=path.name)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], *, folder: str | Path = ".", place: str = "bench") -> Bench:
+        """Check a bench given as nested dictionaries of strings with units; paths are relative to ``folder``."""
+        try:
+            given = _with_absolute_paths(copy.deepcopy(dict(data)), Path(folder))
+            bench = cls.model_validate(_resolved(given))
+        except ValidationError as error:
+            raise _plain(error).within(place, ": ") from None
+        except InputError as error:
+            raise error.within(place, ": ") from None
+        bench._given = given
+        return bench
+
+    def replace(self, changes: Mapping[str, Any]) -> Bench:
+        """A bench with some keys changed: ``bench.replace({"lens1.focal_length": "300 mm", "reference": None})``."""
+        given = copy.deepcopy(self._given)
+        for key, value in changes.items():
+            *sections, last = key.split(".")
+            table = given
+            for section in sections:
+                table = table.setdefault(section, {})
+                if not isinstance(table, dict):
+                    raise InputError(f"{section!r} is not a section", where=key)
+            if value is None:
+                table.pop(last, None)
+            else:
+                table[last] = value
+        return Bench.from_dict(given, place=self.name)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The resolved bench, every value written with its unit; what was left out is left out."""
+        return self.model_dump(exclude_none=True)
+
+    def to_toml(self) -> str:
+        """The resolved bench as TOML. Reading it back gives an equal bench."""
+        data = self.to_dict()
+        head = [f"{key} = {_toml_value(data.pop(key))}" for key in ("format", "name")]
+        tables = [
+            "\n".join([f"[{section}]", *(f"{key} = {_toml_value(value)}" for key, value in table.items())])
+            for section, table in data.items()
+        ]
+        return "\n\n".join(["\n".join(head), *tables]) + "\n"
+
+    def save(self, path: str | Path) -> None:
+        """Write the resolved bench; a look-up table is put beside it, so that the two can be moved together."""
+        path = Path(path)
+        bench = self
+        if self.mask.lut:
+            lut = Path(self.mask.lut)
+            beside = path.with_name(f"{path.stem}-lut{lut.suffix}")
+            if beside.resolve() != lut.resolve():
+                write_whole(beside, lut.read_bytes())
+            bench = self.model_copy(update={"mask": self.mask.model_copy(update={"lut": beside.name})})
+        write_whole(path, bench.to_toml().encode())
+
+    def fingerprint(self) -> str:
+        """SHA-256 of what the bench is: its values and its tables' content, neither its file's bytes nor its name."""
+        data = self.to_dict()
+        data.pop("name")
+        if self.mask.lut:
+            data["mask"]["lut"] = hashlib.sha256(Path(self.mask.lut).read_bytes()).hexdigest()
+        return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def guard_samples(self) -> int:
+        """Dark picture samples on each side of a picture."""
+        return int(self.layout.guard / self.input.sample + 1e-6)
+
+    def share(
+        self, size: tuple[int, int], channels: tuple[int, int], *, inputs: layout.Inputs | None = None
+    ) -> layout.Sharing:
+        """How a bank ``(outputs, inputs)`` of pictures of ``size`` is arranged on this bench."""
+        panel = (self.input.pixels[1], self.input.pixels[0])
+        ways = (inputs or self.layout.inputs, self.layout.outputs)
+        return layout.share(*ways, channels, size, self.guard_samples, panel)
+
+    def sampling(
+        self,
+        size: tuple[int, int] = (64, 64),
+        kernel: int | tuple[int, int] = 7,
+        band: tuple[int, int] | None = None,
+        channels: tuple[int, int] = (16, 3),
+    ) -> SamplingReport:
+        """Can this bench carry such a bank? See ``fouroptics.bench.sampling``.
+
+        Args:
+            size: samples of a picture ``(height, width)``.
+            kernel: taps, one number or ``(height, width)``.
+            band: samples of the picture that is kept (the stop as pooling); None keeps all.
+            channels: ``(outputs, inputs)``.
+        """
+        from fouroptics.bench.quantities import Load
+        from fouroptics.bench.sampling import report
+
+        return report(self, Load.checked(size, kernel, band, channels))
+
+
+@lru_cache
+def presets() -> tuple[str, ...]:
+    """Names of the benches that are shipped."""
+    return tuple(sorted(entry.name.removesuffix(".toml") for entry in (_PRESETS / "benches").iterdir()))
+
+
+def _preset_text(name: str) -> str:
+    return _PRESETS.joinpath(name).read_text(encoding="utf-8")
+
+
+@lru_cache
+def _part_presets() -> dict[str, dict[str, dict[str, Any]]]:
+    return tomllib.loads(_preset_text("parts.toml"))
+
+
+def _toml(source: str, place: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(source)
+    except tomllib.TOMLDecodeError as error:
+        mend = 'a quantity is written in quotes, such as wavelength = "532 nm"'
+        raise InputError(f"not valid TOML: {error}", where=place, mend=mend) from None
+
+
+def _with_absolute_paths(data: dict[str, Any], folder: Path) -> dict[str, Any]:
+    for section, key in (("mask", "lut"), ("calibration", "file")):
+        table = data.get(section)
+        name = table.get(key) if isinstance(table, dict) else None
+        if isinstance(name, str) and name:
+            path = (folder / Path(name).expanduser()).resolve()
+            if not path.is_file():
+                mend = "paths are relative to the bench's file"
+                raise InputError(f"there is no file {name!r}", where=f"{section}.{key}", mend=mend)
+            table[key] = path.as_posix()
+    return data
+
+
+def _resolved(given: dict[str, Any]) -> dict[str, Any]:
+    """Fill sections up from their presets, lay measured values over them, and turn waves into metres."""
+    if given.get("format") != FORMAT:
+        raise InputError(
+            f"{given.get('format')!r} is not a bench", where="format", mend=f"write format = {FORMAT!r}"
+        )
+    data = {section: _filled(section, value) for section, value in given.items()}
+    calibration = data.get("calibration")
+    if isinstance(calibration, dict) and calibration.get("file"):
+        _lay_over(data, Path(calibration["file"]))
+        data["calibration"] = {}
+    return _waves_as_lengths(data)
+
+
+def _filled(section: str, value: Any) -> Any:
+    if not isinstance(value, dict) or not value.get("preset"):
+        return value
+    known = _part_presets().get(section, {})
+    if value["preset"] not in known:
+        near = difflib.get_close_matches(str(value["preset"]), known, n=1)
+        hint = (
+            f"did you mean {near[0]!r}?" if near else f"presets: {', '.join(known) or 'none for this part'}"
+        )
+        raise InputError(f"no preset {value['preset']!r}", where=f"{section}.preset", mend=hint)
+    return known[value["preset"]] | value
+
+
+def _lay_over(data: dict[str, Any], file: Path) -> None:
+    measured = _toml(read_text(file), file.name)
+    if measured.pop("format", None) != CALIBRATION_FORMAT:
+        raise InputError(
+            f"{file.name} is not a calibration",
+            where="calibration.file",
+            mend=f"its format is {CALIBRATION_FORMAT!r}",
+        )
+    for section, table in measured.items():
+        if not isinstance(table, dict) or not isinstance(data.get(section), dict):
+            raise InputError(
+                f"{section!r} is not a part of this bench", where=f"calibration.file: {file.name}"
+            )
+        data[section] = data[section] | table
+
+
+def _waves_as_lengths(data: dict[str, Any]) -> dict[str, Any]:
+    aberration = data.get("aberration")
+    terms = aberration.get("zernike") if isinstance(aberration, dict) else None
+    source = data.get("source")
+    if not isinstance(terms, dict) or not isinstance(source, dict):
+        return data
+    if not any(isinstance(path, str) and path.endswith(" waves") for path in terms.values()):
+        return data
+    wavelength = units.parse(source.get("wavelength"), "length")
+    lengths = {}
+    for index, path in terms.items():
+        try:
+            lengths[index] = units.text(
+                units.parse(path, "optical path", wavelength=wavelength), "optical path"
+            )
+        except InputError as error:
+            raise error.within(f"aberration.zernike.{index}") from None
+    return data | {"aberration": {**data["aberration"], "zernike": lengths}}
+
+
+def _plain(error: ValidationError) -> InputError:
+    """The first complaint of pydantic as one of ours, with the key's path."""
+    first = error.errors()[0]
+    where = ".".join(str(step) for step in first["loc"] if step not in ("[key]", "is-instance[str]"))
+    cause = first.get("ctx", {}).get("error")
+    if isinstance(cause, InputError):
+        return InputError(cause.what, where=where, mend=cause.mend)
+    if first["type"] == "extra_forbidden":
+        return InputError("unknown key", where=where, mend=_nearest_key(first["loc"]))
+    if first["type"] == "missing":
+        kind = "part" if len(first["loc"]) == 1 else "value"
+        return InputError(f"this {kind} is missing", where=where, mend=f"add {_add(first['loc'])}")
+    return InputError(f"{first['input']!r} will not do", where=where, mend=_lowered(first["msg"]))
+
+
+def _nearest_key(location: tuple[int | str, ...]) -> str:
+    *section, key = (str(step) for step in location)
+    model: Any = Bench
+    for step in section:
+        model = _part_of(model, step)
+    known = [name for name in model.model_fields]
+    near = difflib.get_close_matches(key, known, n=1)
+    return f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
+
+
+def _part_of(model: Any, name: str) -> Any:
+    annotation = model.model_fields[name].annotation
+    return next(
+        (t for t in getattr(annotation, "__args__", (annotation,)) if hasattr(t, "model_fields")), annotation
+    )
+
+
+def _add(location: tuple[int | str, ...]) -> str:
+    names = [str(step) for step in location]
+    return (
+        f"a section [{names[0]}]"
+        if len(names) == 1
+        else f"{names[-1]} = … to [{names[0]}], or a preset that has it"
+    )
+
+
+def _lowered(message: str) -> str:
+    return message[:1].lower() + message[1:]
+
+
+def _toml_value(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{k} = {_toml_value(v)}" for k, v in value.items()) + " }" if value else "{}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_toml_value(v) for v in value) + "]"
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)

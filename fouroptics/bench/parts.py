@@ -1,0 +1,219 @@
+"""The parts of a bench as checked, frozen values: SI floats inside, strings with units at the door."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+
+from fouroptics.errors import InputError
+from fouroptics.units import Quantity
+
+
+def _field(kind: str, low: float, high: float, example: str) -> Any:
+    """A pydantic field type that reads "number unit" and writes it back exactly."""
+    quantity = Quantity(kind, low, high, example)
+    return Annotated[float, BeforeValidator(quantity.parse), PlainSerializer(quantity.text)]
+
+
+def _pair(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+Wavelength = _field("length", 100e-9, 20e-6, "532 nm")
+Pitch = _field("length", 50e-9, 1e-3, "8 um")
+Blur = _field("length", 0.0, 1e-3, "1.5 um")
+Aperture = _field("length", 1e-6, 10.0, "25 mm")
+Guard = _field("length", 0.0, 1.0, "192 um")
+Focal = _field("length", 10e-6, 100.0, "250 mm")
+Power = _field("power", 1e-12, 1e3, "5 mW")
+Irradiance = _field("irradiance", 1e-3, 1e12, "2 W/cm^2")
+Share = _field("ratio", 1e-6, 1.0, "93 %")
+Fraction = _field("ratio", 0.0, 1.0, "0.6 %")
+Angle = _field("angle", 0.0, 100.0, "0.02 rad")
+Rate = _field("rate", 1e-3, 1e9, "60 Hz")
+Settle = _field("time", 0.0, 100.0, "12 ms")
+Exposure = _field("time", 1e-9, 1e4, "100 us")
+DataRate = _field("data rate", 1.0, 1e15, "2.5 Gbit/s")
+_PATH = Quantity("optical path", -1e-3, 1e-3, "10 nm")
+
+_Count = Annotated[int, Field(ge=1, le=1_000_000)]
+Pixels = Annotated[tuple[_Count, _Count], BeforeValidator(_pair)]
+
+
+class Part(BaseModel):
+    """One section of the file. Values are read only; ``Bench.replace`` makes a changed bench."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, arbitrary_types_allowed=False)
+
+
+class Source(Part):
+    """The laser: ``waist`` is the 1/e² radius on the input modulator; without it the panel is lit evenly."""
+
+    wavelength: Wavelength
+    power: Power
+    waist: Aperture | None = None
+
+
+class Input(Part):
+    """The modulator that the picture is written on."""
+
+    preset: str = ""
+    pitch: Pitch
+    pixels: Pixels
+    super_pixel: int = Field(1, ge=1, le=1024)
+    fill_factor: Share = 1.0
+    encoding: Literal["amplitude", "sqrt"] = "amplitude"
+    transmission: Share = 1.0
+    frame_rate: Rate | None = None
+    settle: Settle = 0.0
+
+    @property
+    def sample(self) -> float:
+        """Pitch of one picture sample [m]."""
+        return float(self.pitch * self.super_pixel)
+
+    @property
+    def extent(self) -> tuple[float, float]:
+        """Active area (y, x) [m]."""
+        return self.pixels[1] * self.pitch, self.pixels[0] * self.pitch
+
+
+class Lens(Part):
+    """A thin lens; ``pupil`` is its clear diameter, unlimited if left out."""
+
+    focal_length: Focal
+    pupil: Aperture | None = None
+
+
+MaskKind = Literal[
+    "phase_slm", "multilevel_phase", "binary_amplitude", "grey_amplitude", "dmd", "metasurface", "complex"
+]
+Encoding = Literal["ideal", "phase", "double-phase", "carrier", "lee"]
+
+
+class Mask(Part):
+    """The device in the Fourier plane. ``frame_rate`` left out: it does not change."""
+
+    preset: str = ""
+    kind: MaskKind
+    levels: int | None = Field(None, ge=2, le=65536)
+    pitch: Pitch
+    pixels: Pixels
+    fill_factor: Share = 1.0
+    lut: str = ""
+    lut_applied_by: Literal["file", "controller"] = "file"
+    phase_range: Angle | None = None
+    crosstalk: Blur = 0.0
+    flicker: Angle = 0.0
+    frame_rate: Rate | None = None
+    settle: Settle = 0.0
+    transmission: Share = 1.0
+    max_irradiance: Irradiance | None = None
+    encoding: Encoding
+    precompensate: bool = False
+
+    @property
+    def extent(self) -> tuple[float, float]:
+        """Active area (y, x) [m]."""
+        return self.pixels[1] * self.pitch, self.pixels[0] * self.pitch
+
+
+class Layout(Part):
+    """How channels share the bench; ``guard`` is the dark border round each picture."""
+
+    inputs: Literal["tiled", "lenslet", "frames"] = "tiled"
+    outputs: Literal["frames", "tiled", "lenslet"] = "frames"
+    guard: Guard = 0.0
+
+
+def _size(value: Any) -> Any:
+    if value == "band":
+        return value
+    try:
+        return Quantity("length", 1e-6, 10.0, "8 mm").parse(value)
+    except InputError as error:
+        raise InputError(error.what, mend=f"{error.mend} (or 'band')") from None
+
+
+class Stop(Part):
+    """The opening in the Fourier plane; ``"band"`` is as wide as the band that is kept."""
+
+    shape: Literal["square", "circular"] = "square"
+    size: Annotated[
+        float | Literal["band"],
+        BeforeValidator(_size),
+        PlainSerializer(lambda v: v if v == "band" else Quantity("length").text(v)),
+    ]
+
+
+def _zernike(value: Any) -> Any:
+    if not isinstance(value, dict):
+        raise InputError(
+            "Zernike terms are a table", mend='write something like { 4 = "10 nm" } (Noll index)'
+        )
+    terms: dict[int, Any] = {}
+    for key, path in value.items():
+        index = str(key)
+        if not (index.isascii() and index.isdigit() and 1 <= int(index) <= 1000):
+            raise InputError(f"{key!r} is not a Noll index", mend="write 4 for defocus, 11 for spherical")
+        terms[int(index)] = path
+    return terms
+
+
+class Aberration(Part):
+    """The sum of both lenses' errors at the Fourier plane: Noll index → rms optical path [m]."""
+
+    zernike: Annotated[
+        dict[int, Annotated[float, BeforeValidator(_PATH.parse), PlainSerializer(_PATH.text)]],
+        BeforeValidator(_zernike),
+    ] = Field(default_factory=dict)
+
+
+class Reference(Part):
+    """The beam that a homodyne or interference readout adds."""
+
+    power_ratio: Share
+    phase_step_error: Angle = 0.0
+    visibility: Fraction = 1.0
+
+
+class Camera(Part):
+    """The sensor, in electrons and DN; ``bin`` pixels each way are summed as charge before the ADC."""
+
+    preset: str = ""
+    pitch: Pitch
+    pixels: Pixels
+    fill_factor: Share = 1.0
+    bin: int = Field(1, ge=1, le=1024)
+    exposure: Annotated[
+        float | Literal["auto"],
+        BeforeValidator(lambda v: v if v == "auto" else Quantity("time", 1e-9, 1e4, "100 us").parse(v)),
+        PlainSerializer(lambda v: v if v == "auto" else Quantity("time").text(v)),
+    ] = "auto"
+    qe: Share
+    full_well: float = Field(gt=0, le=1e9, allow_inf_nan=False)
+    read_noise: float = Field(0.0, ge=0, le=1e6, allow_inf_nan=False)
+    dark_current: float = Field(0.0, ge=0, le=1e12, allow_inf_nan=False)
+    gain: float = Field(gt=0, le=1e6, allow_inf_nan=False)
+    adc_bits: int = Field(ge=1, le=32)
+    prnu: Fraction = 0.0
+    frame_rate: Rate
+
+    @property
+    def extent(self) -> tuple[float, float]:
+        """Active area (y, x) [m]."""
+        return self.pixels[1] * self.pitch, self.pixels[0] * self.pitch
+
+
+class Link(Part):
+    """The wire between camera and computer; ``overhead`` is spent on every transfer."""
+
+    rate: DataRate
+    overhead: Settle = 0.0
+
+
+class Calibration(Part):
+    """A file of measured values that stand in for the nominal ones; empty: nominal."""
+
+    file: str = ""

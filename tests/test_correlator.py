@@ -1,0 +1,386 @@
+import copy
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+
+import fouroptics as fo
+from fouroptics.optics import aperture, correlation, fourier, grid
+from fouroptics.optics.correlation import correlate
+
+BENCH = fo.Bench.load("slm-532nm")
+REALS = {torch.float32: 1e-5, torch.float64: 1e-10}
+COMPLEX = {torch.float32: torch.complex64, torch.float64: torch.complex128}
+
+
+def rand(*shape, dtype=torch.float64, seed=0):
+    return torch.rand(*shape, dtype=dtype, generator=torch.Generator().manual_seed(seed))
+
+
+def conv2d(pictures, kernels, boundary):
+    """The truth: torch's own convolution, with a dark surround or on the picture repeated 3 × 3."""
+    if kernels.is_complex():
+        return torch.complex(
+            conv2d(pictures, kernels.real, boundary), conv2d(pictures, kernels.imag, boundary)
+        )
+    if boundary == "linear":
+        return F.conv2d(pictures, kernels, padding="same")
+    height, width = pictures.shape[-2:]
+    tiled = F.conv2d(pictures.repeat(1, 1, 3, 3), kernels, padding="same")
+    return tiled[..., height : 2 * height, width : 2 * width]
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
+@given(
+    size=st.tuples(st.integers(1, 19), st.integers(1, 19)),
+    channels=st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    batch=st.integers(1, 3),
+    boundary=st.sampled_from(["linear", "circular"]),
+    dtype=st.sampled_from(list(REALS)),
+    is_complex=st.booleans(),
+    data=st.data(),
+)
+def test_field_is_conv2d_with_no_fitted_scale(size, channels, batch, boundary, dtype, is_complex, data):
+    taps = tuple(data.draw(st.integers(1, n)) for n in size)
+    kernels = rand(*channels, *taps, dtype=dtype) - 0.5
+    if is_complex:
+        kernels = torch.complex(kernels, rand(*channels, *taps, dtype=dtype, seed=1) - 0.5)
+    pictures = rand(batch, channels[1], *size, dtype=dtype, seed=2)
+    field = fo.Correlator4f.from_kernels(kernels, BENCH, size, boundary=boundary).field(pictures)
+    expected = conv2d(pictures, kernels, boundary)
+    assert field.dtype == COMPLEX[dtype]
+    assert field.shape == expected.shape
+    assert (field - expected).abs().max() <= REALS[dtype] * max(1, math.prod(taps) * channels[1])
+
+
+@pytest.mark.parametrize("size", [(64, 64), (61, 47), (128, 1)])
+@pytest.mark.parametrize("taps", [(7, 7), (4, 6), (1, 1)])
+@pytest.mark.parametrize("dtype", list(REALS))
+def test_field_is_conv2d_at_working_sizes(size, taps, dtype):
+    if any(k > n for k, n in zip(taps, size, strict=True)):
+        taps = (taps[0], 1)
+    kernels = torch.randn(16, 3, *taps, dtype=dtype)
+    pictures = rand(4, 3, *size, dtype=dtype)
+    for boundary in ("linear", "circular"):
+        field = fo.Correlator4f.from_kernels(kernels, BENCH, size, boundary=boundary).field(pictures)
+        expected = conv2d(pictures, kernels, boundary)
+        assert (field - expected).abs().max() <= REALS[dtype] * expected.abs().max()
+
+
+def test_a_full_field_kernel_and_a_prime_circular_grid():
+    kernels, pictures = rand(2, 2, 31, 29), rand(1, 2, 31, 29, seed=1)
+    for boundary in ("linear", "circular"):
+        field = fo.Correlator4f.from_kernels(kernels, BENCH, (31, 29), boundary=boundary).field(pictures)
+        torch.testing.assert_close(field.real, conv2d(pictures, kernels, boundary), rtol=0, atol=1e-10)
+    assert fo.Correlator4f.from_kernels(kernels, BENCH, (31, 29), boundary="circular").working_size == (
+        31,
+        29,
+    )
+    assert fo.Correlator4f.from_kernels(kernels, BENCH, (31, 29)).working_size == (48, 45)
+
+
+@pytest.mark.parametrize("size", [(8, 8), (9, 7), (6, 11)])
+def test_the_camera_s_own_picture_is_turned_about_the_axis(size):
+    """By a second, independent way: two matrix transforms and a mask on the working grid, no FFT and no turn."""
+    kernels, pictures = torch.randn(1, 1, 3, 4, dtype=torch.float64), rand(1, 1, *size)
+    wavelength, f1, pitch = 532e-9, 0.25, 16e-6
+    for boundary in ("circular", "linear"):
+        correlator = fo.Correlator4f.from_kernels(kernels, BENCH, size, boundary=boundary, upright=False)
+        padded = size if boundary == "circular" else tuple(n + 6 for n in size)
+        offset = tuple(n // 2 - p // 2 for n, p in zip(size, padded, strict=True))
+        field = torch.zeros(padded, dtype=torch.complex128)
+        rows, columns = (slice(-o, -o + n) for o, n in zip(offset, size, strict=True))
+        field[rows, columns] = pictures[0, 0].to(torch.complex128)
+        plane = fourier.Plane(padded, tuple(wavelength * f1 / (n * pitch) for n in padded))
+        lens = fourier.MatrixFT(
+            fourier.Plane(padded, pitch),
+            plane,
+            wavelength=wavelength,
+            focal_length=f1,
+            dtype=torch.complex128,
+        )
+        mask = grid.to_centred(fourier.kernel_transfer(kernels[0, 0], padded))
+        camera = lens.reversed()(lens(field) * mask)
+        torch.testing.assert_close(
+            correlator.field(pictures)[0, 0], camera[rows, columns], rtol=0, atol=1e-10
+        )
+
+
+def test_leading_dimensions_and_the_order_of_the_batch():
+    correlator = fo.Correlator4f.from_kernels(torch.randn(5, 3, 3, 3, dtype=torch.float64), BENCH, (16, 12))
+    pictures = rand(2, 4, 3, 16, 12)
+    field = correlator.field(pictures)
+    assert field.shape == (2, 4, 5, 16, 12)
+    torch.testing.assert_close(correlator.field(pictures[1, 2]), field[1, 2], rtol=0, atol=1e-12)
+    order = torch.tensor([3, 1, 0, 2])
+    assert torch.equal(correlator.field(pictures[0, order]), correlator.field(pictures[0])[order])
+
+
+@pytest.mark.parametrize("is_complex", [False, True])
+def test_every_way_to_float64_equals_a_fresh_float64_module(is_complex):
+    kernels = torch.randn(4, 3, 5, 5, dtype=torch.complex64 if is_complex else torch.float32)
+    wide = kernels.to(torch.complex128 if is_complex else torch.float64)
+    pictures = rand(2, 3, 24, 20)
+
+    def build(taps):
+        return fo.Correlator4f.from_kernels(taps, BENCH, (24, 20))
+
+    fresh = build(wide)
+    loaded = build(torch.zeros_like(wide))
+    loaded.load_state_dict(build(kernels).state_dict())
+    ways = {
+        "double": build(kernels).double(),
+        "to": build(kernels).to(torch.float64),
+        "deepcopy": copy.deepcopy(build(kernels)).double(),
+        "state_dict": loaded,
+    }
+    for way, module in ways.items():
+        assert not any(tensor.is_complex() for tensor in module.state_dict().values())
+        for quantity in (lambda m: m.field(pictures), lambda m: m.power(pictures), lambda m: m.scale):
+            apart = (quantity(module) - quantity(fresh)).abs().max() / quantity(fresh).abs().max()
+            assert apart < 1e-10, way
+
+
+def test_gradients_everywhere():
+    kernels = torch.randn(2, 2, 2, 3, dtype=torch.float64, requires_grad=True)
+    both = torch.randn(2, 2, 2, 3, dtype=torch.complex128, requires_grad=True)
+    fields = torch.rand(2, 2, 4, 5, dtype=torch.float64, requires_grad=True)
+    light = torch.randn(2, 2, 4, 5, dtype=torch.complex128, requires_grad=True)
+    for boundary in ("linear", "circular"):
+        for upright in (True, False):
+            for a, k in ((fields, kernels), (light, kernels), (fields, both), (light, both)):
+                assert torch.autograd.gradcheck(
+                    lambda a, k, b=boundary, u=upright: correlate(a, k, boundary=b, upright=u), (a, k)
+                )
+    spectrum, transfer = (
+        torch.randn(2, 3, 2, 2, dtype=torch.complex128, requires_grad=True) for _ in range(2)
+    )
+    assert torch.autograd.gradcheck(correlation.channel_sum, (spectrum, transfer))
+    assert torch.autograd.gradgradcheck(correlation.channel_sum, (spectrum, transfer))
+
+
+@pytest.mark.parametrize("layout", ["tiled", "lenslet"])
+def test_gradient_of_the_light_includes_the_passive_scale(layout):
+    correlator = fo.Correlator4f.from_kernels(
+        torch.randn(2, 2, 3, 3, dtype=torch.float64), BENCH, (6, 6), layout=layout
+    )
+    pictures = rand(1, 2, 6, 6).requires_grad_()
+
+    def light(taps, pictures):
+        return torch.func.functional_call(correlator, {"kernels": taps}, (pictures,))
+
+    assert torch.autograd.gradcheck(light, (correlator.kernels, pictures))
+
+
+def test_blocks_change_nothing_but_memory(monkeypatch):
+    kernels, pictures = torch.randn(6, 3, 3, 3, dtype=torch.float64), rand(5, 3, 16, 16)
+
+    def run():
+        taps = kernels.clone().requires_grad_()
+        response = correlate(pictures, taps)
+        response.square().sum().backward()
+        with torch.no_grad():
+            return response.detach(), taps.grad, correlate(pictures, kernels)
+
+    whole = run()
+    monkeypatch.setattr(correlation, "_CACHE_BLOCK", 1)
+    monkeypatch.setattr(correlation, "_GRADIENT_BLOCK", 1)
+    for block, expected in zip(run(), whole, strict=True):
+        torch.testing.assert_close(block, expected, rtol=0, atol=1e-11)
+
+
+def test_scale_is_the_largest_passive_one():
+    kernels = torch.randn(3, 2, 5, 5, dtype=torch.float64)
+    padded = (20, 18)
+    transfer = torch.fft.fft2(kernels, s=padded).abs()  # moduli do not care about the kernel's centre
+    tiled = fo.Correlator4f.from_kernels(kernels, BENCH, padded, boundary="circular")
+    torch.testing.assert_close(tiled.scale.detach(), 1 / transfer.sum(1).amax((-2, -1)))
+    arms = fo.Correlator4f.from_kernels(kernels, BENCH, padded, boundary="circular", layout="lenslet")
+    torch.testing.assert_close(arms.scale.detach(), 1 / transfer.amax((1, -2, -1)))
+    dark = fo.Correlator4f.from_kernels(torch.zeros(1, 1, 1, 1), BENCH, (4, 4))
+    assert dark.scale.tolist() == [1.0]
+
+
+def test_power_by_hand():
+    """A clear mask, a white picture: every loss is a number of the bench."""
+    clear = torch.ones(1, 1, 1, 1, dtype=torch.float64)
+    bench = BENCH.replace({"source.waist": None, "lens2.focal_length": "500 mm"})
+    white = torch.ones(1, 1, 8, 8, dtype=torch.float64)
+    power = fo.Correlator4f.from_kernels(clear, bench, (8, 8)).power(white)
+    irradiance = 5e-3 / (1920 * 8e-6 * 1080 * 8e-6)
+    expected = irradiance * 0.80 * 0.93**2 * 0.75 * (250 / 500) ** 2
+    torch.testing.assert_close(power.detach(), torch.full_like(white, expected))
+
+
+def test_a_gaussian_beam_s_mean_over_the_field_by_quadrature():
+    clear = torch.ones(1, 1, 1, 1, dtype=torch.float64)
+    bench = BENCH.replace({"source.waist": "1 mm", "layout.guard": "0 um"})
+    power = fo.Correlator4f.from_kernels(clear, bench, (64, 64)).power(torch.ones(1, 1, 64, 64).double())
+    at = (torch.arange(4000, dtype=torch.float64) + 0.5) / 4000 * 1.024e-3 - 0.512e-3
+    bell = torch.exp(-2 * (at / 1e-3) ** 2).mean() ** 2
+    expected = 2 * 5e-3 / (math.pi * 1e-6) * bell * 0.80 * 0.93**2 * 0.75
+    assert power.mean().item() == pytest.approx(expected.item(), rel=1e-6)
+
+
+def test_splitting_and_summing_cost_light():
+    kernels, white = (
+        torch.ones(4, 3, 1, 1, dtype=torch.float64) / 3,
+        torch.ones(1, 3, 8, 8, dtype=torch.float64),
+    )
+    bench = BENCH.replace({"source.waist": None})
+
+    def brightness(layout, outputs="frames"):
+        here = bench.replace({"layout.outputs": outputs})
+        return fo.Correlator4f.from_kernels(kernels, here, (8, 8), layout=layout).power(white).mean().item()
+
+    # tiled: |t| ≤ 1 shared by three kernels of 1/3, so s·field = 1; a lenslet's own mask gives s·field = 3
+    assert brightness("lenslet") / brightness("tiled") == pytest.approx(9 / 3**2)
+    assert brightness("tiled", "tiled") / brightness("tiled") == pytest.approx(1 / 4**2)
+    assert brightness("lenslet", "lenslet") / brightness("lenslet") == pytest.approx(1 / 4)
+
+
+def test_sums_that_are_no_instrument_quote_no_power():
+    kernels, pictures = torch.ones(1, 2, 1, 1), torch.ones(1, 2, 4, 4)
+    for layout in ("mathematical", "frames"):
+        correlator = fo.Correlator4f.from_kernels(kernels, BENCH, (4, 4), layout=layout)
+        assert correlator.field(pictures).real.mean() == 2
+        with pytest.raises(fo.InputError, match="layout"):
+            correlator.power(pictures)
+
+
+def test_sqrt_encoding_puts_the_picture_into_the_power():
+    bench = BENCH.replace({"input.encoding": "sqrt"})
+    pictures = rand(1, 1, 6, 6)
+    field = fo.Correlator4f.from_kernels(torch.ones(1, 1, 1, 1).double(), bench, (6, 6)).field(pictures)
+    torch.testing.assert_close(field.abs().square(), pictures)
+
+
+def test_the_bench_s_stop_is_a_low_pass():
+    """Half the band, against an ideal interpolation of the picture's own low frequencies."""
+    size = (32, 32)
+    half = 532e-9 * 0.25 / 16e-6 / 2
+    bench = BENCH.replace({"stop.size": f"{half!r} m"})
+    one = torch.ones(1, 1, 1, 1, dtype=torch.float64)
+    pictures = rand(1, 1, *size)
+    seen = fo.Correlator4f.from_kernels(one, bench, size, boundary="circular", stop=True).field(pictures)
+    low = torch.fft.ifft2(
+        fourier.spectral_crop(torch.fft.fft2(pictures, norm="ortho"), (16, 16)), norm="ortho"
+    )
+    torch.testing.assert_close(seen[..., ::2, ::2], low, rtol=0, atol=1e-10)
+    full = fo.Correlator4f.from_kernels(one, bench, size, boundary="circular").field(pictures)
+    torch.testing.assert_close(full.real, pictures, rtol=0, atol=1e-12)
+    circular = bench.replace({"stop.shape": "circular"})
+    disc = aperture.stop(size, (half * 2 / 32,) * 2, half, shape="circular")
+    seen = fo.Correlator4f.from_kernels(one, circular, size, boundary="circular", stop=True).field(pictures)
+    torch.testing.assert_close(seen, torch.fft.ifft2(torch.fft.fft2(pictures) * disc), rtol=0, atol=1e-10)
+
+
+def test_autocast_leaves_the_optics_alone():
+    correlator = fo.Correlator4f.from_kernels(torch.randn(2, 3, 3, 3), BENCH, (8, 8))
+    pictures = rand(1, 3, 8, 8, dtype=torch.float32)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = correlator.field(pictures)
+    assert torch.equal(inside, correlator.field(pictures))
+    assert correlator.field(pictures.bfloat16()).dtype == torch.complex64
+
+
+def test_memory_is_told_before_and_refused_when_it_is_not_there(monkeypatch):
+    correlator = fo.Correlator4f.from_kernels(torch.randn(8, 4, 7, 7), BENCH, (64, 64))
+    grown = correlator.nbytes(64) - correlator.nbytes(32)
+    assert grown == pytest.approx(32 * (4 + 8) * 64 * 64 * 4 * 3, rel=0.5)  # B·(I + O) planes, not B·I·O
+    monkeypatch.setattr("fouroptics.memory.available", lambda device: 2**28)
+    with pytest.raises(fo.InputError, match="GiB are free"):
+        correlator.field(torch.rand(1, 1).expand(2000, 4, 64, 64))
+    with pytest.raises(fo.InputError, match="GiB are free"):
+        fo.Correlator4f.from_kernels(torch.randn(1, 1, 3, 3), BENCH, (20000, 20000))
+
+
+def good(**changes):
+    return {"kernels": torch.randn(2, 3, 3, 3), "bench": BENCH, "size": (8, 8)} | changes
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"kernels": torch.randn(2, 3, 9, 9)}, "larger than the 8×8 field"),
+        ({"kernels": torch.randn(3, 3, 3)}, "out, in, height, width"),
+        ({"kernels": torch.ones(2, 3, 3, 3, dtype=torch.int64)}, "float"),
+        ({"kernels": torch.full((1, 1, 1, 1), torch.nan)}, "NaN"),
+        ({"kernels": torch.zeros(0, 3, 3, 3)}, "out, in, height, width"),
+        ({"kernels": [[1.0]]}, "list"),
+        ({"size": 8}, "height, width"),
+        ({"size": (0, 8)}, "positive"),
+        ({"boundary": "mirror"}, "'linear', 'circular'"),
+        ({"layout": "stacked"}, "'tiled'"),
+        ({"bench": BENCH.replace({"stop": None}), "stop": True}, "no stop"),
+        ({"size": (2_000_000, 2_000_000)}, "GiB"),
+    ],
+)
+def test_bad_banks_are_refused(changes, says):
+    with pytest.raises(ValueError, match=says) as caught:
+        fo.Correlator4f.from_kernels(**good(**changes))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("pictures", "says"),
+    [
+        (torch.rand(1, 2, 8, 8), "is due"),
+        (torch.rand(8, 8), "is due"),
+        (torch.rand(1, 3, 8, 9), "is due"),
+        (torch.rand(0, 3, 8, 8), "empty"),
+        (torch.rand(1, 3, 8, 8) - 0.5, "no modulator"),
+        (torch.rand(1, 3, 8, 8) + 0.5, "no modulator"),
+        (torch.full((1, 3, 8, 8), torch.nan), "NaN"),
+        (torch.full((1, 3, 8, 8), torch.inf), "inf"),
+        (torch.ones(1, 3, 8, 8, dtype=torch.uint8), "255"),
+        (torch.rand(1, 3, 8, 8, dtype=torch.float64), "double"),
+        (torch.ones(1, 3, 8, 8, dtype=torch.complex64), "float"),
+    ],
+)
+def test_bad_pictures_are_refused(pictures, says):
+    correlator = fo.Correlator4f.from_kernels(**good())
+    for call in (correlator.field, correlator.power, correlator):
+        with pytest.raises(ValueError, match=says):
+            call(pictures)
+
+
+def test_latency_of_the_shipped_bench_by_hand():
+    bank = fo.Correlator4f.from_kernels(torch.randn(128, 3, 7, 7), BENCH, (64, 64))
+    latency = bank.latency(reads=2, exposure=100e-6)
+    assert (latency.frames, latency.captures) == (128, 256)
+    assert latency.samples == 256 * 64 * 64
+    assert latency.bits == 256 * 64 * 64 * 12
+    assert latency["mask settle"] == pytest.approx(256 * 12e-3)
+    assert latency["exposure"] == pytest.approx(256 * 100e-6)
+    assert latency["camera readout"] == pytest.approx(256 * (256 / 2048) / 35)
+    frames = sum(latency[term] for term in ("mask settle", "exposure", "camera readout", "mask wait"))
+    assert frames == pytest.approx(256 / 60)
+    assert latency["link"] == pytest.approx(latency.bits / 2.5e9)
+    assert latency.seconds == pytest.approx(256 / 60 + latency.bits / 2.5e9 + 256 * 50e-6)
+    assert "4.28" in str(latency)
+
+
+def test_automatic_exposure_fills_the_well_to_four_fifths():
+    bank = fo.Correlator4f.from_kernels(torch.randn(2, 3, 3, 3, dtype=torch.float64), BENCH, (16, 16))
+    pictures = rand(4, 3, 16, 16)
+    brightest = torch.quantile(bank.power(pictures).detach().flatten(), 0.999, interpolation="higher").item()
+    photons = brightest * (4e-6) ** 2 * bank.exposure(pictures) / (6.62607015e-34 * 299792458 / 532e-9)
+    assert 0.65 * photons == pytest.approx(0.8 * 10500, rel=1e-9)
+    fixed = BENCH.replace({"camera.exposure": "100 us"})
+    assert fo.Correlator4f.from_kernels(torch.ones(1, 1, 1, 1), fixed, (4, 4)).exposure() == pytest.approx(
+        1e-4
+    )
+    with pytest.raises(fo.InputError, match="no light"):
+        bank.exposure(torch.zeros(1, 3, 16, 16, dtype=torch.float64))
+
+
+@pytest.mark.parametrize(("arguments", "says"), [({"reads": 0}, "reads"), ({"exposure": -1.0}, "exposure")])
+def test_impossible_latencies_are_refused(arguments, says):
+    with pytest.raises(fo.InputError, match=says):
+        fo.Correlator4f.from_kernels(torch.ones(1, 1, 1, 1), BENCH, (4, 4)).latency(**arguments)
+    with pytest.raises(fo.InputError, match="link"):
+        fo.Correlator4f.from_kernels(torch.ones(1, 1, 1, 1), BENCH.replace({"link": None}), (4, 4)).latency()

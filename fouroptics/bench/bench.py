@@ -76,6 +76,12 @@ class Bench(BaseModel):
         bench._given = given
         return bench
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Bench) and self.to_dict() == other.to_dict()
+
+    def __hash__(self) -> int:
+        return hash(self.fingerprint())
+
     def replace(self, changes: Mapping[str, Any]) -> Bench:
         """A bench with some keys changed: ``bench.replace({"lens1.focal_length": "300 mm", "reference": None})``."""
         given = copy.deepcopy(self._given)
@@ -135,7 +141,10 @@ class Bench(BaseModel):
         self, size: tuple[int, int], channels: tuple[int, int], *, inputs: layout.Inputs | None = None
     ) -> layout.Sharing:
         """How a bank ``(outputs, inputs)`` of pictures of ``size`` is arranged on this bench."""
-        panel = (self.input.pixels[1], self.input.pixels[0])
+        panel = (
+            self.input.pixels[1] // self.input.super_pixel,
+            self.input.pixels[0] // self.input.super_pixel,
+        )
         ways = (inputs or self.layout.inputs, self.layout.outputs)
         return layout.share(*ways, channels, size, self.guard_samples, panel)
 

@@ -129,12 +129,12 @@ def _lens2_pupil(q: Quantities) -> Iterator[Mend]:
 
 
 def _paraxial_band(q: Quantities) -> Iterator[Mend]:
-    for factor in range(2, 17):
+    for factor in range(2, 33):
         yield _coarser(q, q.bench.input.super_pixel * factor)
 
 
 def _paraxial_field(q: Quantities) -> Iterator[Mend]:
-    for factor in (1.25, 1.5, 2, 3, 5, 8, 12, 20):
+    for factor in (1.25, 1.5, 2, 3, 5, 8, 12, 20, 40, 80):
         yield _lens_change(q, q.f1 * factor, rounding=_up)
     for factor in range(2, 17):
         yield _coarser(q, q.bench.input.super_pixel * factor)

@@ -16,8 +16,12 @@ def _field(kind: str, low: float, high: float, example: str) -> Any:
     return Annotated[float, BeforeValidator(quantity.parse), PlainSerializer(quantity.text)]
 
 
-def _pair(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+def _pixels(value: Any) -> tuple[int, int]:
+    """``[x, y]`` of a panel; nothing larger than a million a side is sold."""
+    pair = tuple(value) if isinstance(value, list | tuple) else ()
+    if len(pair) != 2 or not all(type(n) is int and 1 <= n <= 1_000_000 for n in pair):
+        raise InputError(f"{value!r} is not a pixel count [x, y]", mend="write something like [1920, 1080]")
+    return pair[0], pair[1]
 
 
 Wavelength = _field("length", 100e-9, 20e-6, "532 nm")
@@ -37,8 +41,7 @@ Exposure = _field("time", 1e-9, 1e4, "100 us")
 DataRate = _field("data rate", 1.0, 1e15, "2.5 Gbit/s")
 _PATH = Quantity("optical path", -1e-3, 1e-3, "10 nm")
 
-_Count = Annotated[int, Field(ge=1, le=1_000_000)]
-Pixels = Annotated[tuple[_Count, _Count], BeforeValidator(_pair)]
+Pixels = Annotated[tuple[int, int], BeforeValidator(_pixels)]
 
 
 class Part(BaseModel):

@@ -50,7 +50,7 @@ class Sharing:
 
 
 def share(inputs: Inputs, outputs: Outputs, channels: Pair, size: Pair, guard: int, panel: Pair) -> Sharing:
-    """Arrange ``channels = (out, in)`` pictures of ``size`` with a dark ``guard`` round each, for a ``panel``'s shape.
+    """Arrange ``channels = (out, in)`` pictures of ``size`` with a dark ``guard`` round each, on a ``panel`` (samples).
 
     Tiled inputs are summed in the mask and lose nothing by it. Tiled outputs share the mask's transmission, 1/O in
     amplitude. A lenslet bank splits the source over its O·I arms (or I, if outputs come one by one), and an N-to-1
@@ -75,8 +75,13 @@ def share(inputs: Inputs, outputs: Outputs, channels: Pair, size: Pair, guard: i
 
 
 def side_by_side(count: int, tile: Pair, panel: Pair) -> Pair:
-    """Rows and columns that fill a panel's shape best: the fullest side is as empty as can be."""
-    return min(
-        ((-(-count // columns), columns) for columns in range(1, count + 1)),
-        key=lambda grid: (max(grid[0] * tile[0] / panel[0], grid[1] * tile[1] / panel[1]), grid[0]),
-    )
+    """Rows and columns of ``count`` tiles, so that they fit a panel and are as short as can be on the longer side.
+
+    That side sets how fine a bin the mask has to resolve.
+    """
+
+    def badness(grid: Pair) -> tuple[bool, int, int, int]:
+        height, width = grid[0] * tile[0], grid[1] * tile[1]
+        return height > panel[0] or width > panel[1], max(height, width), height * width, grid[0]
+
+    return min(((-(-count // columns), columns) for columns in range(1, count + 1)), key=badness)

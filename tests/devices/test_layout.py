@@ -3,12 +3,12 @@ import pytest
 from fouroptics.devices import layout, source
 
 
-def test_rgb_stands_side_by_side_on_a_wide_panel():
+def test_rgb_stands_side_by_side():
     sharing = layout.share("tiled", "frames", (16, 3), (64, 64), 12, (1080, 1920))
     assert sharing.tile == (88, 88)
-    assert sharing.input_tiles == (1, 3)
-    assert sharing.input_field == (88, 264)
-    assert sharing.mask_field == (88, 264)
+    assert sharing.input_tiles == (2, 2)
+    assert sharing.input_field == (176, 176)
+    assert sharing.mask_field == (176, 176)
     assert sharing.frames == 16
     assert sharing.output_field((64, 64)) == (64, 64)
 
@@ -20,6 +20,12 @@ def test_tiled_outputs_widen_what_the_mask_must_resolve():
     assert sharing.mask_field == (36, 36)
     assert sharing.output_field((10, 10)) == (24, 24)
     assert sharing.frames == 1
+
+
+def test_a_panel_that_is_too_flat_for_a_square_gets_a_row():
+    assert layout.side_by_side(3, (88, 88), (100, 400)) == (1, 3)
+    assert layout.side_by_side(16, (70, 70), (540, 960)) == (4, 4)
+    assert layout.side_by_side(16, (70, 70), (250, 960)) == (3, 6)
 
 
 @pytest.mark.parametrize("count", range(1, 20))

@@ -1,0 +1,178 @@
+import json
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import fouroptics as fo
+from fouroptics.bench import solve
+from fouroptics.bench.mends import CANDIDATES
+
+SLM = fo.Bench.load("slm-532nm")
+
+
+def test_quantities_of_the_shipped_bench_by_hand():
+    report = SLM.sampling(size=(64, 64), kernel=7, channels=(16, 3))
+    data = report.data
+    assert report.ok
+    assert data["fourier_period"] == pytest.approx(532e-9 * 0.25 / 16e-6)  # 8.3125 mm
+    assert data["guard_samples"] == 12
+    assert data["input_tiles"] == (2, 2)
+    assert data["fourier_bin"] == pytest.approx((8.3125e-3 / 176,) * 2)
+    assert data["mask_pixels_a_bin"] == pytest.approx((8.3125e-3 / 176 / 8e-6,) * 2)
+    assert data["output_sample"] == pytest.approx(16e-6)
+    assert data["reading_ratio"] == pytest.approx(1)
+    assert data["track_length"] == pytest.approx(1.0)
+    assert data["lens1_pupil_needed"] == pytest.approx(math.sqrt(2) * (176 * 16e-6 + 8.3125e-3))
+    assert data["band_na"] == pytest.approx(math.sqrt(2) * 532e-9 / 32e-6)
+    assert data["dc_share"] == pytest.approx(0.8)
+    assert data["strehl"] == pytest.approx(math.exp(-((2 * math.pi / 532) ** 2) * (10**2 + 15**2)))
+    assert data["frames"] == 16
+    white = 2 * 5e-3 / (math.pi * 0.012**2) * 0.8 * 0.93**2
+    assert data["peak_irradiance"] == pytest.approx(white * (3 * 64 * 64 * 16e-6**2 / (532e-9 * 0.25)) ** 2)
+    json.dumps(report.to_json(), allow_nan=False)
+
+
+PLANTED = {
+    "input-panel": ({"input.super_pixel": 12}, {}),
+    "guard": ({"layout.guard": "16 um"}, {}),
+    "mask-extent": ({"lens1.focal_length": "400 mm", "lens2.focal_length": "400 mm"}, {}),
+    "mask-bins": ({}, {"size": (224, 224)}),
+    "encoding": ({"mask.encoding": "lee"}, {}),
+    "stop": ({"stop.size": "6 mm"}, {}),
+    "camera-nyquist": ({"camera.pitch": "16 um", "camera.bin": 1}, {}),
+    "camera-match": ({"camera.pitch": "4.3 um"}, {}),
+    "camera-window": ({"camera.pixels": [128, 128]}, {}),
+    "lens1-pupil": ({"lens1.pupil": "10 mm"}, {}),
+    "lens2-pupil": ({"lens2.pupil": "10 mm"}, {}),
+    "paraxial-band": ({"input.pitch": "1 um"}, {}),
+    "paraxial-field": ({"lens1.focal_length": "15 mm", "lens2.focal_length": "15 mm"}, {}),
+    "illumination": ({"source.waist": "2 mm"}, {}),
+    "damage": ({"source.power": "1 W"}, {}),
+    "static-mask": ({"mask.preset": "etched-16", "mask.frame_rate": None}, {}),
+    "input-frames": ({"layout.inputs": "frames", "reference": None}, {}),
+}
+
+
+def test_every_check_has_been_planted():
+    assert set(PLANTED) == set(CANDIDATES)
+
+
+@pytest.mark.parametrize("code", PLANTED)
+def test_a_planted_problem_is_found_and_its_mend_mends_it(code):
+    changes, load = PLANTED[code]
+    report = SLM.replace(changes).sampling(**load)
+    problem = next(p for p in report.problems if p.code == code)
+    assert problem.mend
+    assert code not in {p.code for p in report.after(problem).problems}
+    assert problem.where in str(report)
+    assert all(key in str(problem) for key in problem.mend)
+
+
+def lengths(low, high):
+    return st.floats(math.log(low), math.log(high)).map(lambda x: f"{math.exp(x):.4g} m")
+
+
+CHANGES = {
+    "source.wavelength": lengths(300e-9, 2e-6),
+    "source.power": st.floats(-6, 1).map(lambda x: f"{10**x:.4g} W"),
+    "source.waist": lengths(1e-3, 50e-3),
+    "input.pitch": lengths(1e-6, 40e-6),
+    "input.super_pixel": st.integers(1, 8),
+    "lens1.focal_length": lengths(10e-3, 2),
+    "lens2.focal_length": lengths(10e-3, 2),
+    "lens1.pupil": lengths(3e-3, 80e-3),
+    "mask.pitch": lengths(1e-6, 30e-6),
+    "mask.encoding": st.sampled_from(["ideal", "phase", "double-phase", "carrier", "lee"]),
+    "mask.kind": st.sampled_from(["phase_slm", "multilevel_phase", "binary_amplitude", "complex", "dmd"]),
+    "layout.inputs": st.sampled_from(["tiled", "lenslet", "frames"]),
+    "layout.outputs": st.sampled_from(["tiled", "lenslet", "frames"]),
+    "layout.guard": lengths(1e-6, 1e-3),
+    "stop.size": lengths(1e-3, 20e-3),
+    "stop.shape": st.just("circular"),
+    "camera.pitch": lengths(1e-6, 20e-6),
+    "camera.bin": st.integers(1, 8),
+    "reference": st.none(),
+}
+
+
+@given(st.fixed_dictionaries({}, optional=CHANGES), st.data())
+def test_every_mend_that_is_proposed_works_and_together_they_lead_to_a_bench_that_fits(changes, data):
+    size = data.draw(st.tuples(st.integers(1, 300), st.integers(1, 300)))
+    kernel = data.draw(st.integers(1, min(15, *size)))
+    channels = data.draw(st.tuples(st.sampled_from([1, 2, 16, 64]), st.sampled_from([1, 3, 8])))
+    band = data.draw(st.none() | st.tuples(st.integers(1, size[0]), st.integers(1, size[1])))
+    report = SLM.replace(changes).sampling(size, kernel, band, channels)
+    for problem in report.problems:
+        assert problem.mend, problem
+        assert problem.code not in {p.code for p in report.after(problem).problems}, problem
+    for _ in range(40):
+        if report.ok:
+            break
+        report = report.after(report.problems[0])
+    assert report.ok
+
+
+@given(
+    size=st.tuples(st.integers(1, 256), st.integers(1, 256)),
+    wavelength=lengths(300e-9, 2e-6),
+    input_pitch=lengths(2e-6, 40e-6),
+    mask_pitch=lengths(0.5e-6, 30e-6),
+    kernel=st.integers(1, 9),
+    channels=st.tuples(st.integers(1, 64), st.integers(1, 16)),
+)
+def test_what_solve_finds_passes_and_what_it_refuses_has_too_many_bins(
+    size, wavelength, input_pitch, mask_pitch, kernel, channels
+):
+    load = {"size": size, "kernel": min(kernel, *size), "channels": channels}
+    pitches = {"wavelength": wavelength, "input_pitch": input_pitch, "mask_pitch": mask_pitch}
+    try:
+        bench = solve(**load, **pitches)
+    except fo.InputError as error:
+        # three mask pixels a bin and a period that fits on 1080 rows leave 360 bins a side at the most
+        tile = max(size) + 2 * max(1, load["kernel"] // 2)
+        assert "too many frequency bins" in str(error)
+        assert (
+            channels[1] * math.prod(n + 2 * max(1, load["kernel"] // 2) for n in size) > 360**2 / 3
+            or tile > 200
+        )
+        return
+    assert bench.sampling(**load).ok
+
+
+def test_the_size_that_solve_suggests_can_be_solved():
+    pitches = {"wavelength": "532 nm", "input_pitch": "8 um", "mask_pitch": "8 um"}
+    with pytest.raises(fo.InputError, match="too many frequency bins") as caught:
+        solve(size=(512, 384), channels=(16, 3), **pitches)
+    height, width = caught.value.mend.split()[-1].split("x")
+    assert (
+        solve(size=(int(height), int(width)), channels=(16, 3), **pitches)
+        .sampling((int(height), int(width)), channels=(16, 3))
+        .ok
+    )
+
+
+@pytest.mark.parametrize(
+    ("load", "says"),
+    [
+        ({"size": (0, 8)}, "size"),
+        ({"size": 64}, "size"),
+        ({"size": (64.0, 64)}, "size"),
+        ({"kernel": 65}, "larger than the picture"),
+        ({"kernel": (7, -1)}, "kernel"),
+        ({"band": (65, 8)}, "larger than the picture"),
+        ({"channels": (16, 0)}, "channels"),
+        ({"size": (10**9, 1)}, "beyond"),
+    ],
+)
+def test_bad_loads_are_refused(load, says):
+    with pytest.raises(fo.InputError, match=says):
+        SLM.sampling(**load)
+
+
+def test_the_band_decides_what_the_mask_must_hold():
+    whole, half = SLM.sampling(), SLM.sampling(band=(32, 16))
+    assert half.data["band_extent"] == pytest.approx(
+        (whole.data["fourier_period"] / 2, whole.data["fourier_period"] / 4)
+    )

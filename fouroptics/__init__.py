@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fouroptics.bench import Bench as Bench
     from fouroptics.correlator import Correlator4f as Correlator4f
-    from fouroptics.correlator import correlate as correlate
     from fouroptics.errors import InputError as InputError
+    from fouroptics.optics.correlation import correlate as correlate
 
 __version__ = "0.1.0"
 
@@ -19,7 +19,7 @@ _ROOMS = {
     "Bench": "fouroptics.bench",
     "Correlator4f": "fouroptics.correlator",
     "InputError": "fouroptics.errors",
-    "correlate": "fouroptics.correlator",
+    "correlate": "fouroptics.optics.correlation",
 }
 
 __all__ = ["Bench", "Correlator4f", "InputError", "__version__", "correlate"]

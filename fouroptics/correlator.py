@@ -229,9 +229,13 @@ class Correlator4f(nn.Module):
             grid.fourier_pitch(bench.source.wavelength, bench.lens1.focal_length, n, bench.input.sample)
             for n in padded
         )
-        options = {"dtype": self.kernels.dtype, "device": self.kernels.device}
         return aperture.stop(
-            padded, (bins[0], bins[1]), float(bench.stop.size), shape=bench.stop.shape, **options
+            padded,
+            (bins[0], bins[1]),
+            float(bench.stop.size),
+            shape=bench.stop.shape,
+            dtype=self.kernels.dtype,
+            device=self.kernels.device,
         )
 
     def _peak(self, taps: Tensor) -> Tensor:

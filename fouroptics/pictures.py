@@ -24,7 +24,7 @@ def natural(count: int, channels: int, size: tuple[int, int], *, seed: int = 0) 
     fy, fx = (torch.fft.fftfreq(n) for n in size)
     radius = torch.hypot(fy[:, None], fx[None, : size[1] // 2 + 1])
     radius[0, 0] = torch.inf
-    texture = torch.fft.irfft2(torch.fft.rfft2(white) / radius, s=size)
+    texture: Tensor = torch.fft.irfft2(torch.fft.rfft2(white) / radius, s=size)
     spread = texture.std(dim=(-2, -1), keepdim=True, correction=0).clamp_min(1e-12)
     return (0.5 + 0.25 * texture / spread).clamp(0, 1)
 
@@ -55,8 +55,8 @@ def read(path: str | Path) -> Tensor:
         raise InputError(
             "not a readable picture", where=str(path), mend="give a PNG, JPEG, BMP or TIFF file"
         ) from None
-    array = array / (65535 if deep else 255)
-    return torch.from_numpy(array[None] if grey else array.transpose(2, 0, 1).copy()).clamp(0, 1)
+    planes = torch.from_numpy(array[None] if grey else array.transpose(2, 0, 1).copy())
+    return (planes / (65535 if deep else 255)).clamp(0, 1)
 
 
 def write(path: str | Path, picture: Tensor) -> None:

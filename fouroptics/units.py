@@ -114,6 +114,13 @@ class Quantity:
     def text(self, si: float) -> str:
         return text(si, self.kind)
 
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        """As a field's annotation: read with a unit, written back exactly."""
+        from pydantic_core import core_schema
+
+        write = core_schema.plain_serializer_function_ser_schema(self.text)
+        return core_schema.no_info_plain_validator_function(self.parse, serialization=write)
+
     def _trespass(self, si: float) -> str:
         if si < 0 <= self.low:
             return "negative"
@@ -173,7 +180,7 @@ def _factor(unit: str, kind: str) -> Decimal:
     import pint
 
     known = _UNITS[kind]
-    registry = pint.get_application_registry()
+    registry: Any = pint.get_application_registry()  # type: ignore[no-untyped-call]
     ratio = float(registry.Quantity(1.0, known[unit]).m_as(next(iter(known.values()))))
     short = Decimal(f"{ratio:.6g}")
     return short if math.isclose(float(short), ratio, rel_tol=1e-14) else Decimal(ratio)

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 from fouroptics import units
 from fouroptics.bench import parts
-from fouroptics.devices import layout
+from fouroptics.devices.layout import Inputs, Sharing, share
 from fouroptics.errors import InputError
 from fouroptics.files import read_text, write_whole
 
@@ -138,15 +138,15 @@ class Bench(BaseModel):
         return int(self.layout.guard / self.input.sample + 1e-6)
 
     def share(
-        self, size: tuple[int, int], channels: tuple[int, int], *, inputs: layout.Inputs | None = None
-    ) -> layout.Sharing:
+        self, size: tuple[int, int], channels: tuple[int, int], *, inputs: Inputs | None = None
+    ) -> Sharing:
         """How a bank ``(outputs, inputs)`` of pictures of ``size`` is arranged on this bench."""
         panel = (
             self.input.pixels[1] // self.input.super_pixel,
             self.input.pixels[0] // self.input.super_pixel,
         )
         ways = (inputs or self.layout.inputs, self.layout.outputs)
-        return layout.share(*ways, channels, size, self.guard_samples, panel)
+        return share(*ways, channels, size, self.guard_samples, panel)
 
     def sampling(
         self,
@@ -196,12 +196,12 @@ def _with_absolute_paths(data: dict[str, Any], folder: Path) -> dict[str, Any]:
     for section, key in (("mask", "lut"), ("calibration", "file")):
         table = data.get(section)
         name = table.get(key) if isinstance(table, dict) else None
-        if isinstance(name, str) and name:
+        if isinstance(table, dict) and isinstance(name, str) and name:
             path = (folder / Path(name).expanduser()).resolve()
             if not path.is_file():
                 mend = "paths are relative to the bench's file"
                 raise InputError(f"there is no file {name!r}", where=f"{section}.{key}", mend=mend)
-            table[key] = path.as_posix()
+            data[section] = table | {key: path.as_posix()}
     return data
 
 

@@ -10,12 +10,6 @@ from fouroptics.errors import InputError
 from fouroptics.units import Quantity
 
 
-def _field(kind: str, low: float, high: float, example: str) -> Any:
-    """A pydantic field type that reads "number unit" and writes it back exactly."""
-    quantity = Quantity(kind, low, high, example)
-    return Annotated[float, BeforeValidator(quantity.parse), PlainSerializer(quantity.text)]
-
-
 def _pixels(value: Any) -> tuple[int, int]:
     """``[x, y]`` of a panel; nothing larger than a million a side is sold."""
     pair = tuple(value) if isinstance(value, list | tuple) else ()
@@ -24,22 +18,22 @@ def _pixels(value: Any) -> tuple[int, int]:
     return pair[0], pair[1]
 
 
-Wavelength = _field("length", 100e-9, 20e-6, "532 nm")
-Pitch = _field("length", 50e-9, 1e-3, "8 um")
-Blur = _field("length", 0.0, 1e-3, "1.5 um")
-Aperture = _field("length", 1e-6, 10.0, "25 mm")
-Guard = _field("length", 0.0, 1.0, "192 um")
-Focal = _field("length", 10e-6, 100.0, "250 mm")
-Power = _field("power", 1e-12, 1e3, "5 mW")
-Irradiance = _field("irradiance", 1e-3, 1e12, "2 W/cm^2")
-Share = _field("ratio", 1e-6, 1.0, "93 %")
-Fraction = _field("ratio", 0.0, 1.0, "0.6 %")
-Angle = _field("angle", 0.0, 100.0, "0.02 rad")
-Rate = _field("rate", 1e-3, 1e9, "60 Hz")
-Settle = _field("time", 0.0, 100.0, "12 ms")
-Exposure = _field("time", 1e-9, 1e4, "100 us")
-DataRate = _field("data rate", 1.0, 1e15, "2.5 Gbit/s")
-_PATH = Quantity("optical path", -1e-3, 1e-3, "10 nm")
+Wavelength = Annotated[float, Quantity("length", 100e-9, 20e-6, "532 nm")]
+Pitch = Annotated[float, Quantity("length", 50e-9, 1e-3, "8 um")]
+Blur = Annotated[float, Quantity("length", 0.0, 1e-3, "1.5 um")]
+Aperture = Annotated[float, Quantity("length", 1e-6, 10.0, "25 mm")]
+Guard = Annotated[float, Quantity("length", 0.0, 1.0, "192 um")]
+Focal = Annotated[float, Quantity("length", 10e-6, 100.0, "250 mm")]
+Power = Annotated[float, Quantity("power", 1e-12, 1e3, "5 mW")]
+Irradiance = Annotated[float, Quantity("irradiance", 1e-3, 1e12, "2 W/cm^2")]
+Share = Annotated[float, Quantity("ratio", 1e-6, 1.0, "93 %")]
+Fraction = Annotated[float, Quantity("ratio", 0.0, 1.0, "0.6 %")]
+Angle = Annotated[float, Quantity("angle", 0.0, 100.0, "0.02 rad")]
+Rate = Annotated[float, Quantity("rate", 1e-3, 1e9, "60 Hz")]
+Settle = Annotated[float, Quantity("time", 0.0, 100.0, "12 ms")]
+Exposure = Annotated[float, Quantity("time", 1e-9, 1e4, "100 us")]
+DataRate = Annotated[float, Quantity("data rate", 1.0, 1e15, "2.5 Gbit/s")]
+Path = Annotated[float, Quantity("optical path", -1e-3, 1e-3, "10 nm")]
 
 Pixels = Annotated[tuple[int, int], BeforeValidator(_pixels)]
 
@@ -74,7 +68,7 @@ class Input(Part):
     @property
     def sample(self) -> float:
         """Pitch of one picture sample [m]."""
-        return float(self.pitch * self.super_pixel)
+        return self.pitch * self.super_pixel
 
     @property
     def extent(self) -> tuple[float, float]:
@@ -168,7 +162,7 @@ class Aberration(Part):
     """The sum of both lenses' errors at the Fourier plane: Noll index → rms optical path [m]."""
 
     zernike: Annotated[
-        dict[int, Annotated[float, BeforeValidator(_PATH.parse), PlainSerializer(_PATH.text)]],
+        dict[int, Path],
         BeforeValidator(_zernike),
     ] = Field(default_factory=dict)
 

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 
     from fouroptics.correlator import Correlator4f
 
-SIZE = (96, 96)
-NAMES = ("blur", "edges across", "edges down", "spots")
+SIZE = (72, 72)
+PHASE = {"cmap": "twilight", "vmin": -3.1416, "vmax": 3.1416}
+NAMES = ("blur", "upright edges", "level edges", "spots")
 
 
 def demo(
@@ -96,7 +97,7 @@ def make_scene(seed: int) -> Tensor:
     scene = 0.55 * pictures.natural(1, 3, SIZE, seed=seed)[0]
     letter = pictures.letter_f(SIZE)
     scene = torch.where(letter > 0, torch.tensor([0.95, 0.9, 0.6])[:, None, None], scene)
-    for y, x in ((70, 66), (78, 78), (62, 80)):
+    for y, x in ((50, 48), (58, 58), (44, 60)):
         scene[:, y - 2 : y + 2, x - 2 : x + 2] = torch.tensor([0.4, 0.9, 1.0])[:, None, None]
     return scene
 
@@ -119,6 +120,7 @@ def difference_from_conv2d(correlator: Correlator4f, scene: Tensor) -> float:
 
 def draw(path: Path, correlator: Correlator4f, scene: Tensor, camera: Tensor) -> None:
     """One page: the picture, then for each output its mask (amplitude, phase) and the camera plane."""
+    import torch
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -126,20 +128,24 @@ def draw(path: Path, correlator: Correlator4f, scene: Tensor, camera: Tensor) ->
 
     transfer = fourier.kernel_transfer(correlator.taps.detach(), correlator.working_size)
     masks = grid.to_centred(transfer * correlator.scale.detach()[:, None, None, None])[:, 1]  # green's kernel
-    figure = Figure(figsize=(11, 12.4), layout="constrained")
+    clear = masks.abs() > 1e-4  # where a mask is dark it has no phase
+    figure = Figure(figsize=(10, 15), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(len(NAMES) + 1, 3, height_ratios=[1.15, *[1] * len(NAMES)])
+    axes = figure.subplots(len(NAMES) + 1, 3)
     axes[0, 0].imshow(scene.permute(1, 2, 0).numpy())
     axes[0, 0].set_title("picture on the input")
     for blank in axes[0, 1:]:
         blank.axis("off")
-    axes[0, 1].text(0, 0.5, _legend(correlator), va="center", fontsize=10, transform=axes[0, 1].transAxes)
+    text = axes[0, 1].text(
+        0.05, 0.5, _legend(correlator), va="center", fontsize=10, transform=axes[0, 1].transAxes
+    )
+    text.set_in_layout(False)
     for row, name in enumerate(NAMES):
         mask, light = masks[row], camera[row]
         panels = (
             (mask.abs().numpy(), f"{name}: mask |t|", {"cmap": "gray", "vmin": 0}),
-            (mask.angle().numpy(), "mask phase [rad]", {"cmap": "twilight", "vmin": -3.1416, "vmax": 3.1416}),
-            (light.numpy() * 1e3, "camera plane [mW/m²]", {"cmap": "inferno", "vmin": 0}),
+            (mask.angle().where(clear[row], torch.nan).numpy(), "mask phase [rad]", PHASE),
+            (light.numpy(), "camera plane [W/m²]", {"cmap": "inferno", "vmin": 0}),
         )
         for axis, (values, title, style) in zip(axes[row + 1], panels, strict=True):
             figure.colorbar(axis.imshow(values, **style), ax=axis, shrink=0.85)
@@ -156,7 +162,8 @@ def _legend(correlator: Correlator4f) -> str:
         [
             f"bench {bench.name}: {bench.source.wavelength * 1e9:.0f} nm, f = {bench.lens1.focal_length * 1e3:.0f} mm",
             f"{correlator.channels[1]} colours side by side → {correlator.channels[0]} outputs, one mask each",
-            "masks: the part for green, frequency 0 in the middle",
+            "masks: the part for green, frequency 0 in the middle;",
+            "  white where they are too dark to have a phase",
             "camera plane: turned by 180°, as the second lens leaves it",
         ]
     )

@@ -84,7 +84,7 @@ class _ChannelSum(torch.autograd.Function):
         ctx.save_for_backward(*inputs)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
         spectrum, transfer = ctx.saved_tensors
         conjugate = gradient.conj().resolve_conj()
         to_spectrum = to_transfer = None
@@ -141,7 +141,8 @@ def _per_block(budget: int, each: int, count: int) -> int:
 
 
 def _inverse(spectrum: Tensor, padded: Pair, half: bool) -> Tensor:
-    return torch.fft.irfft2(spectrum, s=padded) if half else torch.fft.ifft2(spectrum)
+    response: Tensor = torch.fft.irfft2(spectrum, s=padded) if half else torch.fft.ifft2(spectrum)
+    return response
 
 
 def _window(size: Pair, padded: Pair, upright: bool, device: torch.device) -> Any:

@@ -27,7 +27,8 @@ def lens_ft(field: Tensor, *, origin: Origin = "axis") -> Tensor:
     copy; a transform and its inverse agree on either.
     """
     about = grid.to_fft_order(field) if origin == "axis" else field
-    return torch.fft.fft2(about, norm="ortho")
+    spectrum: Tensor = torch.fft.fft2(about, norm="ortho")
+    return spectrum
 
 
 def lens_ift(spectrum: Tensor, *, origin: Origin = "axis") -> Tensor:

@@ -62,17 +62,20 @@ def frequencies(
 ) -> Tensor:
     """Frequencies of an N-point transform in FFT order [cycles per unit of pitch]; ``half`` keeps 0 … N // 2."""
     make = torch.fft.rfftfreq if half else torch.fft.fftfreq
-    return make(samples, d=pitch, dtype=torch.float64, device=device).to(dtype)
+    nu: Tensor = make(samples, d=pitch, dtype=torch.float64, device=device)
+    return nu.to(dtype)
 
 
 def to_fft_order(field: Tensor) -> Tensor:
     """Bring the optical axis from sample N // 2 to sample 0, on the two picture dimensions only."""
-    return torch.fft.ifftshift(field, dim=(-2, -1))
+    shifted: Tensor = torch.fft.ifftshift(field, dim=(-2, -1))
+    return shifted
 
 
 def to_centred(field: Tensor) -> Tensor:
     """Bring sample 0 to N // 2, the order that people and files read."""
-    return torch.fft.fftshift(field, dim=(-2, -1))
+    shifted: Tensor = torch.fft.fftshift(field, dim=(-2, -1))
+    return shifted
 
 
 def turn(field: Tensor) -> Tensor:

@@ -1,0 +1,172 @@
+import json
+import subprocess
+import sys
+
+import pytest
+
+from fouroptics.bench import Bench
+from fouroptics.cli import main
+from fouroptics.pictures import read
+
+
+def run(capsys, *arguments):
+    status = main(arguments)
+    seen = capsys.readouterr()
+    return status, seen.out, seen.err
+
+
+def test_report_of_a_shipped_bench(capsys):
+    status, out, err = run(capsys, "bench", "report", "slm-532nm")
+    assert (status, err) == (0, "")
+    assert "Everything fits." in out
+    status, out, _ = run(
+        capsys, "bench", "report", "slm-532nm", "--size", "224x224", "--channels", "16x3", "--json"
+    )
+    found = json.loads(out)
+    assert status == 0
+    assert not found["ok"]
+    assert {"mask-bins"} <= {problem["code"] for problem in found["problems"]}
+
+
+def test_solve_writes_a_bench_that_passes(capsys, tmp_path):
+    out = tmp_path / "my bench µ.toml"
+    arguments = (
+        "--size",
+        "64x48",
+        "--wavelength",
+        "633 nm",
+        "--input-pitch",
+        "12 um",
+        "--mask-pitch",
+        "6 um",
+    )
+    status, said, _ = run(capsys, "bench", "solve", *arguments, "--kernel", "5", "--out", str(out))
+    assert status == 0
+    assert "Everything fits." in said
+    bench = Bench.load(out)
+    assert bench.sampling((64, 48), kernel=5).ok
+    assert bench.name == "my bench µ"
+    before = out.read_bytes()
+    status, _, err = run(capsys, "bench", "solve", *arguments, "--out", str(out))
+    assert status == 2
+    assert "exists already" in err
+    assert out.read_bytes() == before
+
+
+def test_init_writes_a_bench_that_reports_and_never_overwrites(capsys, tmp_path):
+    folder = tmp_path / "new" / "design"
+    assert run(capsys, "init", str(folder))[0] == 0
+    assert sorted(p.name for p in folder.iterdir()) == ["bench.toml", "recipe.toml", "tolerances.toml"]
+    assert run(capsys, "bench", "report", str(folder / "bench.toml"))[0] == 0
+    assert Bench.load(folder / "bench.toml") == Bench.load("slm-532nm")
+    (folder / "recipe.toml").write_text("mine")
+    status, _, err = run(capsys, "init", str(folder))
+    assert status == 2
+    assert "bench.toml, recipe.toml, tolerances.toml" in err
+    assert (folder / "recipe.toml").read_text() == "mine"
+
+
+def test_demo_walks_the_physics(capsys, tmp_path):
+    out = tmp_path / "runs" / "demo"
+    status, said, _ = run(capsys, "demo", "--out", str(out), "--json")
+    summary = json.loads(said)
+    assert status == 0
+    assert summary["sampling_ok"]
+    assert summary["largest_difference_from_conv2d"] < 1e-5
+    assert read(out / "overview.png").shape[0] == 3
+    camera, picture = read(out / "camera-blur.png")[0], read(out / "picture.png").mean(0)
+    turned = camera.flip(0, 1)[:-1, :-1]  # back by 180°: the picture blurred and squared
+    pair = (turned - turned.mean()) * (picture[1:, 1:] - picture[1:, 1:].mean())
+    assert (
+        pair.sum() / ((turned - turned.mean()).norm() * (picture[1:, 1:] - picture[1:, 1:].mean()).norm())
+        > 0.8
+    )
+    assert run(capsys, "demo", "--out", str(out))[0] == 0  # our own folder is replaced
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("…", encoding="utf-8")
+    status, _, err = run(capsys, "demo", "--out", str(tmp_path / "mine"))
+    assert status == 2
+    assert "not made by fouroptics" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("bench", "report", "slm-532"), "did you mean 'slm-532nm'?"),
+        (("bench", "report", "slm-532nm", "--size", "3y"), "--size"),
+        (("bench", "report", "slm-532nm", "--kernel", "65"), "larger than the picture"),
+        (("bench", "report", "slm-532nm", "--channels", "0x3"), "channels"),
+        (("bench", "report", "slm-532nm", "--size", "-4x4"), "--size"),
+        (("bench", "report"), "Missing argument"),
+        (("bench", "repot"), "No such command"),
+        (("report-everything",), "No such command"),
+        (("demo", "--threads", "0"), "--threads"),
+        (("demo", "--depth", "3"), "No such option"),
+        (
+            (
+                "bench",
+                "solve",
+                "--size",
+                "8x8",
+                "--wavelength",
+                "532",
+                "--input-pitch",
+                "8 um",
+                "--mask-pitch",
+                "8 um",
+            ),
+            "532 nm",
+        ),
+    ],
+)
+def test_mistakes_are_one_line_and_exit_2(capsys, arguments, says):
+    status, out, err = run(capsys, *arguments)
+    assert status == 2
+    assert out == ""
+    assert err.startswith("fouroptics: ")
+    assert err.count("\n") == 1
+    assert says in err
+    status, out, err = run(capsys, *arguments, "--json")
+    error = json.loads(out)["error"]
+    assert status == 2
+    assert err == ""
+    assert set(error) == {"what", "where", "mend"}
+    assert error["what"]
+
+
+def test_a_bench_file_names_itself_in_its_errors(capsys, tmp_path):
+    path = tmp_path / "b.toml"
+    path.write_text(Bench.load("slm-532nm").to_toml().replace("532 nm", "532 m"), encoding="utf-8")
+    status, _, err = run(capsys, "bench", "report", str(path))
+    assert status == 2
+    assert err == (
+        "fouroptics: b.toml: source.wavelength: 532 m is not plausible here (above 20 um); did you mean '532 nm'?\n"
+    )
+
+
+def test_help_and_version_come_quickly_because_no_library_is_loaded():
+    heavy = ["torch", "scipy", "matplotlib", "pint", "h5py", "numpy"]
+    for arguments in (
+        ["--help"],
+        ["bench", "--help"],
+        ["bench", "solve", "--help"],
+        ["--version"],
+        ["nonsense"],
+    ):
+        code = (
+            "import sys; from fouroptics.cli import main; status = main(sys.argv[1:]); "
+            f"print('loaded', [m for m in {heavy} if m in sys.modules])"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True
+        )
+        assert "loaded []" in done.stdout, arguments
+
+
+def test_a_report_waits_for_neither_torch_nor_matplotlib():
+    code = (
+        "import sys; from fouroptics.cli import main; main(['bench', 'report', 'slm-532nm']);"
+        "print('loaded', [m for m in ('torch', 'matplotlib', 'h5py') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "loaded []" in done.stdout

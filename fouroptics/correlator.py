@@ -191,8 +191,8 @@ class Correlator4f(nn.Module):
             full_well=camera.full_well,
         )
 
-    def nbytes(self, batch: int = 1) -> int:
-        """Most bytes that ``field`` of a batch takes at once, without what a gradient keeps: before it happens."""
+    def nbytes(self, batch: int = 1, *, gradient: bool = False) -> int:
+        """Most bytes that ``field`` of a batch takes at once, and with ``gradient`` its backward pass: beforehand."""
         return correlation.working_bytes(
             batch,
             self.channels,
@@ -200,6 +200,7 @@ class Correlator4f(nn.Module):
             self.working_size,
             element=self.kernels.element_size(),
             is_complex=self.is_complex,
+            gradient=gradient,
         )
 
     def extra_repr(self) -> str:
@@ -294,9 +295,13 @@ class Correlator4f(nn.Module):
 
     def _require_memory(self, batch: int) -> None:
         outputs, inputs = self.channels
+        gradient = torch.is_grad_enabled() and self.kernels.requires_grad
         what = f"{batch} × {inputs} → {outputs} channels of {self.size[0]}×{self.size[1]}"
         memory.require(
-            self.nbytes(batch), self.kernels.device, what=what, mend="smaller batches, pictures or banks"
+            self.nbytes(batch, gradient=gradient),
+            self.kernels.device,
+            what=what,
+            mend="smaller batches, pictures or banks",
         )
 
 
@@ -308,7 +313,7 @@ def _percentile(values: Tensor, part: float) -> float:
 
 
 def _as_complex(field: Tensor) -> Tensor:
-    return field if field.is_complex() else torch.complex(field, torch.zeros_like(field))
+    return field if field.is_complex() else field.to(torch.promote_types(field.dtype, torch.complex64))
 
 
 def _check_choice(name: str, value: object, choices: tuple[object, ...]) -> None:

@@ -75,7 +75,9 @@ def test_the_list_of_packages_is_every_folder_with_an_init():
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
     folder = tmp_path_factory.mktemp("wheel")
-    shutil.rmtree(ROOT / "build", ignore_errors=True)  # setuptools would pack what an earlier build left there
+    shutil.rmtree(
+        ROOT / "build", ignore_errors=True
+    )  # setuptools would pack what an earlier build left there
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
     subprocess.run([*command, "--wheel-dir", str(folder), str(ROOT)], check=True, capture_output=True)
     return zipfile.ZipFile(next(folder.glob("*.whl")))

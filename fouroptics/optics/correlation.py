@@ -18,7 +18,7 @@ from fouroptics.optics.fourier import Pair
 
 Boundary = Literal["linear", "circular"]
 
-_CACHE_BLOCK = 2**20  # bytes of spectrum at a time when nothing is kept for a gradient: it stays in cache
+_CACHE_BLOCK = 2**21  # bytes of spectrum at a time when nothing is kept for a gradient: it stays in cache
 _GRADIENT_BLOCK = 2**28  # the same when a gradient is wanted: a block's transfer functions are computed twice
 
 
@@ -111,6 +111,8 @@ def _outputs(spectrum: Tensor, kernels: Tensor, padded: Pair, window: Any, half:
         transfer = fourier.kernel_transfer(kernels[o : o + of_outputs], padded, half=half)
         for b in range(0, batch, of_batch):
             block = _inverse(channel_sum(spectrum[b : b + of_batch], transfer), padded, half)[window]
+            if block.shape[:2] == (batch, outputs):
+                return block
             if result is None:
                 result = block.new_empty((batch, outputs, *block.shape[-2:]))
             result[b : b + of_batch, o : o + of_outputs] = block
@@ -161,7 +163,14 @@ def picture_size(tensor: Tensor) -> Pair:
 
 
 def working_bytes(
-    batch: int, channels: Pair, size: Pair, padded: Pair, *, element: int, is_complex: bool
+    batch: int,
+    channels: Pair,
+    size: Pair,
+    padded: Pair,
+    *,
+    element: int,
+    is_complex: bool,
+    gradient: bool = False,
 ) -> int:
     """Most bytes that ``correlate`` takes at once for a batch of pictures, its complex answer included.
 
@@ -172,12 +181,20 @@ def working_bytes(
         padded: samples of the working grid.
         element: bytes of one real number.
         is_complex: complex kernels.
+        gradient: what the backward pass needs as well.
     """
     outputs, inputs = channels
     plane = 2 * element * padded[0] * (padded[1] if is_complex else padded[1] // 2 + 1)
-    picture = element * size[0] * size[1]
+    spectra = batch * inputs * plane
+    response = batch * outputs * element * size[0] * size[1] * (2 if is_complex else 1)
+    answer = batch * outputs * element * size[0] * size[1] * 2
+    if gradient:
+        of_outputs = _per_block(_GRADIENT_BLOCK, plane * (inputs + batch), outputs)
+        block = of_outputs * plane * (2 * inputs + 4 * batch)
+        return 2 * spectra + block + response + 2 * answer
     of_outputs = _per_block(_CACHE_BLOCK, plane, outputs)
     of_batch = _per_block(_CACHE_BLOCK, plane * of_outputs, batch)
-    block = of_outputs * plane * (inputs + 3 * of_batch)
-    response = picture * (2 if is_complex else 3)  # a real response is turned complex at the end
-    return batch * (inputs * (2 * plane + picture) + outputs * response) + block
+    block = of_outputs * plane * (2 * inputs + 3 * of_batch)
+    in_one = of_outputs == outputs and of_batch == batch
+    turned_complex = 0 if is_complex else answer
+    return max(2 * spectra, spectra + block + (0 if in_one else response), response + turned_complex)

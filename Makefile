@@ -25,7 +25,7 @@ lint: $(READY)
 
 $(READY): pyproject.toml constraints.txt
 	@test -x $(RUN) || $(PYTHON) -m venv $(VENV) || \
-	  { echo "python's venv is missing: install it (Debian, Ubuntu: apt install python3-venv) and run make again"; exit 1; }
+	  { rm -rf $(VENV); echo "python's venv is missing: install it (Debian, Ubuntu: apt install python3-venv) and run make again"; exit 1; }
 	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt torch==2.13.0
 	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
 	@touch $(READY)

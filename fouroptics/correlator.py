@@ -5,6 +5,9 @@ The arithmetic is ``optics.correlation``; here it gets a bench, so that response
 
 from __future__ import annotations
 
+import math
+from functools import partial
+from operator import index
 from typing import Any, Literal
 
 import torch
@@ -14,7 +17,7 @@ from fouroptics import memory
 from fouroptics.bench import Bench
 from fouroptics.devices import detector, link, source
 from fouroptics.devices.layout import Sharing
-from fouroptics.errors import InputError
+from fouroptics.errors import InputError, check_choice
 from fouroptics.optics import aperture, correlation, fourier, grid
 from fouroptics.optics.correlation import Boundary, correlate, picture_size
 from fouroptics.optics.fourier import Pair
@@ -54,8 +57,8 @@ class Correlator4f(nn.Module):
         stop: bool = False,
     ) -> None:
         super().__init__()
-        _check_choice("boundary", boundary, ("linear", "circular"))
-        _check_choice("layout", layout, ("tiled", "lenslet", "frames", "mathematical", None))
+        check_choice("boundary", boundary, ("linear", "circular"))
+        check_choice("layout", layout, ("tiled", "lenslet", "frames", "mathematical", None))
         kernels = _checked_kernels(kernels)
         self.size = _checked_size(size, picture_size(kernels))
         self.bench, self.boundary, self.upright = bench, boundary, upright
@@ -116,7 +119,9 @@ class Correlator4f(nn.Module):
         """
         gain = self._light_gain()
         response = self._respond(self._amplitude(pictures))
-        square = response.abs().square() if response.is_complex() else response.square()
+        square = (
+            response.real.square() + response.imag.square() if response.is_complex() else response.square()
+        )
         light = square * (self.scale.square() * gain)[:, None, None]
         return light.reshape(*pictures.shape[:-3], -1, *self.size)
 
@@ -127,8 +132,9 @@ class Correlator4f(nn.Module):
         A mask that sums tiled inputs carries all kernels of its output, so its transmission reaches Σ_i|H_oi|;
         elsewhere each kernel has its own mask. Frequencies are those of the working grid.
         """
-        peak = torch.stack([self._peak(taps) for taps in self.taps])
-        return torch.where(peak > 0, 1 / peak.clamp_min(torch.finfo(peak.dtype).tiny), 1.0)
+        peaks = [self._peaks(taps) for taps in torch.split(self.taps, self._outputs_a_block)]
+        peak = torch.cat(peaks)
+        return torch.where(peak == 0, 1.0, 1 / peak)
 
     def latency(
         self, pictures: Tensor | None = None, *, reads: int = 1, exposure: float | None = None
@@ -175,6 +181,11 @@ class Correlator4f(nn.Module):
         camera = self.bench.camera
         if camera.exposure != "auto":
             return float(camera.exposure)
+        if self.layout == "frames" and self.channels[1] > 1:
+            mend = "pass exposure=… in seconds, or write it into the bench"
+            raise InputError(
+                "inputs one after another have no common exposure", where="camera.exposure", mend=mend
+            )
         if pictures is None:
             pictures = natural(4, self.channels[1], self.size).to(self.kernels)
         with torch.no_grad():
@@ -239,15 +250,19 @@ class Correlator4f(nn.Module):
             device=self.kernels.device,
         )
 
-    def _peak(self, taps: Tensor) -> Tensor:
-        """Largest transmission that the kernels ``[in, ky, kx]`` of one output ask of a mask."""
-        summed = self.layout in ("tiled", "mathematical")
-        with torch.no_grad():  # find the frequency on the whole grid, then differentiate at that one only
+    @property
+    def _outputs_a_block(self) -> int:
+        plane = self.channels[1] * math.prod(self.working_size)
+        return max(1, 2**20 // plane)
+
+    def _peaks(self, taps: Tensor) -> Tensor:
+        """Largest transmission that kernels ``[out, in, ky, kx]`` ask of a mask, ``[out]``."""
+        combine = partial(torch.sum if self.layout in ("tiled", "mathematical") else torch.amax, dim=1)
+        with torch.no_grad():  # find the frequencies on the whole grid, then differentiate at those only
             magnitude = fourier.kernel_transfer(taps, self.working_size, half=not self.is_complex).abs()
-            brightest = (magnitude.sum(0) if summed else magnitude.amax(0)).argmax()
-            row, column = divmod(int(brightest), magnitude.shape[-1])
-        there = fourier.transfer_at(taps, (row, column), self.working_size).abs()
-        return there.sum() if summed else there.max()
+            brightest = combine(magnitude).flatten(1).argmax(1)
+        rows, columns = brightest // magnitude.shape[-1], brightest % magnitude.shape[-1]
+        return combine(fourier.transfer_at(taps, (rows, columns), self.working_size).abs())
 
     def _sharing(self) -> Sharing:
         inputs = "tiled" if self.layout == "mathematical" else self.layout
@@ -274,24 +289,26 @@ class Correlator4f(nn.Module):
 
     def _amplitude(self, pictures: Tensor) -> Tensor:
         """Checked pictures as amplitudes ``[B, in, y, x]`` in the kernels' dtype."""
+        self._check_pictures(pictures)
+        self._require_memory(math.prod(pictures.shape[:-3]))
+        low, high = torch.stack(pictures.detach().aminmax()).tolist()
+        if not (low >= 0 and high <= 1):
+            shown = "NaN" if math.isnan(low) else f"{low:.4g} … {high:.4g}"
+            mend = "scale them to [0, 1]: no modulator shows a negative or an unlimited amplitude"
+            raise InputError(f"values are {shown}", where="pictures", mend=mend)
+        batch = pictures.reshape(-1, *pictures.shape[-3:]).to(self.kernels.dtype)
+        return _square_root(batch) if self.bench.input.encoding == "sqrt" else batch
+
+    def _check_pictures(self, pictures: Tensor) -> None:
         expected = (self.channels[1], *self.size)
+        due = f"a tensor […, {', '.join(map(str, expected))}] is due"
+        if not isinstance(pictures, Tensor):
+            raise InputError(f"pictures are a {type(pictures).__name__}", where="pictures", mend=due)
         if pictures.dim() < 3 or tuple(pictures.shape[-3:]) != expected:
-            raise InputError(
-                f"pictures are {tuple(pictures.shape)}",
-                where="pictures",
-                mend=f"[…, {', '.join(map(str, expected))}] is due",
-            )
+            raise InputError(f"pictures are {tuple(pictures.shape)}", where="pictures", mend=due)
         if pictures.numel() == 0:
             raise InputError("the batch is empty", where="pictures", mend="give at least one picture")
         _check_dtype(pictures, self.kernels)
-        low, high = pictures.detach().aminmax()
-        if not (low >= 0 and high <= 1):
-            shown = "NaN" if low.isnan() else f"{low.item():.4g} … {high.item():.4g}"
-            mend = "scale them to [0, 1]: no modulator shows a negative or an unlimited amplitude"
-            raise InputError(f"values are {shown}", where="pictures", mend=mend)
-        batch = pictures.reshape(-1, *expected).to(self.kernels.dtype)
-        self._require_memory(len(batch))
-        return batch.sqrt() if self.bench.input.encoding == "sqrt" else batch
 
     def _require_memory(self, batch: int) -> None:
         outputs, inputs = self.channels
@@ -305,6 +322,12 @@ class Correlator4f(nn.Module):
         )
 
 
+def _square_root(pictures: Tensor) -> Tensor:
+    """√x whose gradient is 0 at black, where the true one is infinite."""
+    lit = pictures > 0
+    return torch.where(lit, pictures, 1.0).sqrt() * lit
+
+
 def _percentile(values: Tensor, part: float) -> float:
     """The value that ``part`` of all values do not exceed; by order, so that it takes arrays of any size."""
     flat = values.flatten()
@@ -314,12 +337,6 @@ def _percentile(values: Tensor, part: float) -> float:
 
 def _as_complex(field: Tensor) -> Tensor:
     return field if field.is_complex() else field.to(torch.promote_types(field.dtype, torch.complex64))
-
-
-def _check_choice(name: str, value: object, choices: tuple[object, ...]) -> None:
-    if value not in choices:
-        written = ", ".join(repr(choice) for choice in choices if choice is not None)
-        raise InputError(f"{value!r} is unknown", where=name, mend=f"choose from {written}")
 
 
 def _checked_kernels(kernels: Tensor) -> Tensor:
@@ -339,19 +356,21 @@ def _checked_kernels(kernels: Tensor) -> Tensor:
 
 
 def _checked_size(size: Any, kernel: Pair) -> Pair:
-    whole = isinstance(size, tuple | list | torch.Size) and len(size) == 2
-    if not whole or not all(isinstance(n, int) and n >= 1 for n in size):
+    try:
+        height, width = (index(n) for n in size)
+    except (TypeError, ValueError):
+        height = width = 0
+    if height < 1 or width < 1:
         raise InputError(f"{size!r} is not (height, width)", where="size", mend="two positive whole numbers")
-    if any(k > n for k, n in zip(kernel, size, strict=True)):
-        raise InputError(
-            f"a {kernel[0]}×{kernel[1]} kernel is larger than the {size[0]}×{size[1]} field",
-            where="kernels",
-            mend="crop the kernel or enlarge the pictures",
-        )
-    return size[0], size[1]
+    correlation.check_kernel_fits(kernel, (height, width))
+    return height, width
 
 
 def _check_dtype(pictures: Tensor, kernels: Tensor) -> None:
+    if kernels.dtype not in (torch.float32, torch.float64):
+        raise InputError(
+            f"the bank is {kernels.dtype}", where="kernels", mend="use correlator.float() or .double()"
+        )
     if not pictures.is_floating_point():
         mend = "convert them: pictures.float(), and / 255 if they are bytes"
         raise InputError(f"pictures are {pictures.dtype}", where="pictures", mend=mend)

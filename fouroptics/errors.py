@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+
+def check_choice(name: str, value: object, choices: Sequence[object]) -> None:
+    """Refuse a word that is not one of ``choices``."""
+    if value not in choices:
+        written = ", ".join(repr(choice) for choice in choices if choice is not None)
+        raise InputError(f"{value!r} is unknown", where=name, mend=f"choose from {written}")
+
 
 class InputError(ValueError):
     """Bad input, told in one line.

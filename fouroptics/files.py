@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,14 @@ from fouroptics.errors import InputError
 
 MARKER = "summary.json"  # a folder that holds it, written by this program, is ours to replace
 PROGRAM = "fouroptics"
+
+
+def is_file(path: Path) -> bool:
+    """Whether a file stands there; a name that no system allows is no file."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def read_text(path: Path) -> str:
@@ -30,21 +38,18 @@ def read_text(path: Path) -> str:
 def write_whole(path: str | Path, content: bytes) -> None:
     """Write a file so that a reader sees the old one or the new one, never a part."""
     path = Path(path)
+    temporary = path.with_name(f".{path.name}-{secrets.token_hex(6)}")
     try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    except OSError as error:
-        raise _unwritable(path, error) from None
-    try:
-        with os.fdopen(handle, "wb") as file:
+        with temporary.open("xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        Path(temporary).chmod(0o666 & ~_umask())
-        Path(temporary).replace(path)
+        temporary.replace(path)
     except OSError as error:
         raise _unwritable(path, error) from None
     finally:
-        Path(temporary).unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def write_new(path: str | Path, content: bytes) -> None:
@@ -57,30 +62,37 @@ def write_new(path: str | Path, content: bytes) -> None:
 @contextmanager
 def whole_folder(out: str | Path, summary: dict[str, Any]) -> Iterator[Path]:
     """Fill a folder aside and put it in place when all is written; only an absent, empty or own folder is replaced."""
-    out = Path(out)
+    out = Path(out).resolve()
     _refuse_foreign(out)
+    aside = out.with_name(f".{out.name}-{secrets.token_hex(6)}")
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+        aside.mkdir(parents=True)
     except OSError as error:
         raise _unwritable(out, error) from None
     try:
         yield aside
         write_whole(aside / MARKER, json.dumps({"program": PROGRAM} | summary, indent=2).encode())
-        aside.chmod(0o777 & ~_umask())
-        if out.exists():
-            old = Path(tempfile.mkdtemp(prefix=f".{out.name}-old-", dir=out.parent))
-            out.replace(old / "old")
-            aside.replace(out)
-            shutil.rmtree(old)
-        else:
-            aside.replace(out)
+        _put_in_place(aside, out)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
 
+def _put_in_place(aside: Path, out: Path) -> None:
+    """Two renames; if the second fails, the old folder is moved back."""
+    old = out.with_name(f"{aside.name}-old")
+    try:
+        if out.exists():
+            out.replace(old)
+        aside.replace(out)
+    except OSError as error:
+        if old.exists() and not out.exists():
+            old.replace(out)
+        raise _unwritable(out, error) from None
+    shutil.rmtree(old, ignore_errors=True)
+
+
 def _refuse_foreign(out: Path) -> None:
-    if not out.exists() and not out.is_symlink():
+    if not out.exists():
         return
     try:
         ours = (
@@ -99,9 +111,3 @@ def _unwritable(path: Path, error: OSError) -> InputError:
     return InputError(
         f"cannot be written ({error.strerror})", where=str(path), mend="choose a folder you can write to"
     )
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

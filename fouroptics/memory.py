@@ -18,7 +18,8 @@ def available(device: torch.device | str = "cpu") -> int:
     """Bytes that a new tensor could take on ``device`` now."""
     device = torch.device(device)
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + cached
     if sys.platform == "win32":
         return _windows_free()
     return min(_unix_free(), _container_free())
@@ -43,12 +44,19 @@ def _unix_free() -> int:
 
 
 def _container_free() -> int:
-    try:
-        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
-        used = int(Path("/sys/fs/cgroup/memory.current").read_text())
-    except (OSError, ValueError):
-        return sys.maxsize
-    return sys.maxsize if limit == "max" else max(0, int(limit) - used)
+    """What the container's limit leaves; file cache that would be given up for us does not count as used."""
+    for folder, limit_name, used_name in (
+        ("/sys/fs/cgroup", "memory.max", "memory.current"),
+        ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
+    ):
+        try:
+            limit = int(Path(folder, limit_name).read_text())
+            used = int(Path(folder, used_name).read_text())
+            statistics = dict(line.split() for line in Path(folder, "memory.stat").read_text().splitlines())
+        except (OSError, ValueError):  # no such controller, or the limit is the word "max"
+            continue
+        return max(0, limit - used + int(statistics.get("inactive_file", 0)))
+    return sys.maxsize
 
 
 def _windows_free() -> int:

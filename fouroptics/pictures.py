@@ -43,26 +43,31 @@ def letter_f(size: tuple[int, int]) -> Tensor:
 
 
 def read(path: str | Path) -> Tensor:
-    """A picture file as ``[channels, y, x]`` in [0, 1]: one channel for grey, three for colour."""
+    """A picture file of 1 to 16 bits as ``[channels, y, x]`` in [0, 1]: one channel for grey, three for colour."""
     from PIL import Image, UnidentifiedImageError
 
     try:
         with Image.open(path) as image:
-            grey = image.mode in ("1", "L", "LA", "I", "I;16", "F")
-            deep = image.mode in ("I", "I;16")
-            array = np.asarray(image if deep else image.convert("L" if grey else "RGB"), dtype=np.float32)
+            mode, deep = image.mode, image.mode.startswith("I;16")
+            grey = deep or mode in ("1", "L", "LA", "La")
+            array = np.asarray(image if deep else image.convert("L" if grey else "RGB")).astype(np.float32)
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError):
         raise InputError(
-            "not a readable picture", where=str(path), mend="give a PNG, JPEG, BMP or TIFF file"
+            "not a readable picture", where=str(path), mend="give a PNG, JPEG, BMP or TIFF"
         ) from None
+    if mode in ("I", "F"):
+        raise InputError(
+            "more than 16 bits a value have no agreed white", where=str(path), mend="save it with 8 or 16"
+        )
     planes = torch.from_numpy(array[None] if grey else array.transpose(2, 0, 1).copy())
-    return (planes / (65535 if deep else 255)).clamp(0, 1)
+    return planes / (65535 if deep else 255)
 
 
 def write(path: str | Path, picture: Tensor) -> None:
-    """Write ``[y, x]`` or ``[3, y, x]`` in [0, 1] as an 8-bit PNG, row 0 on top."""
+    """Write ``[y, x]``, ``[1, y, x]`` or ``[3, y, x]`` in [0, 1] as an 8-bit PNG, row 0 on top."""
     from PIL import Image
 
+    picture = picture[0] if picture.dim() == 3 and len(picture) == 1 else picture
     array = (picture.detach().clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
     buffer = io.BytesIO()
     Image.fromarray(array if array.ndim == 2 else array.transpose(1, 2, 0)).save(buffer, format="PNG")

@@ -177,13 +177,18 @@ def _right_word(unit: str, kind: str, example: str) -> str:
 @lru_cache(maxsize=256)
 def _factor(unit: str, kind: str) -> Decimal:
     """How many SI units one ``unit`` is: exact where it is a short decimal, as all prefixed units are."""
-    import pint
-
     known = _UNITS[kind]
-    registry: Any = pint.get_application_registry()  # type: ignore[no-untyped-call]
-    ratio = float(registry.Quantity(1.0, known[unit]).m_as(next(iter(known.values()))))
+    ratio = float(_registry().Quantity(1.0, known[unit]).m_as(next(iter(known.values()))))
     short = Decimal(f"{ratio:.6g}")
     return short if math.isclose(float(short), ratio, rel_tol=1e-14) else Decimal(ratio)
+
+
+@lru_cache(maxsize=1)
+def _registry() -> Any:
+    """A registry of our own: what a program redefines in pint's shared one must not change what a file means."""
+    import pint
+
+    return pint.UnitRegistry()
 
 
 def _from_pint(value: Any, kind: str) -> float:

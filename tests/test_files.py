@@ -1,5 +1,6 @@
 import json
 import os
+from pathlib import Path
 
 import pytest
 
@@ -57,6 +58,42 @@ def test_a_folder_that_is_not_ours_is_left_alone(tmp_path, content):
     with pytest.raises(InputError, match="not made by fouroptics"), whole_folder(file, {}):
         pass
     assert file.read_text() == "mine"
+
+
+def test_a_folder_that_cannot_be_put_in_place_leaves_the_old_one_there(tmp_path, monkeypatch):
+    out = tmp_path / "demo"
+    with whole_folder(out, {}) as folder:
+        (folder / "a").write_text("first")
+    plain = Path.replace
+
+    def stubborn(self, target):
+        if Path(target) == out and not self.name.endswith("-old"):
+            raise PermissionError(13, "Permission denied")
+        return plain(self, target)
+
+    monkeypatch.setattr(Path, "replace", stubborn)
+    with pytest.raises(InputError, match="Permission denied"), whole_folder(out, {}) as folder:
+        (folder / "b").write_text("second")
+    assert (out / "a").read_text() == "first"
+    assert [p.name for p in tmp_path.iterdir()] == ["demo"]
+
+
+def test_a_link_to_a_folder_stays_a_link(tmp_path):
+    (tmp_path / "real").mkdir()
+    try:
+        (tmp_path / "link").symlink_to(tmp_path / "real", target_is_directory=True)
+    except OSError:
+        pytest.skip("no links on this system")
+    with whole_folder(tmp_path / "link", {}) as folder:
+        (folder / "a").write_text("first")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "real" / "a").read_text() == "first"
+
+
+def test_files_get_the_rights_that_the_user_s_mask_leaves(tmp_path):
+    (tmp_path / "plain").write_text("a")
+    write_whole(tmp_path / "ours", b"a")
+    assert (tmp_path / "ours").stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
 def test_folders_that_cannot_be_made(tmp_path):

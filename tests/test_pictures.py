@@ -31,6 +31,8 @@ def test_what_is_written_reads_back_row_zero_on_top(tmp_path):
     pictures.write(tmp_path / "grey.png", picture)
     assert np.asarray(Image.open(tmp_path / "grey.png"))[0, 1] == 1
     torch.testing.assert_close(pictures.read(tmp_path / "grey.png")[0], picture)
+    pictures.write(tmp_path / "again.png", pictures.read(tmp_path / "grey.png"))
+    assert (tmp_path / "again.png").read_bytes() == (tmp_path / "grey.png").read_bytes()
     colour = torch.rand(3, 4, 6)
     pictures.write(tmp_path / "colour.png", colour)
     torch.testing.assert_close(pictures.read(tmp_path / "colour.png"), colour, atol=1 / 500, rtol=0)
@@ -39,6 +41,15 @@ def test_what_is_written_reads_back_row_zero_on_top(tmp_path):
 def test_deep_pictures_keep_their_depth(tmp_path):
     Image.fromarray(np.array([[0, 257], [65535, 128]], dtype=np.uint16)).save(tmp_path / "deep.png")
     assert pictures.read(tmp_path / "deep.png")[0].mul(65535).round().tolist() == [[0, 257], [65535, 128]]
+
+
+def test_big_endian_and_float_pictures(tmp_path):
+    values = np.array([[0, 300], [30000, 65535]], dtype=np.uint16)
+    Image.frombytes("I;16B", (2, 2), values.astype(">u2").tobytes()).save(tmp_path / "big.tif")
+    assert pictures.read(tmp_path / "big.tif")[0].mul(65535).round().tolist() == values.tolist()
+    Image.fromarray(np.array([[0, 0.3], [0.7, 1]], dtype=np.float32)).save(tmp_path / "float.tif")
+    with pytest.raises(InputError, match="no agreed white"):
+        pictures.read(tmp_path / "float.tif")
 
 
 def test_what_is_no_picture_is_refused(tmp_path):

@@ -1,4 +1,6 @@
 import math
+import subprocess
+import sys
 
 import pint
 import pytest
@@ -107,6 +109,14 @@ def test_pint_quantities_come_in_through_the_same_door():
     assert units.parse(registry.Quantity(532, "nm"), "length") == pytest.approx(532e-9)
     with pytest.raises(InputError, match="is no length"):
         units.parse(registry.Quantity(532, "kg"), "length")
+
+
+def test_what_a_program_redefines_in_pint_does_not_change_a_file():
+    code = (
+        "import pint; r = pint.get_application_registry(); r.define('um = 3 * m');"
+        "from fouroptics import units; assert units.parse('1 um', 'length') == 1e-6"
+    )
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)
 
 
 def test_implausible_values_name_the_unit_that_was_meant():

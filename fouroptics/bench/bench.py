@@ -19,7 +19,7 @@ from fouroptics import units
 from fouroptics.bench import parts
 from fouroptics.devices.layout import Inputs, Sharing, share
 from fouroptics.errors import InputError
-from fouroptics.files import read_text, write_whole
+from fouroptics.files import is_file, read_text, write_whole
 
 if TYPE_CHECKING:
     from fouroptics.bench.sampling import SamplingReport
@@ -55,8 +55,8 @@ class Bench(BaseModel):
         """Read a bench from a file, or take a shipped one by its name."""
         if isinstance(source, str) and source in presets():
             return cls.from_dict(_toml(_preset_text(f"benches/{source}.toml"), source), place=source)
-        path = Path(source).expanduser()
-        if not path.is_file():
+        path = Path(source)
+        if not is_file(path):
             near = difflib.get_close_matches(str(source), presets(), n=1)
             hint = f"did you mean {near[0]!r}? " if near else ""
             mend = f"{hint}shipped benches: {', '.join(presets())}"
@@ -76,6 +76,12 @@ class Bench(BaseModel):
         bench._given = given
         return bench
 
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Bench:
+        """A plain copy. Changes go through ``replace``, which checks them."""
+        if update:
+            raise InputError("a bench is not changed unchecked", mend="use Bench.replace")
+        return super().model_copy(deep=deep)
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Bench) and self.to_dict() == other.to_dict()
 
@@ -84,7 +90,7 @@ class Bench(BaseModel):
 
     def replace(self, changes: Mapping[str, Any]) -> Bench:
         """A bench with some keys changed: ``bench.replace({"lens1.focal_length": "300 mm", "reference": None})``."""
-        given = copy.deepcopy(self._given)
+        given = copy.deepcopy(self._given) or self.to_dict()
         for key, value in changes.items():
             *sections, last = key.split(".")
             table = given
@@ -104,25 +110,19 @@ class Bench(BaseModel):
 
     def to_toml(self) -> str:
         """The resolved bench as TOML. Reading it back gives an equal bench."""
-        data = self.to_dict()
-        head = [f"{key} = {_toml_value(data.pop(key))}" for key in ("format", "name")]
-        tables = [
-            "\n".join([f"[{section}]", *(f"{key} = {_toml_value(value)}" for key, value in table.items())])
-            for section, table in data.items()
-        ]
-        return "\n\n".join(["\n".join(head), *tables]) + "\n"
+        return _toml_text(self.to_dict())
 
     def save(self, path: str | Path) -> None:
         """Write the resolved bench; a look-up table is put beside it, so that the two can be moved together."""
         path = Path(path)
-        bench = self
+        data = self.to_dict()
         if self.mask.lut:
             lut = Path(self.mask.lut)
             beside = path.with_name(f"{path.stem}-lut{lut.suffix}")
             if beside.resolve() != lut.resolve():
                 write_whole(beside, lut.read_bytes())
-            bench = self.model_copy(update={"mask": self.mask.model_copy(update={"lut": beside.name})})
-        write_whole(path, bench.to_toml().encode())
+            data["mask"]["lut"] = beside.name
+        write_whole(path, _toml_text(data).encode())
 
     def fingerprint(self) -> str:
         """SHA-256 of what the bench is: its values and its tables' content, neither its file's bytes nor its name."""
@@ -197,8 +197,8 @@ def _with_absolute_paths(data: dict[str, Any], folder: Path) -> dict[str, Any]:
         table = data.get(section)
         name = table.get(key) if isinstance(table, dict) else None
         if isinstance(table, dict) and isinstance(name, str) and name:
-            path = (folder / Path(name).expanduser()).resolve()
-            if not path.is_file():
+            path = (folder / name).resolve()
+            if not is_file(path):
                 mend = "paths are relative to the bench's file"
                 raise InputError(f"there is no file {name!r}", where=f"{section}.{key}", mend=mend)
             data[section] = table | {key: path.as_posix()}
@@ -311,6 +311,16 @@ def _add(location: tuple[int | str, ...]) -> str:
 
 def _lowered(message: str) -> str:
     return message[:1].lower() + message[1:]
+
+
+def _toml_text(data: dict[str, Any]) -> str:
+    head = [f"{key} = {_toml_value(value)}" for key, value in data.items() if not isinstance(value, dict)]
+    tables = [
+        "\n".join([f"[{section}]", *(f"{key} = {_toml_value(value)}" for key, value in table.items())])
+        for section, table in data.items()
+        if isinstance(table, dict)
+    ]
+    return "\n\n".join(["\n".join(head), *tables]) + "\n"
 
 
 def _toml_value(value: Any) -> str:

@@ -54,7 +54,7 @@ def solve(
     load = _load(size, kernel, band, channels)
     bench = solve_bench(
         wavelength=wavelength, input_pitch=input_pitch, mask_pitch=mask_pitch, start=start, **load
-    ).model_copy(update={"name": out.stem})
+    ).replace({"name": out.stem[:100]})
     write_new(out, bench.to_toml().encode())
     found = bench.sampling(**load)
     say(f"{found}\n\nwritten to {out}", {"out": str(out)} | found.to_json(), as_json)

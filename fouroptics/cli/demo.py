@@ -24,7 +24,7 @@ def demo(
     out: Annotated[
         Path, typer.Option(help="Folder for the pictures; an earlier demo in it is replaced.")
     ] = Path("runs/demo"),
-    seed: Annotated[int, typer.Option(help="Seed of the picture's texture.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of the picture's texture.")] = 0,
     threads: Threads = 1,
     as_json: Json = False,
 ) -> None:

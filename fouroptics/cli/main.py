@@ -17,6 +17,8 @@ import fouroptics
 from fouroptics.cli import bench, demo, init
 from fouroptics.errors import InputError
 
+INTERRUPTED = 130
+
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
@@ -52,20 +54,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="replace")  # a console without ✓ or µ is no reason to fail
     as_json = "--json" in arguments
     try:
-        return int(app(arguments, prog_name="fouroptics", standalone_mode=False) or 0)
+        status = app(arguments, prog_name="fouroptics", standalone_mode=False)
+        sys.stdout.flush()
     except InputError as error:
         return _tell(error, 2, as_json)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    except (
+        BrokenPipeError,
+        SystemExit,
+    ):  # whoever read us has gone; typer turns that into an exit of its own
+        return _hang_up()
     except KeyboardInterrupt:
-        return _tell(InputError("stopped by the keyboard"), 130, as_json)
+        status = INTERRUPTED
     except (OSError, MemoryError) as error:
         return _tell(InputError(str(error) or type(error).__name__), 1, as_json)
     except Exception as error:
         if not hasattr(error, "format_message"):  # a fault of ours: its traceback is wanted
             raise
-        return _tell(_usage(error), 2, as_json)
+        return (
+            _tell(_usage(error), 2, as_json) if error.format_message() else 2
+        )  # empty: help was shown instead
+    if status == INTERRUPTED:
+        return _tell(InputError("stopped by the keyboard"), INTERRUPTED, as_json)
+    return int(status or 0)
+
+
+def _hang_up() -> int:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
 
 
 def _usage(error: Exception) -> InputError:

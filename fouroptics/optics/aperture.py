@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from fouroptics.errors import InputError
+from fouroptics.errors import InputError, check_choice
 from fouroptics.optics import grid
 
 Shape = Literal["square", "circular"]
@@ -85,6 +85,7 @@ def stop(
         bins: their pitch λf/(N·dx) [m], ``(y, x)``.
         width: full width or diameter [m].
     """
+    check_choice("shape", shape, ("square", "circular"))
     y, x = (
         torch.fft.ifftshift(grid.coordinates(n, p, dtype=dtype, device=device))
         for n, p in zip(size, bins, strict=True)

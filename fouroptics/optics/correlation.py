@@ -7,16 +7,20 @@ Memory grows with B·(in + out) planes, never with B·in·out: the sum runs in p
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from fouroptics.errors import InputError, check_choice
 from fouroptics.optics import fourier, grid
 from fouroptics.optics.fourier import Pair
 
 Boundary = Literal["linear", "circular"]
+Window = Callable[[Tensor], Tensor]
 
 _CACHE_BLOCK = 2**21  # bytes of spectrum at a time when nothing is kept for a gradient: it stays in cache
 _GRADIENT_BLOCK = 2**28  # the same when a gradient is wanted: a block's transfer functions are computed twice
@@ -44,6 +48,8 @@ def correlate(
     Returns:
         ``[B, out, y, x]``.
     """
+    check_choice("boundary", boundary, ("linear", "circular"))
+    _check_shapes(fields, kernels)
     size = picture_size(fields)
     padded = working_size(size, picture_size(kernels), boundary, upright=upright)
     half = not (fields.is_complex() or kernels.is_complex())
@@ -51,10 +57,10 @@ def correlate(
         spectrum = torch.fft.rfft2(fields, s=padded) if half else torch.fft.fft2(fields, s=padded)
         if stop is not None:
             spectrum = spectrum * (stop[:, : padded[1] // 2 + 1] if half else stop)
-        window = _window(size, padded, upright, fields.device)
+        see = partial(_window, size=size, upright=upright)
         if torch.is_grad_enabled() and (spectrum.requires_grad or kernels.requires_grad):
-            return _outputs_for_gradient(spectrum, kernels, padded, window, half)
-        return _outputs(spectrum, kernels, padded, window, half)
+            return _outputs_for_gradient(spectrum, kernels, padded, see, half)
+        return _outputs(spectrum, kernels, padded, see, half)
 
 
 def working_size(size: Pair, kernel: Pair, boundary: Boundary, *, upright: bool = True) -> Pair:
@@ -72,6 +78,8 @@ def working_size(size: Pair, kernel: Pair, boundary: Boundary, *, upright: bool 
 class _ChannelSum(torch.autograd.Function):
     """Σ_i X[b, i]·H[o, i] at every frequency, one input at a time and in place: no array of B × O × I is made."""
 
+    generate_vmap_rule = True
+
     @staticmethod
     def forward(spectrum: Tensor, transfer: Tensor) -> Tensor:
         total = spectrum[:, None, 0] * transfer[None, :, 0]
@@ -81,7 +89,9 @@ class _ChannelSum(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs)
+        spectrum, transfer = inputs
+        to_spectrum, to_transfer = ctx.needs_input_grad
+        ctx.save_for_backward(spectrum if to_transfer else None, transfer if to_spectrum else None)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
@@ -100,19 +110,20 @@ def channel_sum(spectrum: Tensor, transfer: Tensor) -> Tensor:
     return _ChannelSum.apply(spectrum, transfer)  # type: ignore[no-any-return,no-untyped-call]
 
 
-def _outputs(spectrum: Tensor, kernels: Tensor, padded: Pair, window: Any, half: bool) -> Tensor:
+def _outputs(spectrum: Tensor, kernels: Tensor, padded: Pair, see: Window, half: bool) -> Tensor:
     """All outputs in blocks that stay in cache, written into one array."""
     batch, outputs = spectrum.shape[0], kernels.shape[0]
     plane = spectrum[0, 0].nbytes
-    of_outputs = _per_block(_CACHE_BLOCK, plane, outputs)
-    of_batch = _per_block(_CACHE_BLOCK, plane * of_outputs, batch)
+    budget = _CACHE_BLOCK if spectrum.device.type == "cpu" else _GRADIENT_BLOCK
+    of_outputs = _per_block(budget, plane, outputs)
+    of_batch = _per_block(budget, plane * of_outputs, batch)
     result = None
     for o in range(0, outputs, of_outputs):
         transfer = fourier.kernel_transfer(kernels[o : o + of_outputs], padded, half=half)
         for b in range(0, batch, of_batch):
-            block = _inverse(channel_sum(spectrum[b : b + of_batch], transfer), padded, half)[window]
+            block = see(_inverse(channel_sum(spectrum[b : b + of_batch], transfer), padded, half))
             if block.shape[:2] == (batch, outputs):
-                return block
+                return block.contiguous()
             if result is None:
                 result = block.new_empty((batch, outputs, *block.shape[-2:]))
             result[b : b + of_batch, o : o + of_outputs] = block
@@ -120,12 +131,12 @@ def _outputs(spectrum: Tensor, kernels: Tensor, padded: Pair, window: Any, half:
     return result
 
 
-def _outputs_for_gradient(spectrum: Tensor, kernels: Tensor, padded: Pair, window: Any, half: bool) -> Tensor:
+def _outputs_for_gradient(spectrum: Tensor, kernels: Tensor, padded: Pair, see: Window, half: bool) -> Tensor:
     """All outputs at once, or in blocks that are computed again in the backward pass where they would not fit."""
 
     def block(spectrum: Tensor, kernels: Tensor) -> Tensor:
         transfer = fourier.kernel_transfer(kernels, padded, half=half)
-        return _inverse(channel_sum(spectrum, transfer), padded, half)[window]
+        return see(_inverse(channel_sum(spectrum, transfer), padded, half))
 
     outputs, inputs = kernels.shape[:2]
     step = _per_block(_GRADIENT_BLOCK, spectrum[0, 0].nbytes * (inputs + spectrum.shape[0]), outputs)
@@ -147,15 +158,38 @@ def _inverse(spectrum: Tensor, padded: Pair, half: bool) -> Tensor:
     return response
 
 
-def _window(size: Pair, padded: Pair, upright: bool, device: torch.device) -> Any:
+def _window(response: Tensor, *, size: Pair, upright: bool) -> Tensor:
     """The picture's samples on the working grid, upright or turned about the optical axis at N // 2."""
     if upright:
-        return (..., slice(0, size[0]), slice(0, size[1]))
-    rows, columns = (
-        torch.remainder(2 * (n // 2) - torch.arange(n, device=device), p)
-        for n, p in zip(size, padded, strict=True)
-    )
-    return (..., rows[:, None], columns[None, :])
+        return response[..., : size[0], : size[1]]
+    for dim, n in zip((-2, -1), size, strict=True):
+        first = 1 - n % 2  # sample i shows what was at 2·(n // 2) - i, from n or n - 1 downwards
+        if first + n > response.shape[dim]:
+            response, first = response.roll(-first, dim), 0
+        response = response.narrow(dim, first, n)
+    return response.flip(-2, -1)
+
+
+def _check_shapes(fields: Tensor, kernels: Tensor) -> None:
+    if fields.dim() != 4 or kernels.dim() != 4 or fields.shape[1] != kernels.shape[1]:
+        raise InputError(
+            f"fields {tuple(fields.shape)} do not go with kernels {tuple(kernels.shape)}",
+            where="correlate",
+            mend="[batch, in, y, x] and [out, in, ky, kx] are due",
+        )
+    if fields.numel() == 0 or kernels.numel() == 0:
+        raise InputError("there is nothing to correlate", where="correlate", mend="give at least one of each")
+    check_kernel_fits(picture_size(kernels), picture_size(fields))
+
+
+def check_kernel_fits(kernel: Pair, size: Pair) -> None:
+    """A response has the picture's size, so a kernel cannot be larger."""
+    if any(k > n for k, n in zip(kernel, size, strict=True)):
+        raise InputError(
+            f"a {kernel[0]}×{kernel[1]} kernel is larger than the {size[0]}×{size[1]} field",
+            where="kernels",
+            mend="crop the kernel or enlarge the pictures",
+        )
 
 
 def picture_size(tensor: Tensor) -> Pair:

@@ -7,15 +7,17 @@ constant phase of the path is left out.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from fouroptics.errors import InputError
+from fouroptics.errors import InputError, check_choice
 from fouroptics.optics import grid
 
+_FFT_TAPS = 48  # from here on a padded FFT of the kernel beats the product with its few taps
 Origin = Literal["axis", "corner"]
 Pair = tuple[int, int]
 
@@ -26,6 +28,7 @@ def lens_ft(field: Tensor, *, origin: Origin = "axis") -> Tensor:
     ``origin="axis"`` refers phases to the optical axis at N // 2. ``"corner"`` refers them to sample 0 and saves a
     copy; a transform and its inverse agree on either.
     """
+    check_choice("origin", origin, ("axis", "corner"))
     about = grid.to_fft_order(field) if origin == "axis" else field
     spectrum: Tensor = torch.fft.fft2(about, norm="ortho")
     return spectrum
@@ -33,6 +36,7 @@ def lens_ft(field: Tensor, *, origin: Origin = "axis") -> Tensor:
 
 def lens_ift(spectrum: Tensor, *, origin: Origin = "axis") -> Tensor:
     """The inverse, and the adjoint, of ``lens_ft``."""
+    check_choice("origin", origin, ("axis", "corner"))
     about = torch.fft.ifft2(spectrum, norm="ortho")
     return grid.to_centred(about) if origin == "axis" else about
 
@@ -140,7 +144,7 @@ class MatrixFT:
         """The plan of a second equal lens, from the far plane back to the near one: the picture arrives upside down."""
         return MatrixFT(
             self.far,
-            replace(self.near),
+            self.near,
             wavelength=self.wavelength,
             focal_length=self.focal_length,
             dtype=self.dtype,
@@ -164,12 +168,11 @@ def _basis(far: Tensor, near: Tensor, pitches: float, reach: float) -> Tensor:
 
 def _sandwich(left: Tensor, middle: Tensor, right: Tensor) -> Tensor:
     """left @ middle @ right in the cheaper order, for a real or complex middle."""
-    with torch.autocast(middle.device.type, enabled=False):
-        middle = middle.to(left.dtype)
-        rows, inner_rows, inner_columns, columns = *left.shape[-2:], *right.shape[-2:]
-        left_first = rows * inner_columns * (inner_rows + columns)
-        right_first = inner_rows * columns * (inner_columns + rows)
-        return (left @ middle) @ right if left_first <= right_first else left @ (middle @ right)
+    middle = middle.to(left.dtype)
+    rows, inner_rows, inner_columns, columns = *left.shape[-2:], *right.shape[-2:]
+    left_first = rows * inner_columns * (inner_rows + columns)
+    right_first = inner_rows * columns * (inner_columns + rows)
+    return (left @ middle) @ right if left_first <= right_first else left @ (middle @ right)
 
 
 def kernel_centre(size: int) -> int:
@@ -188,6 +191,8 @@ def kernel_transfer(kernels: Tensor, size: Pair, *, half: bool = False) -> Tenso
     Returns:
         Complex ``[..., y, x]`` or ``[..., y, x // 2 + 1]``.
     """
+    if max(kernels.shape[-2:]) > _FFT_TAPS:
+        return _large_kernel_transfer(kernels, size, half)
     exact = torch.promote_types(kernels.dtype, torch.complex64)
     rows, columns = (
         _taps(taps, samples, half_axis, kernels.device).to(exact)
@@ -196,14 +201,22 @@ def kernel_transfer(kernels: Tensor, size: Pair, *, half: bool = False) -> Tenso
     return _sandwich(rows, kernels, columns.mT)
 
 
-def transfer_at(kernels: Tensor, index: Pair, size: Pair) -> Tensor:
-    """``kernel_transfer`` at one frequency only: ``[..., ky, kx]`` → ``[...]``."""
+def _large_kernel_transfer(kernels: Tensor, size: Pair, half: bool) -> Tensor:
+    """The same by FFT, which wins from some fifty taps on: H is the conjugate transform of the conjugate kernel."""
+    grown = F.pad(kernels.conj(), (0, size[1] - kernels.shape[-1], 0, size[0] - kernels.shape[-2]))
+    centred = grown.roll([-kernel_centre(taps) for taps in kernels.shape[-2:]], (-2, -1))
+    transform: Tensor = torch.fft.rfft2(centred) if half else torch.fft.fft2(centred)
+    return transform.conj().resolve_conj()
+
+
+def transfer_at(kernels: Tensor, bins: tuple[Tensor, Tensor], size: Pair) -> Tensor:
+    """``kernel_transfer`` at one frequency a set: ``[n, ..., ky, kx]`` and bins ``[n]`` (y, x) → ``[n, ...]``."""
     exact = torch.promote_types(kernels.dtype, torch.complex64)
     rows, columns = (
-        _phases(torch.tensor([i], device=kernels.device), taps, samples).to(exact)
-        for i, taps, samples in zip(index, kernels.shape[-2:], size, strict=True)
+        _phases(which, taps, samples).to(exact)
+        for which, taps, samples in zip(bins, kernels.shape[-2:], size, strict=True)
     )
-    return _sandwich(rows, kernels, columns.mT)[..., 0, 0]
+    return torch.einsum("n...yx,ny,nx->n...", kernels.to(exact), rows, columns)
 
 
 def _taps(taps: int, samples: int, half: bool, device: torch.device) -> Tensor:

@@ -11,6 +11,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from fouroptics.errors import check_choice
+
 Centre = Literal["axis", "panel"]
 
 
@@ -47,6 +49,7 @@ def coordinates(
 
     ``centre`` puts the axis on sample N // 2 (fields) or on the middle of the panel (devices).
     """
+    check_choice("centre", centre, ("axis", "panel"))
     middle = samples // 2 if centre == "axis" else (samples - 1) / 2
     index = torch.arange(samples, dtype=torch.float64, device=device)
     return ((index - middle) * pitch + offset).to(dtype)

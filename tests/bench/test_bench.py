@@ -67,6 +67,14 @@ def test_replace_leaves_the_original_alone():
     assert changed.reference is None
 
 
+def test_a_bench_is_changed_through_replace_only():
+    with pytest.raises(fo.InputError, match=r"Bench\.replace"):
+        SLM.model_copy(update={"name": "x"})
+    assert SLM.model_copy() == SLM
+    checked = fo.Bench.model_validate(SLM.to_dict())
+    assert checked.replace({"lens1.focal_length": "300 mm"}).lens1.focal_length == 0.3
+
+
 def test_measured_values_stand_in_for_nominal_ones(tmp_path):
     (tmp_path / "measured.toml").write_text(
         'format = "fouroptics-calibration/1"\n[camera]\ngain = 0.35\n[lens1]\nfocal_length = "251.3 mm"\n',

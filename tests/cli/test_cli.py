@@ -144,6 +144,45 @@ def test_a_bench_file_names_itself_in_its_errors(capsys, tmp_path):
     )
 
 
+@pytest.mark.parametrize("arguments", [(), ("bench",)])
+def test_no_verb_shows_the_help_and_no_complaint(capsys, arguments):
+    status, out, err = run(capsys, *arguments)
+    assert status == 2
+    assert "Usage" in out
+    assert err == ""
+
+
+@pytest.mark.parametrize("name", ["~nouser/b.toml", "x" * 300, "nul\0byte.toml"])
+def test_names_that_no_system_allows_are_no_bench(capsys, name):
+    status, _, err = run(capsys, "bench", "report", name)
+    assert status == 2
+    assert "no such bench" in err
+
+
+def test_a_long_name_still_makes_a_bench_that_loads(capsys, tmp_path):
+    out = tmp_path / ("b" * 150 + ".toml")
+    pitches = ("--wavelength", "532 nm", "--input-pitch", "8 um", "--mask-pitch", "8 um")
+    assert run(capsys, "bench", "solve", "--size", "32x32", *pitches, "--out", str(out))[0] == 0
+    assert Bench.load(out).name == "b" * 100
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+def test_an_interrupt_says_so_and_a_reader_who_leaves_is_no_error(capsys, monkeypatch):
+    from fouroptics.bench import bench
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(bench, "_toml", interrupted)
+    status, _, err = run(capsys, "bench", "report", "slm-532nm")
+    assert status == 130
+    assert "stopped by the keyboard" in err
+    command = f"'{sys.executable}' -m fouroptics bench report slm-532nm | true; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert done.returncode == 0
+    assert done.stderr == ""
+
+
 def test_help_and_version_come_quickly_because_no_library_is_loaded():
     heavy = ["torch", "scipy", "matplotlib", "pint", "h5py", "numpy"]
     for arguments in (

@@ -185,7 +185,10 @@ def test_kernel_transfer_is_its_plain_sum(taps, size):
                     )
     torch.testing.assert_close(transfer, expected, rtol=0, atol=1e-12)
     torch.testing.assert_close(
-        fourier.transfer_at(kernel, (2, 3), size), expected[:, 2, 3], rtol=0, atol=1e-12
+        fourier.transfer_at(kernel, (torch.tensor([2, 1]), torch.tensor([3, 0])), size),
+        torch.stack([expected[0, 2, 3], expected[1, 1, 0]]),
+        rtol=0,
+        atol=1e-12,
     )
     half = fourier.kernel_transfer(kernel.real, size, half=True)
     torch.testing.assert_close(half, fourier.kernel_transfer(kernel.real, size)[..., : size[1] // 2 + 1])
@@ -247,31 +250,33 @@ def test_crop_keeps_a_real_picture_real_and_its_mean():
         fourier.spectral_pad(picture + 0j, (31, 31))
 
 
-@pytest.mark.parametrize("full", [(32, 32), (24, 33)])
+@pytest.mark.parametrize("full", [(32, 32), (24, 36), (20, 44)])
 @pytest.mark.parametrize("factor", [2, 4])
 def test_square_stop_and_sampling_is_the_spectral_crop(full, factor):
-    """A stop n bins wide, then every factor-th sample of the field, against the crop's own rule."""
-    full = tuple(n - n % (2 * factor) for n in full)
+    """A stop as wide as the cropped band, then every factor-th sample of the field, against the crop's own rule."""
     small = tuple(n // factor for n in full)
+    period = WAVELENGTH * FOCAL / 8e-6  # equal pitches make the band square, whatever the number of bins
+    bins = tuple(period / n for n in full)
     field = rand_complex(*full)
-    bins = tuple(WAVELENGTH * FOCAL / (n * 8e-6) for n in full)
     spectrum = torch.fft.fft2(field, norm="ortho")
-    open_part = (
-        aperture.stop(full, bins, small[0] * bins[0])
-        if full[0] * bins[0] == full[1] * bins[1]
-        else (
-            aperture.square(
-                *(torch.fft.ifftshift(grid.coordinates(n, p)) for n, p in zip(full, bins, strict=True)),
-                small[0] * bins[0],
-                pitch=bins,
-            )
-        )
-    )
-    assert small[0] * bins[0] == pytest.approx(small[1] * bins[1])
-    stopped = torch.fft.ifft2(spectrum * open_part, norm="ortho")[::factor, ::factor]
+    stopped = torch.fft.ifft2(spectrum * aperture.stop(full, bins, period / factor), norm="ortho")[
+        ::factor, ::factor
+    ]
     cropped = torch.fft.ifft2(fourier.spectral_crop(spectrum, small), norm="ortho")
     torch.testing.assert_close(stopped, cropped, rtol=0, atol=1e-10)
-    assert aperture.stopped_size(full, bins, small[0] * bins[0]) == small
+    assert aperture.stopped_size(full, bins, period / factor) == small
+
+
+def test_words_that_no_function_knows_are_refused():
+    field = rand_complex(4, 4)
+    for call in (
+        lambda: fourier.lens_ft(field, origin="centre"),
+        lambda: fourier.lens_ift(field, origin="centre"),
+        lambda: grid.coordinates(4, 1.0, centre="middle"),
+        lambda: aperture.stop((4, 4), (1.0, 1.0), 2.0, shape="sqaure"),
+    ):
+        with pytest.raises(InputError, match="choose from"):
+            call()
 
 
 def test_gradients_of_all_transforms():

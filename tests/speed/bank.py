@@ -48,8 +48,8 @@ def rows(gradient):
             run = with_gradient if gradient else without
             fast, slow, ratios = machine.paired(partial(run, ours, kernels), partial(run, other, kernels))
             print(
-                f"  {batch:>2} × {inputs} → {outputs:<3} {side:>4}²  {fast * 1e3:8.2f} ms   {name:<25}{slow * 1e3:8.2f} ms"
-                f"   ratio {statistics.median(ratios):5.1f} ({ratios[0]:.1f} … {ratios[-1]:.1f})   error {error:.0e}"
+                f" {batch:>2} × {inputs} → {outputs:<3} {side:>4}² {fast * 1e3:7.2f} ms  {name:<25}{slow * 1e3:8.2f} ms"
+                f"   ratio {statistics.median(ratios):5.1f} ({ratios[0]:.1f} … {ratios[-1]:.1f})  error {error:.0e}"
             )
 
 

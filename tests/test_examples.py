@@ -1,0 +1,61 @@
+"""The pages of documentation are run, and the guide names what there is."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fouroptics.bench import Bench
+from fouroptics.bench.bench import _part_of
+
+ROOT = Path(__file__).parents[1]
+GALLERY = sorted((ROOT / "examples" / "gallery").glob("[0-9]*.py"))
+
+
+@pytest.mark.parametrize("page", GALLERY, ids=lambda page: page.stem)
+def test_every_page_of_the_gallery_runs(page, tmp_path):
+    done = subprocess.run(
+        [sys.executable, str(page), str(tmp_path)], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    assert "difference from conv2d" not in done.stdout or re.search(r"conv2d: \d\.\de-0[678]", done.stdout)
+    assert list(tmp_path.glob("*.png"))
+
+
+def test_the_lines_of_the_readme_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert blocks
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), {})
+
+
+def test_the_guide_explains_every_key_of_a_bench_and_no_other():
+    page = (ROOT / "examples" / "guide" / "bench.md").read_text(encoding="utf-8")
+    sections = re.split(r"^## ", page, flags=re.MULTILINE)[1:]
+    explained = {}
+    for section in sections:
+        head, *rows = section.splitlines()
+        keys = {
+            key
+            for row in rows
+            if row.startswith("| `")
+            for key in re.findall(r"`(\w+)`", row.split(" | ")[0])
+        }
+        for name in re.findall(r"\[(\w+)\]", head):
+            explained[name] = keys
+    parts = {name for name in Bench.model_fields if name not in ("format", "name")}
+    assert set(explained) == parts
+    for name in parts:
+        assert explained[name] == set(_part_of(Bench, name).model_fields), name
+
+
+def test_the_guide_names_every_preset():
+    page = (ROOT / "examples" / "guide" / "bench.md").read_text(encoding="utf-8")
+    from fouroptics.bench.bench import _part_presets
+
+    for section, known in _part_presets().items():
+        for preset in known:
+            assert f"`{preset}`" in page, f"{section}.{preset}"

@@ -36,7 +36,7 @@ def test_quantities_of_the_shipped_bench_by_hand():
 
 PLANTED = {
     "input-panel": ({"input.super_pixel": 12}, {}),
-    "guard": ({"layout.guard": "16 um"}, {}),
+    "guard": ({"layout.guard": "32 um"}, {}),
     "mask-extent": ({"lens1.focal_length": "400 mm", "lens2.focal_length": "400 mm"}, {}),
     "mask-bins": ({}, {"size": (224, 224)}),
     "encoding": ({"mask.encoding": "lee"}, {}),

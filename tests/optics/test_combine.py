@@ -43,6 +43,7 @@ def test_errors_of_amplitude_and_phase_stay_passive():
     assert erring.abs().square().sum() <= 1 + 1e-12
     assert (erring[0] / erring[2]).abs().item() == pytest.approx(1.1 / 0.9)
     assert erring[1].angle().item() == pytest.approx(0.5)
+    torch.testing.assert_close(combine.imperfect_row(row / 2).real, row / 2)  # light that is lost stays lost
     assert combine.imperfect_row(row, amplitude_error=0.3).abs().square().sum().item() == pytest.approx(1)
 
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.utils.flop_counter import FlopCounterMode
 
 from fouroptics.errors import InputError
 from fouroptics.optics import aperture, fourier, grid
@@ -145,7 +146,11 @@ def test_cheaper_product_order_and_size_in_bytes():
     assert plan.nbytes == (64 * 4 + 48 * 6) * 8
     for shapes in [((4, 64), (64, 48), (48, 6)), ((64, 4), (4, 6), (6, 48)), ((2, 9), (9, 9), (9, 30))]:
         a, b, c = (rand_complex(*shape, seed=n) for n, shape in enumerate(shapes))
-        torch.testing.assert_close(fourier._sandwich(a, b, c), torch.linalg.multi_dot([a, b, c]))
+        with FlopCounterMode(display=False) as counter:
+            product = fourier._sandwich(a, b, c)
+        torch.testing.assert_close(product, torch.linalg.multi_dot([a, b, c]))
+        (m, n), (_, k), (_, p) = a.shape, b.shape, c.shape
+        assert counter.get_total_flops() == 2 * min(m * n * k + m * k * p, n * k * p + m * n * p)
 
 
 def test_a_plan_is_rebuilt_not_upcast():

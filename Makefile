@@ -13,7 +13,7 @@ test: $(READY)
 	$(RUN) -m pytest -q
 
 slow: $(READY)
-	$(RUN) -m pytest -q -m slow
+	$(RUN) -m pytest -q -m "slow or not slow" --hypothesis-profile=slow
 
 speed: $(READY)
 	$(RUN) -m tests.speed

@@ -4,6 +4,4 @@ In a checkout this folder lies at the top; installed it is ``fouroptics.calibrat
 """
 
 if __name__ != "fouroptics.calibration":
-    raise ImportError(
-        "this package is imported as fouroptics.calibration (install the checkout: pip install -e .)"
-    )
+    raise ImportError("this package is imported as fouroptics.calibration (install the checkout: pip install -e .)")

@@ -68,9 +68,7 @@ class Correlator4f(nn.Module):
         stored = torch.view_as_real(kernels.resolve_conj()) if self.is_complex else kernels
         self.kernels = nn.Parameter(stored.detach().clone(memory_format=torch.contiguous_format))
         if stop and bench.stop is None:
-            raise InputError(
-                "the bench has no stop", where="stop", mend="add a section [stop], or use stop=False"
-            )
+            raise InputError("the bench has no stop", where="stop", mend="add a section [stop], or use stop=False")
         self._require_memory(1)
 
     @classmethod
@@ -92,7 +90,7 @@ class Correlator4f(nn.Module):
     def working_size(self) -> Pair:
         """Samples of the grid that the transforms run on."""
         taps = picture_size(self.taps)
-        return correlation.working_size(self.size, taps, self.boundary, upright=self.upright)
+        return correlation.working_size(self.size, taps, self.boundary, upright=self.upright, stop=self.stop)
 
     def forward(self, pictures: Tensor) -> Tensor:
         """The irradiance on the camera plane [W/m²]."""
@@ -119,26 +117,22 @@ class Correlator4f(nn.Module):
         """
         gain = self._light_gain()
         response = self._respond(self._amplitude(pictures))
-        square = (
-            response.real.square() + response.imag.square() if response.is_complex() else response.square()
-        )
+        square = response.real.square() + response.imag.square() if response.is_complex() else response.square()
         light = square * (self.scale.square() * gain)[:, None, None]
         return light.reshape(*pictures.shape[:-3], -1, *self.size)
 
     @property
     def scale(self) -> Tensor:
-        """Per output, the largest factor with which no mask has to amplify, ``[out]``.
+        """Per output, a factor with which no mask has to amplify, ``[out]``: the largest such one, less at most 2 %.
 
         A mask that sums tiled inputs carries all kernels of its output, so its transmission reaches Σ_i|H_oi|;
-        elsewhere each kernel has its own mask. Frequencies are those of the working grid.
+        elsewhere each kernel has its own mask. Between the frequencies that are looked at |H| can be higher, by no more
+        than 1/cos(πd/n) for a kernel of ±d taps on n samples (Riesz), and that is allowed for (15 % beyond 32 taps).
         """
-        peaks = [self._peaks(taps) for taps in torch.split(self.taps, self._outputs_a_block)]
-        peak = torch.cat(peaks)
-        return torch.where(peak == 0, 1.0, 1 / peak)
+        peak = torch.cat([self._peaks(taps) for taps in torch.split(self.taps, self._outputs_a_block)])
+        return torch.where(peak == 0, 1.0, self._between / peak)
 
-    def latency(
-        self, pictures: Tensor | None = None, *, reads: int = 1, exposure: float | None = None
-    ) -> link.Latency:
+    def latency(self, pictures: Tensor | None = None, *, reads: int = 1, exposure: float | None = None) -> link.Latency:
         """Time from one picture on the modulator to numbers in the computer, term by term.
 
         Args:
@@ -148,15 +142,11 @@ class Correlator4f(nn.Module):
         """
         bench = self.bench
         if bench.link is None:
-            raise InputError(
-                "the bench has no [link]", where="link", mend='add [link] with rate = "2.5 Gbit/s"'
-            )
+            raise InputError("the bench has no [link]", where="link", mend='add [link] with rate = "2.5 Gbit/s"')
         if not isinstance(reads, int) or reads < 1:
             raise InputError(f"{reads!r} captures an output", where="reads", mend="1 or 2")
         if exposure is not None and not 0 < exposure < float("inf"):
-            raise InputError(
-                f"an exposure of {exposure} s", where="exposure", mend="a positive time in seconds"
-            )
+            raise InputError(f"an exposure of {exposure} s", where="exposure", mend="a positive time in seconds")
         sharing, camera = self._sharing(), bench.camera
         pitch = bench.input.sample * bench.lens2.focal_length / bench.lens1.focal_length
         rows, columns = (max(1, round(n * pitch / camera.pitch)) for n in sharing.output_field(self.size))
@@ -166,6 +156,7 @@ class Correlator4f(nn.Module):
             mask_settle=bench.mask.settle,
             mask_rate=bench.mask.frame_rate,
             input_settle=bench.input.settle,
+            input_changes=sharing.input_changes,
             exposure=self.exposure(pictures) if exposure is None else exposure,
             window=(rows, columns),
             binning=camera.bin,
@@ -177,15 +168,13 @@ class Correlator4f(nn.Module):
         )
 
     def exposure(self, pictures: Tensor | None = None) -> float:
-        """The bench's exposure [s]; "auto" fills the brightest 0.1 % of these pictures' pixels to 80 % of the well."""
+        """The bench's exposure [s]; "auto": the brightest 0.1 % of the pictures' readings fill 80 % of their range."""
         camera = self.bench.camera
         if camera.exposure != "auto":
             return float(camera.exposure)
         if self.layout == "frames" and self.channels[1] > 1:
             mend = "pass exposure=… in seconds, or write it into the bench"
-            raise InputError(
-                "inputs one after another have no common exposure", where="camera.exposure", mend=mend
-            )
+            raise InputError("inputs one after another have no common exposure", where="camera.exposure", mend=mend)
         if pictures is None:
             pictures = natural(4, self.channels[1], self.size).to(self.kernels)
         with torch.no_grad():
@@ -197,9 +186,11 @@ class Correlator4f(nn.Module):
         return detector.exposure_to_fill(
             bright,
             wavelength=self.bench.source.wavelength,
-            pixel_area=camera.pitch**2 * camera.fill_factor,
+            area=(camera.bin * camera.pitch) ** 2 * camera.fill_factor,
             qe=camera.qe,
             full_well=camera.full_well,
+            gain=camera.gain,
+            adc_bits=camera.adc_bits,
         )
 
     def nbytes(self, batch: int = 1, *, gradient: bool = False) -> int:
@@ -234,12 +225,11 @@ class Correlator4f(nn.Module):
             raise InputError(
                 "the stop follows a student's band, and there is none here",
                 where="stop.size",
-                mend="a length",
+                mend="write a length",
             )
         padded = self.working_size
         bins = tuple(
-            grid.fourier_pitch(bench.source.wavelength, bench.lens1.focal_length, n, bench.input.sample)
-            for n in padded
+            grid.fourier_pitch(bench.source.wavelength, bench.lens1.focal_length, n, bench.input.sample) for n in padded
         )
         return aperture.stop(
             padded,
@@ -251,18 +241,28 @@ class Correlator4f(nn.Module):
         )
 
     @property
+    def _fine_size(self) -> Pair:
+        """Frequencies at which a mask's peak is looked for: eight a tap, four for large kernels."""
+        height, width = (grid.smooth_size((8 if k <= 32 else 4) * k) for k in picture_size(self.taps))
+        return height, width
+
+    @property
+    def _between(self) -> float:
+        taps, fine = picture_size(self.taps), self._fine_size
+        return math.prod(math.cos(math.pi * (k - 1) / 2 / n) for k, n in zip(taps, fine, strict=True))
+
+    @property
     def _outputs_a_block(self) -> int:
-        plane = self.channels[1] * math.prod(self.working_size)
-        return max(1, 2**20 // plane)
+        return max(1, 2**20 // (self.channels[1] * math.prod(self._fine_size)))
 
     def _peaks(self, taps: Tensor) -> Tensor:
         """Largest transmission that kernels ``[out, in, ky, kx]`` ask of a mask, ``[out]``."""
         combine = partial(torch.sum if self.layout in ("tiled", "mathematical") else torch.amax, dim=1)
         with torch.no_grad():  # find the frequencies on the whole grid, then differentiate at those only
-            magnitude = fourier.kernel_transfer(taps, self.working_size, half=not self.is_complex).abs()
+            magnitude = fourier.kernel_transfer(taps, self._fine_size, half=not self.is_complex).abs()
             brightest = combine(magnitude).flatten(1).argmax(1)
         rows, columns = brightest // magnitude.shape[-1], brightest % magnitude.shape[-1]
-        return combine(fourier.transfer_at(taps, (rows, columns), self.working_size).abs())
+        return combine(fourier.transfer_at(taps, (rows, columns), self._fine_size).abs())
 
     def _sharing(self) -> Sharing:
         inputs = "tiled" if self.layout == "mathematical" else self.layout
@@ -272,14 +272,10 @@ class Correlator4f(nn.Module):
         """Irradiance on the camera plane for a response of 1 [W/m²]."""
         if self.layout == "mathematical":
             mend = "choose layout='tiled', 'lenslet' or 'frames'"
-            raise InputError(
-                "a mathematical sum is no instrument and has no power", where="layout", mend=mend
-            )
+            raise InputError("a mathematical sum is no instrument and has no power", where="layout", mend=mend)
         if self.layout == "frames" and self.channels[1] > 1:
             mend = "choose layout='tiled' or 'lenslet'"
-            raise InputError(
-                "inputs shown one after another never meet on the camera", where="layout", mend=mend
-            )
+            raise InputError("inputs shown one after another never meet on the camera", where="layout", mend=mend)
         bench, sharing = self.bench, self._sharing()
         height, width = (n * bench.input.sample for n in sharing.input_field)
         beam = bench.source
@@ -342,9 +338,7 @@ def _as_complex(field: Tensor) -> Tensor:
 def _checked_kernels(kernels: Tensor) -> Tensor:
     if not isinstance(kernels, Tensor) or kernels.dim() != 4 or kernels.numel() == 0:
         shape = tuple(kernels.shape) if isinstance(kernels, Tensor) else type(kernels).__name__
-        raise InputError(
-            f"kernels are {shape}", where="kernels", mend="a tensor [out, in, height, width] is due"
-        )
+        raise InputError(f"kernels are {shape}", where="kernels", mend="a tensor [out, in, height, width] is due")
     if kernels.dtype not in (torch.float32, torch.float64, torch.complex64, torch.complex128):
         mend = "convert them with .float() or .double()"
         raise InputError(f"kernels are {kernels.dtype}", where="kernels", mend=mend)
@@ -368,17 +362,13 @@ def _checked_size(size: Any, kernel: Pair) -> Pair:
 
 def _check_dtype(pictures: Tensor, kernels: Tensor) -> None:
     if kernels.dtype not in (torch.float32, torch.float64):
-        raise InputError(
-            f"the bank is {kernels.dtype}", where="kernels", mend="use correlator.float() or .double()"
-        )
+        raise InputError(f"the bank is {kernels.dtype}", where="kernels", mend="use correlator.float() or .double()")
     if not pictures.is_floating_point():
         mend = "convert them: pictures.float(), and / 255 if they are bytes"
         raise InputError(f"pictures are {pictures.dtype}", where="pictures", mend=mend)
     if torch.promote_types(pictures.dtype, kernels.dtype) != kernels.dtype:
         mend = "pictures.float(), or correlator.double()"
-        raise InputError(
-            f"pictures are {pictures.dtype}, the bank {kernels.dtype}", where="pictures", mend=mend
-        )
+        raise InputError(f"pictures are {pictures.dtype}, the bank {kernels.dtype}", where="pictures", mend=mend)
     if pictures.device != kernels.device:
         mend = f"pictures.to('{kernels.device}')"
         raise InputError(

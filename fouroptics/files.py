@@ -96,18 +96,13 @@ def _refuse_foreign(out: Path) -> None:
         return
     try:
         ours = (
-            not any(out.iterdir())
-            or json.loads((out / MARKER).read_text(encoding="utf-8")).get("program") == PROGRAM
+            not any(out.iterdir()) or json.loads((out / MARKER).read_text(encoding="utf-8")).get("program") == PROGRAM
         )
     except (OSError, ValueError, AttributeError):
         ours = False
     if not ours:
-        raise InputError(
-            "exists and was not made by fouroptics", where=str(out), mend="give --out another name"
-        )
+        raise InputError("exists and was not made by fouroptics", where=str(out), mend="give --out another name")
 
 
 def _unwritable(path: Path, error: OSError) -> InputError:
-    return InputError(
-        f"cannot be written ({error.strerror})", where=str(path), mend="choose a folder you can write to"
-    )
+    return InputError(f"cannot be written ({error.strerror})", where=str(path), mend="choose a folder you can write to")

@@ -52,13 +52,9 @@ def read(path: str | Path) -> Tensor:
             grey = deep or mode in ("1", "L", "LA", "La")
             array = np.asarray(image if deep else image.convert("L" if grey else "RGB")).astype(np.float32)
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError):
-        raise InputError(
-            "not a readable picture", where=str(path), mend="give a PNG, JPEG, BMP or TIFF"
-        ) from None
+        raise InputError("not a readable picture", where=str(path), mend="give a PNG, JPEG, BMP or TIFF") from None
     if mode in ("I", "F"):
-        raise InputError(
-            "more than 16 bits a value have no agreed white", where=str(path), mend="save it with 8 or 16"
-        )
+        raise InputError("more than 16 bits a value have no agreed white", where=str(path), mend="save it with 8 or 16")
     planes = torch.from_numpy(array[None] if grey else array.transpose(2, 0, 1).copy())
     return planes / (65535 if deep else 255)
 

@@ -142,15 +142,11 @@ class Quantity:
 def _split(value: str, kind: str) -> tuple[str, str]:
     example = repr(_EXAMPLES[kind])
     if len(value) > _LONGEST:
-        raise InputError(
-            f"{value[:20]!r}… is too long for a quantity", mend=f"write something like {example}"
-        )
+        raise InputError(f"{value[:20]!r}… is too long for a quantity", mend=f"write something like {example}")
     plain = value.replace("\u00b5", "u").replace("\u03bc", "u").replace("°", "deg")
     match = _QUANTITY.fullmatch(plain)
     if not match:
-        raise InputError(
-            f"{value!r} is not a number, a space and a unit", mend=_respaced(plain, kind, example)
-        )
+        raise InputError(f"{value!r} is not a number, a space and a unit", mend=_respaced(plain, kind, example))
     number, unit = match.groups()
     if unit not in _UNITS[kind] or unit == "1":
         raise InputError(f"{unit!r} is not a unit of {kind}", mend=_right_word(unit, kind, example))

@@ -4,6 +4,4 @@ In a checkout this folder lies at the top; installed it is ``fouroptics.models``
 """
 
 if __name__ != "fouroptics.models":
-    raise ImportError(
-        "this package is imported as fouroptics.models (install the checkout: pip install -e .)"
-    )
+    raise ImportError("this package is imported as fouroptics.models (install the checkout: pip install -e .)")

@@ -1,10 +1,10 @@
-"""One thread, so that a figure does not depend on the machine; hypothesis without deadlines."""
+"""One thread, so that no figure depends on the machine; hypothesis without deadlines, patient in ``make slow``."""
 
 import torch
 from hypothesis import HealthCheck, settings
 
 torch.set_num_threads(1)
-settings.register_profile(
-    "house", deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow]
-)
+PATIENCE = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("house", max_examples=50, **PATIENCE)
+settings.register_profile("slow", max_examples=1500, **PATIENCE)
 settings.load_profile("house")

@@ -16,9 +16,7 @@ GALLERY = sorted((ROOT / "examples" / "gallery").glob("[0-9]*.py"))
 
 @pytest.mark.parametrize("page", GALLERY, ids=lambda page: page.stem)
 def test_every_page_of_the_gallery_runs(page, tmp_path):
-    done = subprocess.run(
-        [sys.executable, str(page), str(tmp_path)], capture_output=True, text=True, cwd=tmp_path
-    )
+    done = subprocess.run([sys.executable, str(page), str(tmp_path)], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "difference from conv2d" not in done.stdout or re.search(r"conv2d: \d\.\de-0[678]", done.stdout)
     assert list(tmp_path.glob("*.png"))
@@ -38,12 +36,7 @@ def test_the_guide_explains_every_key_of_a_bench_and_no_other():
     explained = {}
     for section in sections:
         head, *rows = section.splitlines()
-        keys = {
-            key
-            for row in rows
-            if row.startswith("| `")
-            for key in re.findall(r"`(\w+)`", row.split(" | ")[0])
-        }
+        keys = {key for row in rows if row.startswith("| `") for key in re.findall(r"`(\w+)`", row.split(" | ")[0])}
         for name in re.findall(r"\[(\w+)\]", head):
             explained[name] = keys
     parts = {name for name in Bench.model_fields if name not in ("format", "name")}

@@ -55,9 +55,7 @@ def test_imports_go_one_way():
             if target in ("fouroptics", "fouroptics.__version__"):
                 continue
             checked += 1
-            assert ROOMS.index(room(target)) <= ROOMS.index(room(name)), (
-                f"{name} imports {target}, which is above it"
-            )
+            assert ROOMS.index(room(target)) <= ROOMS.index(room(name)), f"{name} imports {target}, which is above it"
     assert checked > 50
 
 
@@ -75,9 +73,7 @@ def test_the_list_of_packages_is_every_folder_with_an_init():
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
     folder = tmp_path_factory.mktemp("wheel")
-    shutil.rmtree(
-        ROOT / "build", ignore_errors=True
-    )  # setuptools would pack what an earlier build left there
+    shutil.rmtree(ROOT / "build", ignore_errors=True)  # setuptools would pack what an earlier build left there
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
     subprocess.run([*command, "--wheel-dir", str(folder), str(ROOT)], check=True, capture_output=True)
     return zipfile.ZipFile(next(folder.glob("*.whl")))
@@ -138,12 +134,8 @@ def test_nothing_is_unpickled_and_no_library_prints():
 def test_text_files_are_opened_as_utf_8():
     for _, path in modules():
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            called = (
-                node.func.attr if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) else ""
-            )
-            if (
-                called in ("read_text", "write_text") and path.name != "memory.py"
-            ):  # the kernel's files are ASCII
+            called = node.func.attr if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) else ""
+            if called in ("read_text", "write_text") and path.name != "memory.py":  # the kernel's files are ASCII
                 assert "encoding" in {keyword.arg for keyword in node.keywords}, f"{path}:{node.lineno}"
 
 

@@ -15,9 +15,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def main() -> int:
-    shutil.rmtree(
-        ROOT / "build", ignore_errors=True
-    )  # setuptools would pack what an earlier build left there
+    shutil.rmtree(ROOT / "build", ignore_errors=True)  # setuptools would pack what an earlier build left there
     with tempfile.TemporaryDirectory() as folder:
         pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation"]
         subprocess.run([*pip, "--disable-pip-version-check", "--target", folder, str(ROOT)], check=True)

@@ -1,8 +1,8 @@
 """# A first correlator
 
 A 4f bench filters a picture in the plane between its lenses. This page puts a letter and texture on the shipped
-bench, gives it two kernels that look for upright and for level edges, checks the light against `conv2d`, and writes what
-the camera plane shows.
+bench, gives it two kernels that look for upright and for level edges, checks the light against `conv2d`, and writes
+what the camera plane shows.
 
     python examples/gallery/01_first_correlator.py [FOLDER]
 """

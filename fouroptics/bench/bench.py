@@ -67,7 +67,7 @@ class Bench(BaseModel):
     def from_dict(cls, data: Mapping[str, Any], *, folder: str | Path = ".", place: str = "bench") -> Bench:
         """Check a bench given as nested dictionaries of strings with units; paths are relative to ``folder``."""
         try:
-            given = _with_absolute_paths(copy.deepcopy(dict(data)), Path(folder))
+            given = _calibrated(_with_absolute_paths(copy.deepcopy(dict(data)), Path(folder)))
             bench = cls.model_validate(_resolved(given))
         except ValidationError as error:
             raise _plain(error).within(place, ": ") from None
@@ -137,9 +137,7 @@ class Bench(BaseModel):
         """Dark picture samples on each side of a picture."""
         return int(self.layout.guard / self.input.sample + 1e-6)
 
-    def share(
-        self, size: tuple[int, int], channels: tuple[int, int], *, inputs: Inputs | None = None
-    ) -> Sharing:
+    def share(self, size: tuple[int, int], channels: tuple[int, int], *, inputs: Inputs | None = None) -> Sharing:
         """How a bank ``(outputs, inputs)`` of pictures of ``size`` is arranged on this bench."""
         panel = (
             self.input.pixels[1] // self.input.super_pixel,
@@ -206,17 +204,10 @@ def _with_absolute_paths(data: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def _resolved(given: dict[str, Any]) -> dict[str, Any]:
-    """Fill sections up from their presets, lay measured values over them, and turn waves into metres."""
+    """Fill sections up from their presets, and turn waves into metres."""
     if given.get("format") != FORMAT:
-        raise InputError(
-            f"{given.get('format')!r} is not a bench", where="format", mend=f"write format = {FORMAT!r}"
-        )
-    data = {section: _filled(section, value) for section, value in given.items()}
-    calibration = data.get("calibration")
-    if isinstance(calibration, dict) and calibration.get("file"):
-        _lay_over(data, Path(calibration["file"]))
-        data["calibration"] = {}
-    return _waves_as_lengths(data)
+        raise InputError(f"{given.get('format')!r} is not a bench", where="format", mend=f"write format = {FORMAT!r}")
+    return _waves_as_lengths({section: _filled(section, value) for section, value in given.items()})
 
 
 def _filled(section: str, value: Any) -> Any:
@@ -225,14 +216,17 @@ def _filled(section: str, value: Any) -> Any:
     known = _part_presets().get(section, {})
     if value["preset"] not in known:
         near = difflib.get_close_matches(str(value["preset"]), known, n=1)
-        hint = (
-            f"did you mean {near[0]!r}?" if near else f"presets: {', '.join(known) or 'none for this part'}"
-        )
+        hint = f"did you mean {near[0]!r}?" if near else f"presets: {', '.join(known) or 'none for this part'}"
         raise InputError(f"no preset {value['preset']!r}", where=f"{section}.preset", mend=hint)
     return known[value["preset"]] | value
 
 
-def _lay_over(data: dict[str, Any], file: Path) -> None:
+def _calibrated(given: dict[str, Any]) -> dict[str, Any]:
+    """Lay measured values over the nominal ones, once: from then on they are the bench's own, and can be replaced."""
+    calibration = given.get("calibration")
+    if not isinstance(calibration, dict) or not calibration.get("file"):
+        return given
+    file = Path(calibration["file"])
     measured = _toml(read_text(file), file.name)
     if measured.pop("format", None) != CALIBRATION_FORMAT:
         raise InputError(
@@ -241,11 +235,12 @@ def _lay_over(data: dict[str, Any], file: Path) -> None:
             mend=f"its format is {CALIBRATION_FORMAT!r}",
         )
     for section, table in measured.items():
-        if not isinstance(table, dict) or not isinstance(data.get(section), dict):
-            raise InputError(
-                f"{section!r} is not a part of this bench", where=f"calibration.file: {file.name}"
-            )
-        data[section] = data[section] | table
+        nominal = given.get(section, {})
+        if section not in Bench.model_fields or not isinstance(table, dict) or not isinstance(nominal, dict):
+            raise InputError(f"{section!r} is not a part of a bench", where=f"calibration.file: {file.name}")
+        given[section] = nominal | table
+    given["calibration"] = {}
+    return given
 
 
 def _waves_as_lengths(data: dict[str, Any]) -> dict[str, Any]:
@@ -260,9 +255,7 @@ def _waves_as_lengths(data: dict[str, Any]) -> dict[str, Any]:
     lengths = {}
     for index, path in terms.items():
         try:
-            lengths[index] = units.text(
-                units.parse(path, "optical path", wavelength=wavelength), "optical path"
-            )
+            lengths[index] = units.text(units.parse(path, "optical path", wavelength=wavelength), "optical path")
         except InputError as error:
             raise error.within(f"aberration.zernike.{index}") from None
     return data | {"aberration": {**data["aberration"], "zernike": lengths}}
@@ -295,18 +288,12 @@ def _nearest_key(location: tuple[int | str, ...]) -> str:
 
 def _part_of(model: Any, name: str) -> Any:
     annotation = model.model_fields[name].annotation
-    return next(
-        (t for t in getattr(annotation, "__args__", (annotation,)) if hasattr(t, "model_fields")), annotation
-    )
+    return next((t for t in getattr(annotation, "__args__", (annotation,)) if hasattr(t, "model_fields")), annotation)
 
 
 def _add(location: tuple[int | str, ...]) -> str:
     names = [str(step) for step in location]
-    return (
-        f"a section [{names[0]}]"
-        if len(names) == 1
-        else f"{names[-1]} = … to [{names[0]}], or a preset that has it"
-    )
+    return f"a section [{names[0]}]" if len(names) == 1 else f"{names[-1]} = … to [{names[0]}], or a preset that has it"
 
 
 def _lowered(message: str) -> str:

@@ -7,13 +7,27 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from fouroptics.bench.quantities import EDGE_IRRADIANCE, ENCODINGS_OF, Quantities
-from fouroptics.units import text
+from fouroptics.units import parse, text
 
 Mend = dict[str, Any]  # bench key, or argument of ``sampling`` → its new value
 
 
+MOST_PIXELS = 20_000  # a side: no larger panel is proposed
+FINEST_PITCH = 0.25  # wavelengths: nor a finer one
+WIDEST_PUPIL = 0.3  # [m]
+
+
+def is_buildable(mend: Mend, wavelength: float) -> bool:
+    """Whether the parts that a mend asks for exist."""
+    pitches = [parse(value, "length") for key, value in mend.items() if key.endswith(".pitch")]
+    pupils = [parse(value, "length") for key, value in mend.items() if key.endswith(".pupil")]
+    pixels = [n for key, value in mend.items() if key.endswith(".pixels") for n in value]
+    fine = min(pitches, default=1.0) >= FINEST_PITCH * wavelength
+    return fine and max(pixels, default=0) <= MOST_PIXELS and max(pupils, default=0.0) <= WIDEST_PUPIL
+
+
 def _lens_change(q: Quantities, f1: float, *, rounding: Callable[[float], float]) -> Mend:
-    """Another first lens, all that follows from it scaled alike: the second lens, the stop, the pupils."""
+    """Another first lens and all that follows from it: the second one in proportion, the stop, wide enough pupils."""
     bench, f1 = q.bench, rounding(f1)
     ratio = f1 / q.f1
     mend: Mend = {
@@ -22,9 +36,11 @@ def _lens_change(q: Quantities, f1: float, *, rounding: Callable[[float], float]
     }
     if bench.stop and bench.stop.size != "band":
         mend["stop.size"] = text(_up(float(bench.stop.size) * ratio), "length")
-    for name, lens in (("lens1", bench.lens1), ("lens2", bench.lens2)):
-        if lens.pupil is not None and ratio > 1:
-            mend[f"{name}.pupil"] = text(_up(lens.pupil * ratio), "length")
+    after_mask = (q.output_window[0], q.output_window[1] + 2 * q.carrier_offset * ratio)
+    for name, lens, window in (("lens1", bench.lens1, q.input_field), ("lens2", bench.lens2, after_mask)):
+        wide = math.hypot(*(w + b * ratio for w, b in zip(window, q.band_extent, strict=True)))
+        if lens.pupil is not None and wide > lens.pupil:
+            mend[f"{name}.pupil"] = text(_up(wide), "length")
     return mend
 
 
@@ -46,6 +62,7 @@ def _input_panel(q: Quantities) -> Iterator[Mend]:
     need = [max(n, p) for n, p in zip(q.input_pixels, q.input_panel, strict=True)]
     yield {"input.pixels": need[::-1]}
     yield from _smaller_pictures(q)
+    yield from _fewer_channels(q)
 
 
 def _guard(q: Quantities) -> Iterator[Mend]:
@@ -53,10 +70,12 @@ def _guard(q: Quantities) -> Iterator[Mend]:
 
 
 def _mask_extent(q: Quantities) -> Iterator[Mend]:
-    shrink = min(m / b for m, b in zip(q.bench.mask.extent, q.band_extent, strict=True))
+    shrink = min(m / b for m, b in zip(q.mask_room, q.band_extent, strict=True))
     yield _lens_change(q, q.f1 * shrink, rounding=_down)
-    need = [math.ceil(b / q.bench.mask.pitch) for b in q.band_extent]
+    panel = (q.bench.mask.pixels[1], q.bench.mask.pixels[0])
+    need = [math.ceil(b / r * n - 1e-6) for b, r, n in zip(q.band_extent, q.mask_room, panel, strict=True)]
     yield {"mask.pixels": [max(n, p) for n, p in zip(reversed(need), q.bench.mask.pixels, strict=True)]}
+    yield from _fewer_channels(q)
 
 
 def _mask_bins(q: Quantities) -> Iterator[Mend]:
@@ -67,6 +86,15 @@ def _mask_bins(q: Quantities) -> Iterator[Mend]:
     pixels = [math.ceil(p * short) for p in q.bench.mask.pixels]
     yield {"mask.pitch": text(_down(q.bench.mask.pitch / short), "length"), "mask.pixels": pixels}
     yield from _smaller_pictures(q)
+    yield from _fewer_channels(q)
+
+
+def _fewer_channels(q: Quantities) -> Iterator[Mend]:
+    outputs, inputs = q.load.channels
+    for part in (2, 4, 8, 16, 64):
+        yield {"channels": [outputs, max(1, inputs // part)]}
+        yield {"channels": [max(1, outputs // part), inputs]}
+        yield {"channels": [max(1, outputs // part), max(1, inputs // part)]}
 
 
 def _smaller_pictures(q: Quantities) -> Iterator[Mend]:
@@ -85,6 +113,13 @@ def _encoding(q: Quantities) -> Iterator[Mend]:
 
 def _stop(q: Quantities) -> Iterator[Mend]:
     yield {"stop.size": text(_up(q.stop_needed), "length")}
+
+
+def _stop_wide(q: Quantities) -> Iterator[Mend]:
+    if q.bench.stop is None:
+        yield {"stop.shape": "square", "stop.size": text(_up(max(q.band_extent)), "length")}
+    else:
+        yield {"stop.size": text(_up(q.stop_needed), "length")}
 
 
 def _camera_nyquist(q: Quantities) -> Iterator[Mend]:
@@ -109,23 +144,42 @@ def _camera_window(q: Quantities) -> Iterator[Mend]:
         yield {"lens2.focal_length": text(_tidy(f2), "length"), "camera.bin": binning}
     need = [math.ceil(w / camera.pitch - 1e-6) for w in q.output_window]
     yield {"camera.pixels": [max(n, p) for n, p in zip(reversed(need), camera.pixels, strict=True)]}
+    yield from _smaller_window(q)
+    yield from _smaller_pictures(q)
+    yield from _fewer_channels(q)
 
 
 def _pupil2(q: Quantities, f2: float) -> Mend:
     pupil = q.bench.lens2.pupil
     if pupil is None:
         return {}
-    window = tuple(w * f2 / q.f2 for w in q.output_window)
+    window = tuple(w * f2 / q.f2 for w in q.lens2_window)
     needed = math.hypot(*(w + b for w, b in zip(window, q.band_extent, strict=True)))
     return {"lens2.pupil": text(_up(max(pupil, needed)), "length")}
 
 
 def _lens1_pupil(q: Quantities) -> Iterator[Mend]:
     yield {"lens1.pupil": text(_up(q.pupil_needed(q.input_field)), "length")}
+    yield from _shorter_lenses(q)
 
 
 def _lens2_pupil(q: Quantities) -> Iterator[Mend]:
-    yield {"lens2.pupil": text(_up(q.pupil_needed(q.output_window)), "length")}
+    yield {"lens2.pupil": text(_up(q.pupil_needed(q.lens2_window)), "length")}
+    yield from _smaller_window(q)
+    yield from _shorter_lenses(q)
+
+
+def _smaller_window(q: Quantities) -> Iterator[Mend]:
+    """One reading a sample at a smaller magnification."""
+    for binning in (8, 4, 2):
+        f2 = q.f1 * binning * q.bench.camera.pitch / q.sample
+        if f2 < q.f2:
+            yield {"lens2.focal_length": text(_tidy(f2), "length"), "camera.bin": binning} | _pupil2(q, f2)
+
+
+def _shorter_lenses(q: Quantities) -> Iterator[Mend]:
+    for part in (2, 4, 8, 16, 32):
+        yield _lens_change(q, q.f1 / part, rounding=_up)
 
 
 def _paraxial_band(q: Quantities) -> Iterator[Mend]:
@@ -183,6 +237,7 @@ CANDIDATES: dict[str, Callable[[Quantities], Iterator[Mend]]] = {
     "mask-bins": _mask_bins,
     "encoding": _encoding,
     "stop": _stop,
+    "stop-wide": _stop_wide,
     "camera-nyquist": _camera_nyquist,
     "camera-match": _camera_match,
     "camera-window": _camera_window,

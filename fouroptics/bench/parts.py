@@ -62,7 +62,6 @@ class Input(Part):
     fill_factor: Share = 1.0
     encoding: Literal["amplitude", "sqrt"] = "amplitude"
     transmission: Share = 1.0
-    frame_rate: Rate | None = None
     settle: Settle = 0.0
 
     @property
@@ -146,9 +145,7 @@ class Stop(Part):
 
 def _zernike(value: Any) -> Any:
     if not isinstance(value, dict):
-        raise InputError(
-            "Zernike terms are a table", mend='write something like { 4 = "10 nm" } (Noll index)'
-        )
+        raise InputError("Zernike terms are a table", mend='write something like { 4 = "10 nm" } (Noll index)')
     terms: dict[int, Any] = {}
     for key, path in value.items():
         index = str(key)

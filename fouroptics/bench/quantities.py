@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from fouroptics.devices import link, source
+from fouroptics.devices.layout import side_by_side
 from fouroptics.errors import InputError
 
 if TYPE_CHECKING:
@@ -15,9 +16,11 @@ if TYPE_CHECKING:
 
 Pair = tuple[int, int]
 
-# Mask pixels that one frequency bin needs, so that the encoding is faithful to 1 % or better.
+# Mask pixels that one frequency bin needs, so that the encoding is as faithful as it can be: within 1 % for
+# double-phase, 5 % for carriers. "phase" drops the amplitude, whatever the pixels.
 PIXELS_A_BIN = {"ideal": 1, "phase": 1, "double-phase": 3, "carrier": 4, "lee": 4}
-_PHASE, _AMPLITUDE = ("phase", "double-phase", "carrier"), ("lee",)
+_PHASE, _AMPLITUDE = ("double-phase", "carrier", "phase"), ("lee",)
+CARRIER_PERIOD = 4  # mask pixels a period of the grating that carrier and Lee masks ride on
 ENCODINGS_OF = {
     "phase_slm": _PHASE,
     "multilevel_phase": _PHASE,
@@ -49,9 +52,7 @@ class Load:
                 continue
             whole = isinstance(pair, tuple | list) and len(pair) == 2
             if not whole or not all(isinstance(n, int) and not isinstance(n, bool) and n >= 1 for n in pair):
-                raise InputError(
-                    f"{pair!r} is not a pair of positive whole numbers", where=name, mend="such as 64, 64"
-                )
+                raise InputError(f"{pair!r} is not a pair of positive whole numbers", where=name, mend="such as 64, 64")
             if max(pair) > 1_000_000:
                 raise InputError(f"{max(pair)} is beyond any bench", where=name, mend="at most 1000000")
         load = cls(tuple(size), tuple(kernel), tuple(band) if band else None, tuple(channels))
@@ -118,6 +119,12 @@ class Quantities:
         return self.period / self.sharing.mask_field[0], self.period / self.sharing.mask_field[1]
 
     @property
+    def mask_room(self) -> tuple[float, float]:
+        """What the band may take up: the mask's panel, or an arm's part of it [m]."""
+        rows, columns = side_by_side(self.sharing.arms, (1, 1), (self.bench.mask.pixels[1], self.bench.mask.pixels[0]))
+        return self.bench.mask.extent[0] / rows, self.bench.mask.extent[1] / columns
+
+    @property
     def pixels_a_bin(self) -> tuple[float, float]:
         return self.bins[0] / self.bench.mask.pitch, self.bins[1] / self.bench.mask.pitch
 
@@ -154,7 +161,7 @@ class Quantities:
     @property
     def reading_drift(self) -> float:
         """Samples by which readings have run away from the picture at its edge, the centre being aligned."""
-        return abs(self.reading_ratio / self.reading_step - 1) * max(self.load.size) / 2
+        return abs(self.reading_ratio / self.reading_step - 1) * max(self.sharing.output_field(self.load.size)) / 2
 
     def pupil_needed(self, window: tuple[float, float]) -> float:
         """Rays leave a field at up to λ/2dx, so a focal length away the beam is field + band wide, corner to corner."""
@@ -172,21 +179,43 @@ class Quantities:
         return math.atan(math.hypot(*self.input_field) / 2 / self.f1)
 
     @property
+    def bent_angle(self) -> float:
+        """Steepest ray that a mask has to bend, from a tile beside the axis or to a response beside it [rad]."""
+        bent = [0.0]
+        if self.sharing.summed_tiles != (1, 1):
+            bent.append(math.hypot(*self.input_field) / 2 / self.f1)
+        if self.sharing.output_tiles != (1, 1):
+            bent.append(math.hypot(*self.output_window) / 2 / self.f2)
+        return math.atan(max(bent))
+
+    @property
     def band_error(self) -> float:
         """How far an ideal thin lens, f·tan θ, puts the band's corner from f·sin θ, in bins."""
         return self.f1 * _sine_excess(self.band_angle) / min(self.bins)
 
     @property
     def field_error(self) -> float:
-        """The same for the field's corner on the camera, in output samples."""
-        return self.f2 * _sine_excess(self.field_angle) / self.output_sample
+        """How far a tile lands off, in output samples: lenses map tan θ to tan θ, but a mask shifts sin θ."""
+        return self.f2 * _sine_excess(self.bent_angle) / self.output_sample
+
+    @property
+    def carrier_offset(self) -> float:
+        """Where the first order of a mask with a carrier lands on the camera, off the axis [m]."""
+        if self.bench.mask.encoding not in ("carrier", "lee"):
+            return 0.0
+        return self.wavelength * self.f2 / (CARRIER_PERIOD * self.bench.mask.pitch)
+
+    @property
+    def lens2_window(self) -> tuple[float, float]:
+        """What leaves the second lens towards the camera, on both sides of the axis [m]."""
+        return self.output_window[0], self.output_window[1] + 2 * self.carrier_offset
 
     @cached_property
     def focus(self) -> float:
-        """Irradiance on the mask's axis when every picture is white [W/m²]."""
+        """Irradiance on a mask's axis when every picture is white [W/m²]."""
         bench = self.bench
         start = source.peak_irradiance(bench.source.power, bench.source.waist, bench.input.extent)
-        start *= bench.input.transmission * bench.input.fill_factor**2
+        start *= bench.input.transmission * bench.input.fill_factor**2 / self.sharing.arms
         tiles = self.load.channels[1] if bench.layout.inputs == "tiled" else 1
         white = (self.load.size[0] * self.sample * tiles, self.load.size[1] * self.sample)
         return source.focus_irradiance(start, white, self.wavelength, self.f1)
@@ -197,13 +226,16 @@ class Quantities:
 
     @property
     def stop_width(self) -> float:
-        """Stop [m]; as wide as is needed where there is none or where it follows the band."""
+        """Stop [m]: as wide as is needed where it follows the band; the mask's longer side where there is none."""
         stop = self.bench.stop
-        return self.stop_needed if stop is None or stop.size == "band" else float(stop.size)
+        if stop is None:
+            return max(self.stop_needed, *self.bench.mask.extent)
+        return self.stop_needed if stop.size == "band" else float(stop.size)
 
     @property
     def strehl(self) -> float:
-        rms = math.sqrt(math.fsum(path**2 for n, path in self.bench.aberration.zernike.items() if n > 1))
+        """exp(-σ²) of the wavefront's phase σ; piston and tilt (Noll 1 to 3) do not blur."""
+        rms = math.sqrt(math.fsum(path**2 for n, path in self.bench.aberration.zernike.items() if n > 3))
         return math.exp(-((2 * math.pi * rms / self.wavelength) ** 2))
 
     @property
@@ -223,8 +255,15 @@ class Quantities:
 
     @property
     def spot(self) -> float:
-        """Width at half maximum of what a point becomes on the camera: sinc² of a square opening, 0.886 λf/D [m]."""
-        return 0.886 * self.wavelength * self.f2 / min(self.stop_width, max(self.band_extent))
+        """Width at half maximum of what a point becomes on the camera, along its longer side [m].
+
+        0.886 λf/D behind a square opening (sinc²), 1.029 λf/D behind a round one (Airy).
+        """
+        narrow = min(*self.band_extent)
+        round_stop = self.bench.stop is not None and self.bench.stop.shape == "circular"
+        if round_stop and self.stop_width <= narrow:
+            return 1.029 * self.wavelength * self.f2 / self.stop_width
+        return 0.886 * self.wavelength * self.f2 / min(self.stop_width, narrow)
 
     @property
     def dc_share(self) -> float:
@@ -258,7 +297,7 @@ class Quantities:
             "reading_ratio": self.reading_ratio,
             "output_window": self.output_window,
             "lens1_pupil_needed": self.pupil_needed(self.input_field),
-            "lens2_pupil_needed": self.pupil_needed(self.output_window),
+            "lens2_pupil_needed": self.pupil_needed(self.lens2_window),
             "band_na": math.sin(self.band_angle),
             "field_angle": self.field_angle,
             "paraxial_band_error_bins": self.band_error,

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from fouroptics.bench.mends import CANDIDATES, Mend
+from fouroptics.bench.mends import CANDIDATES, Mend, is_buildable
 from fouroptics.bench.quantities import EDGE_IRRADIANCE, ENCODINGS_OF, PICTURE, Load, Quantities, pair_text
 from fouroptics.errors import InputError
 from fouroptics.units import show
@@ -95,9 +95,7 @@ class SamplingReport:
         rows = [("", "quantity", "value", "limit")]
         rows += [(line.verdict, line.quantity, line.value, line.limit) for line in self.lines]
         widths = [max(len(row[column]) for row in rows) for column in range(3)] + [0]
-        table = [
-            "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows
-        ]
+        table = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
         verdict = [f"! {problem}" for problem in self.problems] or ["Everything fits."]
         return "\n".join([title, *table, "", *verdict])
 
@@ -119,6 +117,8 @@ def _first_that_mends(quantities: Quantities, code: str, before: set[str]) -> Me
     """The first candidate that mends this problem and makes no new one; failing that, the first that mends it."""
     second_best: Mend = {}
     for candidate in CANDIDATES[code](quantities):
+        if not is_buildable(candidate, quantities.wavelength):
+            continue
         try:
             changed = Quantities(*_mended(quantities.bench, quantities.load, candidate))
         except InputError:
@@ -174,16 +174,17 @@ def _input_lines(q: Quantities) -> Iterator[Line]:
 
 def _mask_lines(q: Quantities) -> Iterator[Line]:
     mask, needed = q.bench.mask, q.needed_a_bin
-    worst = min(q.pixels_a_bin)
+    worst, room = min(q.pixels_a_bin), _lengths(q.mask_room)
+    stop, needed_stop = show(q.stop_width, "length"), show(q.stop_needed, "length")
     yield Line("Fourier bin", _lengths(q.bins))
     yield Line(
         "band on the mask",
         _lengths(q.band_extent),
-        f"≤ {_lengths(mask.extent)}",
+        f"≤ {room}",
         "mask-extent",
         "mask.pixels",
-        any(_over(b, m) for b, m in zip(q.band_extent, mask.extent, strict=True)),
-        f"the band is {_lengths(q.band_extent)}, the mask {_lengths(mask.extent)}",
+        any(_over(b, m) for b, m in zip(q.band_extent, q.mask_room, strict=True)),
+        f"the band is {_lengths(q.band_extent)}, a mask has {room}",
     )
     yield Line(
         "mask pixels a bin",
@@ -205,26 +206,35 @@ def _mask_lines(q: Quantities) -> Iterator[Line]:
     )
     yield Line(
         "stop",
-        show(q.stop_width, "length"),
-        f"≥ {show(q.stop_needed, 'length')} less a bin",
+        stop,
+        f"{needed_stop}, less a bin at most",
         "stop",
         "stop.size",
         _over(q.stop_needed - max(q.bins), q.stop_width),
-        f"the stop passes {show(q.stop_width, 'length')}, the band is {_lengths(q.band_extent)}",
+        f"the stop passes {stop}, the band needs {needed_stop}",
+    )
+    yield Line(
+        "open beyond the band",
+        show(max(0.0, q.stop_width - q.stop_needed), "length"),
+        "a bin at most",
+        "stop-wide",
+        "stop.size",
+        _over(q.stop_width, q.stop_needed + max(q.bins)),
+        f"{stop} are open and the band needs {needed_stop}: what is to be cut off, and replicas of it, pass",
     )
 
 
 def _camera_lines(q: Quantities) -> Iterator[Line]:
     camera, sample = q.bench.camera, show(q.output_sample, "length")
-    pixel = show(camera.pitch, "length")
+    pixel, detail = show(camera.pitch, "length"), q.output_sample / max(q.kept)
     yield Line(
         "output sample",
-        sample,
+        sample if q.load.band is None else f"{sample}, finest {show(detail, 'length')}",
         f"≥ 2 × {pixel}",
         "camera-nyquist",
         "camera.pitch",
-        _over(2 * camera.pitch, q.output_sample),
-        f"|E|² needs two pixels an output sample of {sample}, a pixel is {pixel}",
+        _over(2 * camera.pitch, detail),
+        f"|E|² needs two pixels in the band's finest {show(detail, 'length')}, a pixel is {pixel}",
     )
     yield Line(
         "camera reading",
@@ -249,7 +259,7 @@ def _camera_lines(q: Quantities) -> Iterator[Line]:
 def _lens_lines(q: Quantities) -> Iterator[Line]:
     for name, lens, window in (
         ("lens1", q.bench.lens1, q.input_field),
-        ("lens2", q.bench.lens2, q.output_window),
+        ("lens2", q.bench.lens2, q.lens2_window),
     ):
         wide = q.pupil_needed(window)
         pupil = "unlimited" if lens.pupil is None else show(lens.pupil, "length")
@@ -274,13 +284,13 @@ def _lens_lines(q: Quantities) -> Iterator[Line]:
         f"at {math.degrees(q.band_angle):.1f}° a thin lens puts the band's corner {q.band_error:.1f} bins off",
     )
     yield Line(
-        "paraxial, field's corner",
+        "paraxial, bent by the mask",
         f"{q.field_error:.3f} samples off",
         "≤ 0.5",
         "paraxial-field",
         "lens1.focal_length",
         q.field_error > 0.5,
-        f"at {math.degrees(q.field_angle):.1f}° the field's corner lands {q.field_error:.1f} samples off",
+        f"bent by {math.degrees(q.bent_angle):.1f}° the tiles' corner lands {q.field_error:.1f} samples off",
     )
     yield Line("track length", show(q.track_length, "length"))
     yield Line("spot on the camera", f"{show(q.spot, 'length')} at half maximum, Strehl {q.strehl:.3f}")
@@ -314,9 +324,7 @@ def _light_lines(q: Quantities) -> Iterator[Line]:
 
 def _frame_lines(q: Quantities) -> Iterator[Line]:
     (outputs, inputs), rate, frames = q.load.channels, q.bench.mask.frame_rate, q.sharing.frames
-    time = (
-        f": {show(frames / rate, 'time')} at {show(rate, 'rate')}, twice that if read twice" if rate else ""
-    )
+    time = f": {show(frames / rate, 'time')} or more at {show(rate, 'rate')}, twice that if read twice" if rate else ""
     yield Line(
         "frames a picture",
         f"{frames}{time if frames > 1 else ''}",

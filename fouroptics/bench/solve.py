@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from fouroptics.bench.bench import Bench
 from fouroptics.bench.quantities import PIXELS_A_BIN, Load
-from fouroptics.bench.sampling import report
+from fouroptics.bench.sampling import Problem, report
 from fouroptics.devices import layout
 from fouroptics.errors import InputError
 from fouroptics.units import text
@@ -15,6 +17,7 @@ from fouroptics.units import text
 STOCK_FOCAL_LENGTHS = (25, 30, 35, 40, 50, 60, 75, 100, 125, 150, 200, 250, 300, 400, 500, 750, 1000)  # mm
 _START = "slm-532nm"
 _MOST_MENDS = 30
+_STEEPEST = 0.1  # wavelengths a picture sample: what a plain lens still images well
 
 
 def solve(
@@ -28,59 +31,74 @@ def solve(
     channels: tuple[int, int] = (16, 3),
     start: str | Bench = _START,
 ) -> Bench:
-    """A bench whose sampling report has no problem.
+    """A bench whose sampling report has no problem, as short as can be.
 
     The first focal length lies between two walls: long enough that a frequency bin covers the mask pixels that the
-    encoding needs, short enough that the band fits on the mask. Panels, camera and encoding are those of ``start``.
+    encoding needs, short enough that the band fits on the mask. Panels, sensor and encoding are those of ``start``;
+    lenses, stop, guard, beam and binning are chosen.
 
     Raises:
-        InputError: no focal length lies between the walls; it names the largest picture for which one does.
+        InputError: there is none; it says what stands in the way, and which smaller pictures would do.
     """
     load = Load.checked(size, kernel, band, channels)
     first = start if isinstance(start, Bench) else Bench.load(start)
-    bench = first.replace(
-        {
-            "name": "solved",
-            "source.wavelength": wavelength,
-            "input.pitch": input_pitch,
-            "mask.pitch": mask_pitch,
-        }
-    )
-    _refuse_too_large(bench, load)
-    bench = bench.replace(_changes(bench, load))
+    pitches = {"source.wavelength": wavelength, "input.pitch": input_pitch, "mask.pitch": mask_pitch}
+    bench = first.replace({"name": "solved"} | pitches)
+    design, problem = _first_that_works(bench, load)
+    if design is None:
+        raise InputError(problem.what, where=problem.where, mend=_smaller_that_works(bench, load))
+    return design
+
+
+def _first_that_works(bench: Bench, load: Load) -> tuple[Bench | None, InputError]:
+    """The first design without a problem; failing that, what is wrong with the last."""
+    problem = _too_large(bench, load)
+    if problem:
+        return None, problem
+    problem = InputError("rays are too steep for plain lenses at this pitch", where="input.pitch")
+    for changes in _designs(bench, load):
+        design, found = _with_mends(bench.replace(changes), load)
+        if found is None:
+            return design, problem
+        problem = InputError(found.what, where=found.where)
+    return None, problem
+
+
+def _smaller_that_works(bench: Bench, load: Load) -> str:
+    """Advice: the largest pictures of the same shape, in steps of 5 %, that the same parts can carry."""
+    for percent in range(95, 0, -5):
+        size = (load.size[0] * percent // 100, load.size[1] * percent // 100)
+        if all(n >= k for n, k in zip(size, load.kernel, strict=True)):
+            band = load.band and (min(load.band[0], size[0]), min(load.band[1], size[1]))
+            if _first_that_works(bench, replace(load, size=size, band=band))[0]:
+                return f"pictures of {size[0]}x{size[1]} would do"
+    return "fewer channels, or other pitches or panels"
+
+
+def _with_mends(bench: Bench, load: Load) -> tuple[Bench, Problem | None]:
+    """Follow the report's mends as long as they leave panels, sensor and encoding alone."""
     for _ in range(_MOST_MENDS):
         found = report(bench, load)
-        mends = [p.mend for p in found.problems if p.mend and all("." in key for key in p.mend)]
         if found.ok:
-            return bench
-        if not mends:
+            return bench, None
+        allowed = [p.mend for p in found.problems if p.mend and all(_may_change(key) for key in p.mend)]
+        if not allowed:
             break
-        bench = bench.replace(mends[0])
-    problem = report(bench, load).problems[0]
-    raise InputError(
-        problem.what, where=problem.where, mend="smaller pictures, fewer channels or other pitches"
-    )
+        bench = bench.replace(allowed[0])
+    return bench, found.problems[0]
 
 
-def _refuse_too_large(bench: Bench, load: Load) -> None:
+def _may_change(key: str) -> bool:
+    return "." in key and not key.endswith((".pixels", ".pitch", ".encoding", ".inputs", ".outputs", ".super_pixel"))
+
+
+def _too_large(bench: Bench, load: Load) -> InputError | None:
+    """What no lens can mend: more bins, or more pixels, than the panels have."""
     if _fits(bench, load):
-        return
+        return None
     height, width = load.size
-    smaller = (
-        Load((height * p // 100, width * p // 100), load.kernel, None, load.channels)
-        for p in range(99, 0, -1)
-    )
-    best = next((s for s in smaller if min(s.size) >= max(s.kernel) and _fits(bench, s)), None)
-    mend = (
-        f"the largest such picture is about {best.size[0]}x{best.size[1]}"
-        if best
-        else "fewer channels or a larger mask"
-    )
-    raise InputError(
-        f"{load.channels[1]} pictures of {height}x{width} have too many frequency bins for the panels",
-        where="size",
-        mend=mend,
-    )
+    what = f"{load.channels[1]} pictures of {height}x{width} have too many frequency bins for the panels"
+    return InputError(what, where="size")
 
 
 def _fits(bench: Bench, load: Load) -> bool:
@@ -102,23 +120,37 @@ def _walls(bench: Bench, load: Load, sharing: layout.Sharing) -> tuple[float, fl
     mask, wavelength = bench.mask, bench.source.wavelength
     kept = (b / s for b, s in zip(load.band or load.size, load.size, strict=True))
     low = PIXELS_A_BIN[mask.encoding] * max(sharing.mask_field) * mask.pitch / wavelength
-    high = min(m / (wavelength * k) for m, k in zip(mask.extent, kept, strict=True))
+    arms = layout.side_by_side(sharing.arms, (1, 1), (mask.pixels[1], mask.pixels[0]))
+    high = min(m / (wavelength * k * a) for m, k, a in zip(mask.extent, kept, arms, strict=True))
     return low, high
 
 
-def _changes(bench: Bench, load: Load) -> dict[str, Any]:
+def _designs(bench: Bench, load: Load) -> Iterator[dict[str, Any]]:
+    """Designs to try, the finest picture samples and the shortest lenses first."""
     sharing = _sharing(bench, load)
     panel = (bench.input.pixels[1], bench.input.pixels[0])
     low, high = _walls(bench, load, sharing)
-    most = min(p // n for p, n in zip(panel, sharing.input_field, strict=True))
-    super_pixel = next((s for s in range(1, most + 1) if _is_easy(bench, high, s)), most)
+    for super_pixel in range(1, min(p // n for p, n in zip(panel, sharing.input_field, strict=True)) + 1):
+        sample = super_pixel * bench.input.pitch
+        if bench.source.wavelength / sample <= _STEEPEST:
+            for f1 in _focal_lengths(low * sample, high * sample):
+                yield _design(bench, load, sharing, super_pixel, f1)
+
+
+def _focal_lengths(low: float, high: float) -> list[float]:
+    """Lenses that one can buy between the walls; failing those, one made for it."""
+    stock = [f / 1e3 for f in STOCK_FOCAL_LENGTHS if low <= f / 1e3 <= high]
+    return stock or [_digits(math.sqrt(low * high), 6)]
+
+
+def _design(bench: Bench, load: Load, sharing: layout.Sharing, super_pixel: int, f1: float) -> dict[str, Any]:
     sample = super_pixel * bench.input.pitch
-    f1 = _focal_length(low * sample, high * sample)
     period = bench.source.wavelength * f1 / sample
     binning, f2 = _second_lens(bench, load, f1, sample)
     field = [n * sample for n in sharing.input_field]
     light = math.hypot(*(f + period for f in field))
     pupil = text(_millimetres(1.2 * light * max(1.0, f2 / f1)), "length")
+    band = max(b / s for b, s in zip(load.band or load.size, load.size, strict=True))
     return {
         "input.super_pixel": super_pixel,
         "layout.guard": text(_digits(max(1, load.reach) * sample, 12), "length"),
@@ -127,28 +159,17 @@ def _changes(bench: Bench, load: Load) -> dict[str, Any]:
         "lens1.pupil": pupil,
         "lens2.pupil": pupil,
         "stop.shape": "square",
-        "stop.size": "band",
+        "stop.size": text(_digits(period * band, 12), "length"),
         "camera.bin": binning,
         "source.waist": text(_millimetres(1.6 * math.hypot(*field)), "length"),
     }
-
-
-def _is_easy(bench: Bench, high: float, super_pixel: int) -> bool:
-    """Angles small enough for a plain lens, and a focal length that one can buy."""
-    sample = super_pixel * bench.input.pitch
-    return bench.source.wavelength / sample <= 0.1 and high * sample >= 0.05
-
-
-def _focal_length(low: float, high: float) -> float:
-    stock = [f / 1e3 for f in STOCK_FOCAL_LENGTHS if low <= f / 1e3 <= high]
-    return stock[-1] if stock else _digits(math.sqrt(low * high), 6)
 
 
 def _second_lens(bench: Bench, load: Load, f1: float, sample: float) -> tuple[int, float]:
     """Binning and f2 such that one reading is one picture sample, with f2 near f1."""
     most = max(2, min(c // s for c, s in zip(reversed(bench.camera.pixels), load.size, strict=True)))
     binning = min(most, max(2, round(sample / bench.camera.pitch)))
-    return binning, _digits(f1 * binning * bench.camera.pitch / sample, 10)
+    return binning, _digits(f1 * binning * bench.camera.pitch / sample, 6)
 
 
 def _millimetres(length: float) -> float:

@@ -9,9 +9,7 @@ import typer
 
 from fouroptics.cli.arguments import Band, Channels, Json, Kernel, Size, pair, say
 
-app = typer.Typer(
-    no_args_is_help=True, help="What a bench can carry, and a bench that carries what you need."
-)
+app = typer.Typer(no_args_is_help=True, help="What a bench can carry, and a bench that carries what you need.")
 
 
 @app.command()
@@ -39,12 +37,8 @@ def solve(
     kernel: Kernel = "7",
     band: Band = "",
     channels: Channels = "16x3",
-    start: Annotated[
-        str, typer.Option(help="The bench whose panels, camera and encoding are kept.")
-    ] = "slm-532nm",
-    out: Annotated[Path, typer.Option(help="The bench file to write; it must not exist.")] = Path(
-        "bench.toml"
-    ),
+    start: Annotated[str, typer.Option(help="The bench whose panels, camera and encoding are kept.")] = "slm-532nm",
+    out: Annotated[Path, typer.Option(help="The bench file to write; it must not exist.")] = Path("bench.toml"),
     as_json: Json = False,
 ) -> None:
     """Write a bench that works: focal lengths, samples, stop and beam for these pictures and pitches."""

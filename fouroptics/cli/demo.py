@@ -21,9 +21,9 @@ NAMES = ("blur", "upright edges", "level edges", "spots")
 
 
 def demo(
-    out: Annotated[
-        Path, typer.Option(help="Folder for the pictures; an earlier demo in it is replaced.")
-    ] = Path("runs/demo"),
+    out: Annotated[Path, typer.Option(help="Folder for the pictures; an earlier demo in it is replaced.")] = Path(
+        "runs/demo"
+    ),
     seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of the picture's texture.")] = 0,
     threads: Threads = 1,
     as_json: Json = False,
@@ -136,9 +136,7 @@ def draw(path: Path, correlator: Correlator4f, scene: Tensor, camera: Tensor) ->
     axes[0, 0].set_title("picture on the input")
     for blank in axes[0, 1:]:
         blank.axis("off")
-    text = axes[0, 1].text(
-        0.05, 0.5, _legend(correlator), va="center", fontsize=10, transform=axes[0, 1].transAxes
-    )
+    text = axes[0, 1].text(0.05, 0.5, _legend(correlator), va="center", fontsize=10, transform=axes[0, 1].transAxes)
     text.set_in_layout(False)
     for row, name in enumerate(NAMES):
         mask, light = masks[row], camera[row]

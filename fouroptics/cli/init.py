@@ -20,17 +20,13 @@ STARTERS = {
 
 
 def init(
-    folder: Annotated[
-        Path, typer.Argument(metavar="[DIR]", help="Where to write; made if it is not there.")
-    ] = Path(),
+    folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where to write; made if it is not there.")] = Path(),
     as_json: Json = False,
 ) -> None:
     """Write a starter bench, recipe and tolerances to edit."""
     taken = [name for name in STARTERS if (folder / name).exists()]
     if taken:
-        raise InputError(
-            f"{', '.join(taken)} exists already", where=str(folder), mend="choose another folder"
-        )
+        raise InputError(f"{', '.join(taken)} exists already", where=str(folder), mend="choose another folder")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -70,9 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if not hasattr(error, "format_message"):  # a fault of ours: its traceback is wanted
             raise
-        return (
-            _tell(_usage(error), 2, as_json) if error.format_message() else 2
-        )  # empty: help was shown instead
+        return _tell(_usage(error), 2, as_json) if error.format_message() else 2  # empty: help was shown instead
     if status == INTERRUPTED:
         return _tell(InputError("stopped by the keyboard"), INTERRUPTED, as_json)
     return int(status or 0)

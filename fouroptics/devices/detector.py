@@ -4,17 +4,28 @@ from __future__ import annotations
 
 from fouroptics.devices.source import photon_energy
 
-WELL_TARGET = 0.8  # the part of the well that the brightest pixels fill
+FILL = 0.8  # the part of its range that the brightest readings fill
 
 
-def electron_rate(irradiance: float, *, wavelength: float, pixel_area: float, qe: float) -> float:
-    """Electrons per second that ``irradiance`` [W/m²] frees in a pixel's sensitive area [m²]."""
-    return qe * irradiance * pixel_area / photon_energy(wavelength)
+def electron_rate(irradiance: float, *, wavelength: float, area: float, qe: float) -> float:
+    """Electrons per second that ``irradiance`` [W/m²] frees in a sensitive area [m²]."""
+    return qe * irradiance * area / photon_energy(wavelength)
 
 
 def exposure_to_fill(
-    irradiance: float, *, wavelength: float, pixel_area: float, qe: float, full_well: float
+    irradiance: float,
+    *,
+    wavelength: float,
+    area: float,
+    qe: float,
+    full_well: float,
+    gain: float,
+    adc_bits: int,
 ) -> float:
-    """Exposure [s] at which a pixel under ``irradiance`` [W/m²] fills 80 % of its well."""
-    rate = electron_rate(irradiance, wavelength=wavelength, pixel_area=pixel_area, qe=qe)
-    return WELL_TARGET * full_well / rate
+    """Exposure [s] at which a reading under ``irradiance`` [W/m²] fills 80 % of the well or of the ADC.
+
+    A binned reading collects from all its pixels, ``area`` [m²], and its charge has to fit what a single well holds and
+    what ``gain`` [DN / electron] leaves of the ADC's range.
+    """
+    holds = min(full_well, ((1 << adc_bits) - 1) / gain)
+    return FILL * holds / electron_rate(irradiance, wavelength=wavelength, area=area, qe=qe)

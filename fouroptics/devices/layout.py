@@ -20,57 +20,70 @@ class Sharing:
     Args:
         tile: one picture with its guard.
         input_tiles: pictures side by side on the input, ``(rows, columns)``.
+        summed_tiles: those of them that one mask sums; ``(1, 1)`` where each picture has a 4f of its own.
         output_tiles: responses side by side on the camera.
+        arms: 4f's side by side, each with its part of the mask's panel.
         frames: masks (and input pictures) shown one after another.
-        power_share: what an output keeps of the light on one picture, by splitting and summing.
+        input_changes: input pictures shown one after another.
+        power_share: what an output keeps of the light on each picture, by splitting and summing.
     """
 
     tile: Pair
     input_tiles: Pair
+    summed_tiles: Pair
     output_tiles: Pair
+    arms: int
     frames: int
+    input_changes: int
     power_share: float
 
     @property
     def input_field(self) -> Pair:
         """Samples that the pictures take up on the input modulator."""
-        return self.tile[0] * self.input_tiles[0], self.tile[1] * self.input_tiles[1]
+        return _times(self.tile, self.input_tiles)
 
-    def output_field(self, size: Pair) -> Pair:
-        """Samples that the camera must see: one picture, or all side by side with their guards."""
-        if self.output_tiles == (1, 1):
-            return size
-        return self.tile[0] * self.output_tiles[0], self.tile[1] * self.output_tiles[1]
+    @property
+    def output_pitch(self) -> Pair:
+        """Samples from one response to the next: room for the cross terms of the tiles that a mask sums."""
+        return _times(self.tile, self.summed_tiles)
 
     @property
     def mask_field(self) -> Pair:
         """Samples whose bins the mask must resolve: it bends input tiles to the axis and responses away from it."""
-        rows, columns = (i + o - 1 for i, o in zip(self.input_tiles, self.output_tiles, strict=True))
-        return self.tile[0] * rows, self.tile[1] * columns
+        return _times(self.output_pitch, self.output_tiles)
+
+    def output_field(self, size: Pair) -> Pair:
+        """Samples that the camera must see, from the first response's edge to the last's."""
+        height, width = (
+            (count - 1) * pitch + n for count, pitch, n in zip(self.output_tiles, self.output_pitch, size, strict=True)
+        )
+        return height, width
 
 
 def share(inputs: Inputs, outputs: Outputs, channels: Pair, size: Pair, guard: int, panel: Pair) -> Sharing:
     """Arrange ``channels = (out, in)`` pictures of ``size`` with a dark ``guard`` round each, on a ``panel`` (samples).
 
-    Tiled inputs are summed in the mask and lose nothing by it. Tiled outputs share the mask's transmission, 1/O in
-    amplitude. A lenslet bank splits the source over its O·I arms (or I, if outputs come one by one), and an N-to-1
-    combiner keeps 1/N of each arm.
+    Tiled inputs are summed in the mask and lose nothing by it. Besides the sum on the axis they make cross terms at all
+    differences of tiles, so tiled outputs stand one whole input field apart. They share the mask's transmission, 1/O in
+    amplitude. Lenslet outputs split each picture's light O ways; lenslet inputs meet in a combiner that keeps 1/I of
+    each.
     """
     out_channels, in_channels = channels
     tile = (size[0] + 2 * guard, size[1] + 2 * guard)
-    power = 1.0
-    if outputs == "tiled":
-        power /= out_channels**2
-    if outputs == "lenslet":
-        power /= out_channels
-    if inputs == "lenslet":
-        power /= in_channels**2
+    one = (1, 1)
+    shown = one if inputs == "frames" else side_by_side(in_channels, tile, panel)
+    summed = shown if inputs == "tiled" else one
+    splits = out_channels if outputs == "lenslet" else 1
+    combined = in_channels if inputs == "lenslet" else 1
     return Sharing(
         tile=tile,
-        input_tiles=side_by_side(in_channels, tile, panel) if inputs == "tiled" else (1, 1),
-        output_tiles=side_by_side(out_channels, tile, panel) if outputs == "tiled" else (1, 1),
+        input_tiles=shown,
+        summed_tiles=summed,
+        output_tiles=side_by_side(out_channels, _times(tile, summed), panel) if outputs == "tiled" else one,
+        arms=splits * combined,
         frames=(out_channels if outputs == "frames" else 1) * (in_channels if inputs == "frames" else 1),
-        power_share=power,
+        input_changes=in_channels if inputs == "frames" else 1,
+        power_share=1 / (splits * combined * (out_channels**2 if outputs == "tiled" else 1)),
     )
 
 
@@ -85,3 +98,7 @@ def side_by_side(count: int, tile: Pair, panel: Pair) -> Pair:
         return height > panel[0] or width > panel[1], max(height, width), height * width, grid[0]
 
     return min(((-(-count // columns), columns) for columns in range(1, count + 1)), key=badness)
+
+
+def _times(pair: Pair, by: Pair) -> Pair:
+    return pair[0] * by[0], pair[1] * by[1]

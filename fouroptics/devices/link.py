@@ -70,6 +70,7 @@ def latency(
     mask_settle: float,
     mask_rate: float | None,
     input_settle: float,
+    input_changes: int,
     exposure: float,
     window: tuple[int, int],
     binning: int,
@@ -81,15 +82,16 @@ def latency(
 ) -> Latency:
     """Time and bits of one picture through a bench.
 
-    Every capture waits for its mask to settle, is exposed, and is read out; a mask that refreshes more slowly than that
-    adds a wait. Binning sums charge before the ADC, so a bin is one conversion.
+    Every capture waits for its mask to settle, is exposed, and is read out. A mask changes at its own beat only, so the
+    rest of the last beat is a wait. Binning sums charge before the ADC, so a bin is one conversion.
 
     Args:
         frames: masks one after another.
         reads: captures a mask: 1 for an intensity, 2 for a balanced pair.
         mask_settle: [s]; 0 for a plate.
         mask_rate: [Hz]; None for a mask that does not change.
-        input_settle: [s], hidden behind the first mask's settling where that is longer.
+        input_settle: [s], hidden behind the mask's settling where that is longer.
+        input_changes: pictures written one after another.
         exposure: [s].
         window: camera pixels ``(y, x)`` that are read.
         binning: pixels a bin each way.
@@ -102,7 +104,7 @@ def latency(
     captures = frames * reads
     readout = readout_time(window[0], sensor_rows=sensor_rows, frame_rate=camera_rate)
     busy = mask_settle + exposure + readout
-    wait = max(0.0, 1 / mask_rate - busy) if mask_rate and captures > 1 else 0.0
+    wait = math.ceil(busy * mask_rate - 1e-9) / mask_rate - busy if mask_rate and captures > 1 else 0.0
     samples = captures * math.ceil(window[0] / binning) * math.ceil(window[1] / binning)
     bits = samples * adc_bits
 
@@ -110,7 +112,11 @@ def latency(
         return f"{captures} × {units.show(seconds, 'time')}"
 
     terms = (
-        ("input settle", max(0.0, input_settle - mask_settle), "beyond the first mask's"),
+        (
+            "input settle",
+            input_changes * max(0.0, input_settle - mask_settle),
+            f"{input_changes} × beyond the mask's",
+        ),
         ("mask settle", captures * mask_settle, each(mask_settle)),
         ("exposure", captures * exposure, each(exposure)),
         (

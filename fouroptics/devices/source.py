@@ -18,10 +18,11 @@ def peak_irradiance(power: float, waist: float | None, panel: tuple[float, float
     return power / math.prod(panel) if waist is None else 2 * power / (math.pi * waist**2)
 
 
-def mean_irradiance(
-    power: float, waist: float | None, panel: tuple[float, float], field: tuple[float, float]
-) -> float:
-    """Mean over a centred field of ``(height, width)`` [m]; for a Gaussian P·erf(h/√2w)·erf(b/√2w)/(h·b) [W/m²]."""
+def mean_irradiance(power: float, waist: float | None, panel: tuple[float, float], field: tuple[float, float]) -> float:
+    """Mean over a centred field of ``(height, width)`` [m]; for a Gaussian P·erf(h/√2w)·erf(b/√2w)/(h·b) [W/m²].
+
+    ``power`` is the whole beam's: what misses the panel is lost. Without a waist all of it falls on the panel, evenly.
+    """
     if waist is None:
         return power / math.prod(panel)
     caught = math.prod(math.erf(side / (math.sqrt(2) * waist)) for side in field)
@@ -33,8 +34,6 @@ def edge_irradiance(waist: float | None, field: tuple[float, float]) -> float:
     return 1.0 if waist is None else math.exp(-2 * sum((side / 2) ** 2 for side in field) / waist**2)
 
 
-def focus_irradiance(
-    irradiance: float, field: tuple[float, float], wavelength: float, focal_length: float
-) -> float:
+def focus_irradiance(irradiance: float, field: tuple[float, float], wavelength: float, focal_length: float) -> float:
     """What a white field of ``(height, width)`` [m] makes on a lens's axis, I·A²/(λf)² [W/m²]."""
     return irradiance * (math.prod(field) / (wavelength * focal_length)) ** 2

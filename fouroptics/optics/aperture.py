@@ -18,30 +18,33 @@ from fouroptics.optics import grid
 
 Shape = Literal["square", "circular"]
 Length = float | Tensor
+Pitches = tuple[Length, Length]  # widths of the cells along y and x, one number or one a cell
 
 
-def square(y: Tensor, x: Tensor, width: Length, *, pitch: tuple[float, float]) -> Tensor:
+def square(y: Tensor, x: Tensor, width: Length, *, pitch: Pitches) -> Tensor:
     """A square opening of full ``width`` [m], exact in every cell."""
     return torch.outer(_overlap(y, width / 2, pitch[0]), _overlap(x, width / 2, pitch[1]))
 
 
-def circular(y: Tensor, x: Tensor, diameter: Length, *, pitch: tuple[float, float]) -> Tensor:
+def circular(y: Tensor, x: Tensor, diameter: Length, *, pitch: Pitches) -> Tensor:
     """A round opening, exact in every cell: the disc's area over four corners, worked out in float64."""
     radius = torch.as_tensor(diameter, dtype=torch.float64, device=y.device) / 2
-    (top, bottom), (left, right) = (
-        (axis.double()[shape] - p / 2, axis.double()[shape] + p / 2)
-        for axis, p, shape in zip((y, x), pitch, ((slice(None), None), (None, slice(None))), strict=True)
+    height, width = (
+        torch.as_tensor(p, dtype=torch.float64, device=y.device).expand_as(a)
+        for p, a in zip(pitch, (y, x), strict=True)
     )
+    top, bottom = (y.double() - height / 2)[:, None], (y.double() + height / 2)[:, None]
+    left, right = x.double() - width / 2, x.double() + width / 2
     area = (
         _disc_corner(bottom, right, radius)
         - _disc_corner(top, right, radius)
         - _disc_corner(bottom, left, radius)
         + _disc_corner(top, left, radius)
     )
-    return (area / (pitch[0] * pitch[1])).clamp(0.0, 1.0).to(y.dtype)
+    return (area / torch.outer(height, width)).clamp(0.0, 1.0).to(y.dtype)
 
 
-def annular(y: Tensor, x: Tensor, outer: Length, inner: Length, *, pitch: tuple[float, float]) -> Tensor:
+def annular(y: Tensor, x: Tensor, outer: Length, inner: Length, *, pitch: Pitches) -> Tensor:
     """A ring between two diameters [m]."""
     hole, disc = (float(torch.as_tensor(diameter).detach()) for diameter in (inner, outer))
     if hole > disc:
@@ -54,15 +57,16 @@ def arbitrary(
     x: Tensor,
     opening: Callable[[Tensor, Tensor], Tensor],
     *,
-    pitch: tuple[float, float],
+    pitch: Pitches,
     oversample: int = 8,
 ) -> Tensor:
     """Any shape: the mean of ``opening(y, x)`` over ``oversample``² points of each cell."""
-    steps = (torch.arange(oversample, dtype=y.dtype, device=y.device) + 0.5) / oversample - 0.5
+    steps = [(step + 0.5) / oversample - 0.5 for step in range(oversample)]
     total = torch.zeros(len(y), len(x), dtype=y.dtype, device=y.device)
-    for dy in steps * pitch[0]:
-        for dx in steps * pitch[1]:
-            total = total + opening(y[:, None] + dy, x[None, :] + dx).to(total.dtype)
+    for down in steps:
+        for along in steps:
+            points = (y + down * pitch[0])[:, None], (x + along * pitch[1])[None, :]
+            total = total + opening(*points).to(total.dtype)
     return total / oversample**2
 
 
@@ -77,8 +81,8 @@ def stop(
 ) -> Tensor:
     """A stop in the Fourier plane on a spectrum's bins, in FFT order: low-pass pooling by hardware.
 
-    On an even grid the last bin stands for both edges -N/2 and N/2, half a bin each; what lies outside the sampled band
-    is not there to be cut, so the halves are added.
+    On an even grid the last bin stands for both edges -N/2 and N/2 of the sampled band, half a bin each; what lies
+    beyond is not there to be cut, so its cell is that half.
 
     Args:
         size: bins ``(y, x)``.
@@ -86,17 +90,21 @@ def stop(
         width: full width or diameter [m].
     """
     check_choice("shape", shape, ("square", "circular"))
-    y, x = (
-        torch.fft.ifftshift(grid.coordinates(n, p, dtype=dtype, device=device))
-        for n, p in zip(size, bins, strict=True)
-    )
-    clear = square(y, x, width, pitch=bins) if shape == "square" else circular(y, x, width, pitch=bins)
-    for dim, n in zip((-2, -1), size, strict=True):
-        if n % 2 == 0 and n > 1:
-            both_edges = torch.ones(n, dtype=dtype, device=device)
-            both_edges[n // 2] = 2.0
-            clear = (clear * (both_edges[:, None] if dim == -2 else both_edges)).clamp_max(1.0)
-    return clear
+    (y, height), (x, width_x) = (_cells_of_bins(n, p, dtype, device) for n, p in zip(size, bins, strict=True))
+    opening = square if shape == "square" else circular
+    return opening(y, x, width, pitch=(height, width_x))
+
+
+def _cells_of_bins(
+    samples: int, pitch: float, dtype: torch.dtype, device: torch.device | str | None
+) -> tuple[Tensor, Tensor]:
+    """Centres and widths of the cells of a spectrum's bins in FFT order."""
+    centres = torch.fft.ifftshift(grid.coordinates(samples, pitch, dtype=dtype, device=device))
+    widths = torch.full_like(centres, pitch)
+    if samples % 2 == 0:
+        centres[samples // 2] += pitch / 4
+        widths[samples // 2] = pitch / 2
+    return centres, widths
 
 
 def stopped_size(size: tuple[int, int], bins: tuple[float, float], width: float) -> tuple[int, int]:
@@ -124,12 +132,8 @@ def _on_disc(distance: Tensor, radius: Tensor) -> tuple[Tensor, Tensor]:
     return a, torch.where(within, chord, 0.0)
 
 
-def _overlap(centres: Tensor, half_width: Length, pitch: float) -> Tensor:
+def _overlap(centres: Tensor, half_width: Length, pitch: Length) -> Tensor:
     """The part of each cell, ``pitch`` wide, that lies inside ± half_width."""
-    high = torch.minimum(
-        centres + pitch / 2, torch.as_tensor(half_width, dtype=centres.dtype, device=centres.device)
-    )
-    low = torch.maximum(
-        centres - pitch / 2, -torch.as_tensor(half_width, dtype=centres.dtype, device=centres.device)
-    )
+    high = torch.minimum(centres + pitch / 2, torch.as_tensor(half_width, dtype=centres.dtype, device=centres.device))
+    low = torch.maximum(centres - pitch / 2, -torch.as_tensor(half_width, dtype=centres.dtype, device=centres.device))
     return ((high - low) / pitch).clamp_min(0.0)

@@ -13,16 +13,12 @@ from torch import Tensor
 from fouroptics.errors import InputError
 
 
-def equal_row(
-    inputs: int, *, dtype: torch.dtype = torch.float64, device: torch.device | str | None = None
-) -> Tensor:
+def equal_row(inputs: int, *, dtype: torch.dtype = torch.float64, device: torch.device | str | None = None) -> Tensor:
     """The row of an N-to-1 combiner that treats all inputs alike, 1/√N each."""
     return torch.full((inputs,), 1 / math.sqrt(inputs), dtype=dtype, device=device)
 
 
-def imperfect_row(
-    row: Tensor, *, amplitude_error: Tensor | float = 0.0, phase_error: Tensor | float = 0.0
-) -> Tensor:
+def imperfect_row(row: Tensor, *, amplitude_error: Tensor | float = 0.0, phase_error: Tensor | float = 0.0) -> Tensor:
     """A row with errors per channel, u(1 + ε)e^{iφ}; it stays passive, so gains are taken from the whole row.
 
     Args:
@@ -49,6 +45,9 @@ def interference(
     fields: Tensor, row: Tensor | None = None, *, visibility: Tensor | float = 1.0, dim: int = -3
 ) -> Tensor:
     """The irradiance of the combined beams when they interfere with contrast V: V·|Σ uE|² + (1 - V)·Σ|uE|²."""
+    contrast = torch.as_tensor(visibility).detach()
+    if not bool(((contrast >= 0) & (contrast <= 1)).all()):
+        raise InputError("a visibility lies between 0 and 1", where="visibility")
     row = _passive_row(fields, row, dim)
     beams = _along(row, fields, dim) * fields
     together, apart = beams.sum(dim).abs().square(), beams.abs().square().sum(dim)
@@ -68,9 +67,7 @@ def _passive_row(fields: Tensor, row: Tensor | None, dim: int) -> Tensor:
         raise InputError(f"the row has {tuple(row.shape)} weights for {inputs} inputs")
     gain = float(row.detach().abs().square().sum())
     if gain > 1 + 1e-5:
-        raise InputError(
-            f"a passive combiner has Σ|u|² ≤ 1, this row has {gain:.4g}", mend="divide it by its norm"
-        )
+        raise InputError(f"a passive combiner has Σ|u|² ≤ 1, this row has {gain:.4g}", mend="divide it by its norm")
     return row
 
 

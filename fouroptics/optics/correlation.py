@@ -51,7 +51,7 @@ def correlate(
     check_choice("boundary", boundary, ("linear", "circular"))
     _check_shapes(fields, kernels)
     size = picture_size(fields)
-    padded = working_size(size, picture_size(kernels), boundary, upright=upright)
+    padded = working_size(size, picture_size(kernels), boundary, upright=upright, stop=stop is not None)
     half = not (fields.is_complex() or kernels.is_complex())
     with torch.autocast(fields.device.type, enabled=False):
         spectrum = torch.fft.rfft2(fields, s=padded) if half else torch.fft.fft2(fields, s=padded)
@@ -63,15 +63,17 @@ def correlate(
         return _outputs(spectrum, kernels, padded, see, half)
 
 
-def working_size(size: Pair, kernel: Pair, boundary: Boundary, *, upright: bool = True) -> Pair:
+def working_size(size: Pair, kernel: Pair, boundary: Boundary, *, upright: bool = True, stop: bool = False) -> Pair:
     """The grid that the transforms run on: the size given, or a smooth one with room for the kernel's reach.
 
-    A turned picture on an even grid also shows the sample just beyond it, so that one needs room as well.
+    A turned picture on an even grid also shows the sample just beyond it, so that one needs room as well. Behind a stop
+    light rings without end, ever weaker: the surround is then three pictures wide, which leaves about 1e-3 to wrap.
     """
     if boundary == "circular":
         return size
     beyond = 0 if upright else 1
-    height, width = (grid.smooth_size(n + k // 2 + beyond) for n, k in zip(size, kernel, strict=True))
+    ringing = 3 if stop else 0
+    height, width = (grid.smooth_size(n + k // 2 + beyond + ringing * n) for n, k in zip(size, kernel, strict=True))
     return height, width
 
 

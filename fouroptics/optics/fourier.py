@@ -99,9 +99,7 @@ class MatrixFT:
         device: torch.device | str | None = None,
     ) -> None:
         if not dtype.is_complex:
-            raise InputError(
-                f"a matrix transform is complex, not {dtype}", where="dtype", mend="use torch.complex64"
-            )
+            raise InputError(f"a matrix transform is complex, not {dtype}", where="dtype", mend="use torch.complex64")
         self.near, self.far = near, far
         self.wavelength, self.focal_length = wavelength, focal_length
         self._rows, self._columns = (
@@ -155,9 +153,7 @@ class MatrixFT:
         if field.shape[-2:] != plane.size:
             raise InputError(f"the plan is for {plane.size} samples, the field has {tuple(field.shape[-2:])}")
         if torch.promote_types(field.dtype, self.dtype) != self.dtype:
-            raise InputError(
-                f"the plan is {self.dtype}, the field {field.dtype}", mend="use plan.to(torch.complex128)"
-            )
+            raise InputError(f"the plan is {self.dtype}, the field {field.dtype}", mend="use plan.to(torch.complex128)")
 
 
 def _basis(far: Tensor, near: Tensor, pitches: float, reach: float) -> Tensor:
@@ -191,7 +187,8 @@ def kernel_transfer(kernels: Tensor, size: Pair, *, half: bool = False) -> Tenso
     Returns:
         Complex ``[..., y, x]`` or ``[..., y, x // 2 + 1]``.
     """
-    if max(kernels.shape[-2:]) > _FFT_TAPS:
+    fits = all(k <= n for k, n in zip(kernels.shape[-2:], size, strict=True))
+    if fits and max(kernels.shape[-2:]) > _FFT_TAPS:
         return _large_kernel_transfer(kernels, size, half)
     exact = torch.promote_types(kernels.dtype, torch.complex64)
     rows, columns = (

@@ -85,6 +85,7 @@ def test_measured_values_stand_in_for_nominal_ones(tmp_path):
     path.write_text(path.read_text().replace('file = ""', 'file = "measured.toml"'), encoding="utf-8")
     bench = fo.Bench.load(path)
     assert (bench.camera.gain, bench.lens1.focal_length) == (0.35, 0.2513)
+    assert bench.replace({"camera.gain": 0.3}).camera.gain == 0.3  # it is the bench's own from then on
     bench.save(tmp_path / "elsewhere.toml")
     (tmp_path / "measured.toml").unlink()
     assert fo.Bench.load(tmp_path / "elsewhere.toml") == bench  # the calibration is inlined
@@ -92,9 +93,7 @@ def test_measured_values_stand_in_for_nominal_ones(tmp_path):
 
 def test_a_look_up_table_moves_with_its_bench(tmp_path):
     (tmp_path / "measured.csv").write_text("drive,phase_rad,transmittance\n0,0,1\n255,6.28,0.97\n")
-    (tmp_path / "b.toml").write_text(
-        SLM.to_toml().replace('lut = ""', 'lut = "measured.csv"'), encoding="utf-8"
-    )
+    (tmp_path / "b.toml").write_text(SLM.to_toml().replace('lut = ""', 'lut = "measured.csv"'), encoding="utf-8")
     bench = fo.Bench.load(tmp_path / "b.toml")
     (tmp_path / "moved").mkdir()
     bench.save(tmp_path / "moved" / "b.toml")
@@ -176,9 +175,7 @@ def test_a_byte_order_mark_is_no_obstacle(tmp_path):
     assert fo.Bench.load(tmp_path / "b.toml") == SLM
 
 
-@pytest.mark.parametrize(
-    "content", ['format = "x"', 'format = "fouroptics-calibration/1"\n[laser]\npower = "1 W"']
-)
+@pytest.mark.parametrize("content", ['format = "x"', 'format = "fouroptics-calibration/1"\n[laser]\npower = "1 W"'])
 def test_a_foreign_calibration_is_refused(tmp_path, content):
     (tmp_path / "c.toml").write_text(content, encoding="utf-8")
     (tmp_path / "b.toml").write_text(SLM.to_toml().replace('file = ""', 'file = "c.toml"'), encoding="utf-8")

@@ -19,9 +19,7 @@ def test_report_of_a_shipped_bench(capsys):
     status, out, err = run(capsys, "bench", "report", "slm-532nm")
     assert (status, err) == (0, "")
     assert "Everything fits." in out
-    status, out, _ = run(
-        capsys, "bench", "report", "slm-532nm", "--size", "224x224", "--channels", "16x3", "--json"
-    )
+    status, out, _ = run(capsys, "bench", "report", "slm-532nm", "--size", "224x224", "--channels", "16x3", "--json")
     found = json.loads(out)
     assert status == 0
     assert not found["ok"]
@@ -77,10 +75,7 @@ def test_demo_walks_the_physics(capsys, tmp_path):
     camera, picture = read(out / "camera-blur.png")[0], read(out / "picture.png").mean(0)
     turned = camera.flip(0, 1)[:-1, :-1]  # back by 180°: the picture blurred and squared
     pair = (turned - turned.mean()) * (picture[1:, 1:] - picture[1:, 1:].mean())
-    assert (
-        pair.sum() / ((turned - turned.mean()).norm() * (picture[1:, 1:] - picture[1:, 1:].mean()).norm())
-        > 0.8
-    )
+    assert pair.sum() / ((turned - turned.mean()).norm() * (picture[1:, 1:] - picture[1:, 1:].mean()).norm()) > 0.8
     assert run(capsys, "demo", "--out", str(out))[0] == 0  # our own folder is replaced
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("…", encoding="utf-8")
@@ -196,9 +191,7 @@ def test_help_and_version_come_quickly_because_no_library_is_loaded():
             "import sys; from fouroptics.cli import main; status = main(sys.argv[1:]); "
             f"print('loaded', [m for m in {heavy} if m in sys.modules])"
         )
-        done = subprocess.run(
-            [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True
-        )
+        done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
         assert "loaded []" in done.stdout, arguments
 
 

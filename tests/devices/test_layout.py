@@ -17,8 +17,9 @@ def test_tiled_outputs_widen_what_the_mask_must_resolve():
     sharing = layout.share("tiled", "tiled", (4, 3), (10, 10), 1, (100, 100))
     assert sharing.output_tiles == (2, 2)
     assert sharing.input_tiles == (2, 2)
-    assert sharing.mask_field == (36, 36)
-    assert sharing.output_field((10, 10)) == (24, 24)
+    assert sharing.output_pitch == (24, 24)
+    assert sharing.mask_field == (48, 48)
+    assert sharing.output_field((10, 10)) == (34, 34)
     assert sharing.frames == 1
 
 

@@ -9,11 +9,10 @@ def test_the_paper_s_link_by_hand():
 
 
 def arguments(**changes):
-    return {
-        "frames": 2, "reads": 1, "mask_settle": 1e-3, "mask_rate": 100.0, "input_settle": 3e-3, "exposure": 2e-3,
-        "window": (100, 50), "binning": 2, "sensor_rows": 1000, "camera_rate": 50.0, "adc_bits": 10, "link_rate": 1e6,
-        "overhead": 1e-4,
-    } | changes  # fmt: skip
+    mask = {"mask_settle": 1e-3, "mask_rate": 100.0, "input_settle": 3e-3, "input_changes": 1}
+    camera = {"window": (100, 50), "binning": 2, "sensor_rows": 1000, "camera_rate": 50.0, "adc_bits": 10}
+    rest = {"frames": 2, "reads": 1, "exposure": 2e-3, "link_rate": 1e6, "overhead": 1e-4}
+    return mask | camera | rest | changes
 
 
 def test_all_terms_by_hand():
@@ -21,6 +20,9 @@ def test_all_terms_by_hand():
     assert latency["input settle"] == pytest.approx(2e-3)
     assert latency["camera readout"] == pytest.approx(2 * 100 / 1000 / 50)
     assert latency["mask wait"] == pytest.approx(2 * (10e-3 - 1e-3 - 2e-3 - 2e-3))
+    missed = link.latency(**arguments(exposure=8e-3))  # 11 ms busy: the next beat of 10 ms is at 20
+    assert missed["mask wait"] == pytest.approx(2 * (20e-3 - 11e-3))
+    assert link.latency(**arguments(input_changes=3))["input settle"] == pytest.approx(3 * 2e-3)
     assert latency.samples == 2 * 50 * 25
     assert latency.bits == 25000
     assert latency.seconds == pytest.approx(2e-3 + 20e-3 + 25e-3 + 2e-4)

@@ -32,9 +32,7 @@ def test_circle_has_the_area_of_a_circle_and_of_its_segments():
 
 def test_one_cell_cut_by_a_circle_by_hand():
     # a quarter disc of radius 1 in the unit cell centred on (½, ½) covers π/4
-    cell = aperture.circular(
-        torch.tensor([0.5]).double(), torch.tensor([0.5]).double(), 2.0, pitch=(1.0, 1.0)
-    )
+    cell = aperture.circular(torch.tensor([0.5]).double(), torch.tensor([0.5]).double(), 2.0, pitch=(1.0, 1.0))
     assert cell.item() == pytest.approx(math.pi / 4, rel=1e-12)
 
 
@@ -78,9 +76,7 @@ def test_gradients_to_sizes():
     assert check(lambda w: aperture.stop((7, 6), (1.0, 1.0), w), width)
 
     def soft(width):
-        return aperture.arbitrary(
-            y, x, lambda y, x: torch.sigmoid(width - y.abs() - x.abs()), pitch=(1.0, 1.0)
-        )
+        return aperture.arbitrary(y, x, lambda y, x: torch.sigmoid(width - y.abs() - x.abs()), pitch=(1.0, 1.0))
 
     assert check(soft, width)
     area = aperture.circular(y, x, width, pitch=(1.0, 1.0)).sum()

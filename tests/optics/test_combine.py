@@ -11,9 +11,7 @@ from fouroptics.optics import combine
 
 @given(st.floats(0, 2 * math.pi), st.floats(0, 1))
 def test_two_arms_give_one_plus_v_cos_phi(phase, visibility):
-    arms = torch.stack(
-        [torch.ones(1, 1), torch.exp(1j * torch.tensor(phase, dtype=torch.float64)).reshape(1, 1)]
-    )
+    arms = torch.stack([torch.ones(1, 1), torch.exp(1j * torch.tensor(phase, dtype=torch.float64)).reshape(1, 1)])
     seen = combine.interference(arms.to(torch.complex128), visibility=visibility)
     assert seen.item() == pytest.approx(1 + visibility * math.cos(phase), abs=1e-12)
 
@@ -65,7 +63,5 @@ def test_gradients_and_permutation():
         row = combine.imperfect_row(combine.equal_row(3), amplitude_error=error, phase_error=phase)
         return combine.interference(beams, row, visibility=visibility)
 
-    assert torch.autograd.gradcheck(
-        whole, (beams, error, error.detach().clone().requires_grad_(), visibility)
-    )
+    assert torch.autograd.gradcheck(whole, (beams, error, error.detach().clone().requires_grad_(), visibility))
     assert torch.equal(combine.coherent_sum(beams[[1, 0]]), combine.coherent_sum(beams)[[1, 0]])

@@ -93,9 +93,7 @@ def test_adjoints_by_dot_product(near, far):
 @given(SIZES, SIZES)
 def test_lens_adjoint_and_energy(height, width):
     x, y = rand_complex(height, width), rand_complex(height, width, seed=1)
-    torch.testing.assert_close(
-        inner(y, fourier.lens_ft(x)), inner(fourier.lens_ift(y), x), rtol=1e-10, atol=1e-10
-    )
+    torch.testing.assert_close(inner(y, fourier.lens_ft(x)), inner(fourier.lens_ift(y), x), rtol=1e-10, atol=1e-10)
     energy = x.abs().square().sum()
     assert abs(fourier.lens_ft(x).abs().square().sum() / energy - 1) < 1e-12
     low = x.to(torch.complex64)
@@ -184,9 +182,7 @@ def test_kernel_transfer_is_its_plain_sum(taps, size):
                 for b in range(taps[1]):
                     my, mx = a - (taps[0] - 1) // 2, b - (taps[1] - 1) // 2
                     expected[:, v, u] += kernel[:, a, b] * torch.exp(
-                        torch.tensor(
-                            2j * math.pi * (v * my / size[0] + u * mx / size[1]), dtype=torch.complex128
-                        )
+                        torch.tensor(2j * math.pi * (v * my / size[0] + u * mx / size[1]), dtype=torch.complex128)
                     )
     torch.testing.assert_close(transfer, expected, rtol=0, atol=1e-12)
     torch.testing.assert_close(
@@ -244,9 +240,7 @@ def test_pad_is_the_adjoint_and_crop_undoes_a_scaled_pad(height, width, data):
 def test_crop_keeps_a_real_picture_real_and_its_mean():
     picture = torch.rand(2, 32, 31, dtype=torch.float64)
     for size in [(16, 16), (13, 8), (32, 31), (1, 1)]:
-        small = torch.fft.ifft2(
-            fourier.spectral_crop(torch.fft.fft2(picture, norm="ortho"), size), norm="ortho"
-        )
+        small = torch.fft.ifft2(fourier.spectral_crop(torch.fft.fft2(picture, norm="ortho"), size), norm="ortho")
         assert small.imag.abs().max() < 1e-13
         torch.testing.assert_close(small.real.mean((-2, -1)), picture.mean((-2, -1)))
     with pytest.raises(InputError, match="crop"):
@@ -264,9 +258,7 @@ def test_square_stop_and_sampling_is_the_spectral_crop(full, factor):
     bins = tuple(period / n for n in full)
     field = rand_complex(*full)
     spectrum = torch.fft.fft2(field, norm="ortho")
-    stopped = torch.fft.ifft2(spectrum * aperture.stop(full, bins, period / factor), norm="ortho")[
-        ::factor, ::factor
-    ]
+    stopped = torch.fft.ifft2(spectrum * aperture.stop(full, bins, period / factor), norm="ortho")[::factor, ::factor]
     cropped = torch.fft.ifft2(fourier.spectral_crop(spectrum, small), norm="ortho")
     torch.testing.assert_close(stopped, cropped, rtol=0, atol=1e-10)
     assert aperture.stopped_size(full, bins, period / factor) == small

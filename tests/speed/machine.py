@@ -11,9 +11,7 @@ import torch
 
 
 def line() -> str:
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True
-    ).stdout.strip()
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
     return (
         f"{datetime.date.today()}, commit {commit or 'unknown'}, torch {torch.__version__}, "
         f"{torch.get_num_threads()} of {os.cpu_count()} threads, {platform.machine()}, {load()}"

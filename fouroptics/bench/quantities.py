@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from fouroptics.devices import link, source
-from fouroptics.devices.layout import side_by_side
+from fouroptics.devices.layout import part_of_panel
 from fouroptics.errors import InputError
 
 if TYPE_CHECKING:
@@ -121,8 +121,7 @@ class Quantities:
     @property
     def mask_room(self) -> tuple[float, float]:
         """What the band may take up: the mask's panel, or an arm's part of it [m]."""
-        rows, columns = side_by_side(self.sharing.arms, (1, 1), (self.bench.mask.pixels[1], self.bench.mask.pixels[0]))
-        return self.bench.mask.extent[0] / rows, self.bench.mask.extent[1] / columns
+        return part_of_panel(self.bench.mask.extent, self.sharing.arms)
 
     @property
     def pixels_a_bin(self) -> tuple[float, float]:

@@ -120,8 +120,8 @@ def _walls(bench: Bench, load: Load, sharing: layout.Sharing) -> tuple[float, fl
     mask, wavelength = bench.mask, bench.source.wavelength
     kept = (b / s for b, s in zip(load.band or load.size, load.size, strict=True))
     low = PIXELS_A_BIN[mask.encoding] * max(sharing.mask_field) * mask.pitch / wavelength
-    arms = layout.side_by_side(sharing.arms, (1, 1), (mask.pixels[1], mask.pixels[0]))
-    high = min(m / (wavelength * k * a) for m, k, a in zip(mask.extent, kept, arms, strict=True))
+    room = layout.part_of_panel(mask.extent, sharing.arms)
+    high = min(m / (wavelength * k) for m, k in zip(room, kept, strict=True))
     return low, high
 
 

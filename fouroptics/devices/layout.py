@@ -100,5 +100,11 @@ def side_by_side(count: int, tile: Pair, panel: Pair) -> Pair:
     return min(((-(-count // columns), columns) for columns in range(1, count + 1)), key=badness)
 
 
+def part_of_panel(panel: tuple[float, float], count: int) -> tuple[float, float]:
+    """The largest of ``count`` equal parts of a panel, by its shorter side."""
+    grids = ((-(-count // columns), columns) for columns in range(1, count + 1))
+    return max(((panel[0] / rows, panel[1] / columns) for rows, columns in grids), key=min)
+
+
 def _times(pair: Pair, by: Pair) -> Pair:
     return pair[0] * by[0], pair[1] * by[1]

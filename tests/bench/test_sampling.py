@@ -100,7 +100,7 @@ CHANGES = {
 
 
 @given(st.fixed_dictionaries({}, optional=CHANGES), st.data())
-def test_every_mend_that_is_proposed_works_and_following_them_comes_to_an_end(changes, data):
+def test_every_mend_that_is_proposed_works_and_can_be_bought(changes, data):
     size = data.draw(st.tuples(st.integers(1, 300), st.integers(1, 300)))
     kernel = data.draw(st.integers(1, min(15, *size)))
     channels = data.draw(st.tuples(st.sampled_from([1, 2, 16, 64]), st.sampled_from([1, 3, 8])))
@@ -110,12 +110,6 @@ def test_every_mend_that_is_proposed_works_and_following_them_comes_to_an_end(ch
         if problem.mend:
             assert problem.code not in {p.code for p in report.after(problem).problems}, problem
             assert is_buildable(problem.mend, report.bench.source.wavelength)
-    for _ in range(40):
-        mendable = [problem for problem in report.problems if problem.mend]
-        if not mendable:
-            break
-        report = report.after(mendable[0])
-    assert not any(problem.mend for problem in report.problems)
 
 
 @given(

@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fouroptics import pictures as pictures
     from fouroptics.bench import Bench as Bench
     from fouroptics.correlator import Correlator4f as Correlator4f
     from fouroptics.errors import InputError as InputError
@@ -22,10 +23,12 @@ _ROOMS = {
     "correlate": "fouroptics.optics.correlation",
 }
 
-__all__ = ["Bench", "Correlator4f", "InputError", "__version__", "correlate"]
+__all__ = ["Bench", "Correlator4f", "InputError", "__version__", "correlate", "pictures"]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "pictures":
+        return import_module("fouroptics.pictures")
     if name not in _ROOMS:
         raise AttributeError(f"module 'fouroptics' has no attribute {name!r}")
     return getattr(import_module(_ROOMS[name]), name)

@@ -57,6 +57,8 @@ class Correlator4f(nn.Module):
         stop: bool = False,
     ) -> None:
         super().__init__()
+        if not isinstance(bench, Bench):
+            raise InputError(f"{bench!r} is not a bench", where="bench", mend='use fo.Bench.load("slm-532nm")')
         check_choice("boundary", boundary, ("linear", "circular"))
         check_choice("layout", layout, ("tiled", "lenslet", "frames", "mathematical", None))
         kernels = _checked_kernels(kernels)
@@ -73,7 +75,11 @@ class Correlator4f(nn.Module):
 
     @classmethod
     def from_kernels(cls, kernels: Tensor, bench: Bench, size: Pair, **options: Any) -> Correlator4f:
-        """A bank that correlates pictures of ``size`` with ``kernels`` ``[out, in, ky, kx]``; options as above."""
+        """A bank that correlates pictures of ``size`` with ``kernels`` ``[out, in, ky, kx]``.
+
+        Options are those of ``Correlator4f``: ``boundary``, ``upright``, ``layout``, ``stop``. The kernels are copied;
+        gradients arrive in ``bank.kernels``.
+        """
         return cls(bench, kernels, size, **options)
 
     @property
@@ -195,6 +201,10 @@ class Correlator4f(nn.Module):
 
     def nbytes(self, batch: int = 1, *, gradient: bool = False) -> int:
         """Most bytes that ``field`` of a batch takes at once, and with ``gradient`` its backward pass: beforehand."""
+        if not isinstance(batch, int) or batch < 1:
+            raise InputError(
+                f"{type(batch).__name__} is no number of pictures", where="batch", mend="such as len(pictures)"
+            )
         return correlation.working_bytes(
             batch,
             self.channels,
@@ -289,17 +299,22 @@ class Correlator4f(nn.Module):
         self._require_memory(math.prod(pictures.shape[:-3]))
         low, high = torch.stack(pictures.detach().aminmax()).tolist()
         if not (low >= 0 and high <= 1):
-            shown = "NaN" if math.isnan(low) else f"{low:.4g} … {high:.4g}"
+            finite = math.isfinite(low) and math.isfinite(high)
+            shown = f"{low:.4g} … {high:.4g}"
             mend = "scale them to [0, 1]: no modulator shows a negative or an unlimited amplitude"
+            mend = mend if finite else "give finite values in [0, 1]"
             raise InputError(f"values are {shown}", where="pictures", mend=mend)
         batch = pictures.reshape(-1, *pictures.shape[-3:]).to(self.kernels.dtype)
         return _square_root(batch) if self.bench.input.encoding == "sqrt" else batch
 
-    def _check_pictures(self, pictures: Tensor) -> None:
+    def _check_pictures(self, pictures: Any) -> None:
         expected = (self.channels[1], *self.size)
-        due = f"a tensor […, {', '.join(map(str, expected))}] is due"
+        due = f"[…, {', '.join(map(str, expected))}] is due"
         if not isinstance(pictures, Tensor):
-            raise InputError(f"pictures are a {type(pictures).__name__}", where="pictures", mend=due)
+            mend = f"a tensor {due}: torch.as_tensor(pictures)"
+            raise InputError(f"pictures are a {type(pictures).__name__}", where="pictures", mend=mend)
+        if tuple(pictures.shape) == self.size and self.channels[1] == 1:
+            due += ": pictures[None]"
         if pictures.dim() < 3 or tuple(pictures.shape[-3:]) != expected:
             raise InputError(f"pictures are {tuple(pictures.shape)}", where="pictures", mend=due)
         if pictures.numel() == 0:
@@ -335,16 +350,16 @@ def _as_complex(field: Tensor) -> Tensor:
     return field if field.is_complex() else field.to(torch.promote_types(field.dtype, torch.complex64))
 
 
-def _checked_kernels(kernels: Tensor) -> Tensor:
-    if not isinstance(kernels, Tensor) or kernels.dim() != 4 or kernels.numel() == 0:
-        shape = tuple(kernels.shape) if isinstance(kernels, Tensor) else type(kernels).__name__
-        raise InputError(f"kernels are {shape}", where="kernels", mend="a tensor [out, in, height, width] is due")
+def _checked_kernels(kernels: Any) -> Tensor:
+    due = "a tensor [out, in, height, width] is due"
+    if not isinstance(kernels, Tensor):
+        raise InputError(f"kernels are a {type(kernels).__name__}", where="kernels", mend=f"{due}: torch.as_tensor(…)")
+    if kernels.dim() != 4 or kernels.numel() == 0:
+        raise InputError(f"kernels are {tuple(kernels.shape)}", where="kernels", mend=due)
     if kernels.dtype not in (torch.float32, torch.float64, torch.complex64, torch.complex128):
         mend = "convert them with .float() or .double()"
         raise InputError(f"kernels are {kernels.dtype}", where="kernels", mend=mend)
-    if not torch.isfinite(
-        torch.view_as_real(kernels.detach().resolve_conj()) if kernels.is_complex() else kernels
-    ).all():
+    if not torch.isfinite(kernels).all():
         raise InputError("some taps are NaN or infinite", where="kernels", mend="give finite taps")
     return kernels
 
@@ -363,6 +378,9 @@ def _checked_size(size: Any, kernel: Pair) -> Pair:
 def _check_dtype(pictures: Tensor, kernels: Tensor) -> None:
     if kernels.dtype not in (torch.float32, torch.float64):
         raise InputError(f"the bank is {kernels.dtype}", where="kernels", mend="use correlator.float() or .double()")
+    if pictures.is_complex():
+        mend = "give real values in [0, 1]; optics.correlation.correlate takes any field"
+        raise InputError(f"pictures are {pictures.dtype}", where="pictures", mend=mend)
     if not pictures.is_floating_point():
         mend = "convert them: pictures.float(), and / 255 if they are bytes"
         raise InputError(f"pictures are {pictures.dtype}", where="pictures", mend=mend)

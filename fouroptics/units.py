@@ -65,7 +65,7 @@ def parse(value: Any, kind: str, *, wavelength: float | None = None) -> float:
         return _from_pint(value, kind)
     if not isinstance(value, str):
         raise InputError(
-            f"{value!r} has no unit", mend=f"write a string with a {kind} unit, such as {_EXAMPLES[kind]!r}"
+            f"{value!r} has no unit", mend=f"write a string with a unit of {kind}, such as {_EXAMPLES[kind]!r}"
         )
     number, unit = _split(value, kind)
     if unit == "waves":
@@ -132,7 +132,7 @@ class Quantity:
     def _meant(self, value: Any) -> str:
         number = str(value).split(" ")[0]
         for unit in _UNITS[self.kind]:
-            if unit not in ("waves", "1", "in", "inch", "pm"):
+            if unit not in ("waves", "1", "in", "inch", "pm", "ppm"):
                 guess = f"{number} {unit}"
                 if self.low <= parse(guess, self.kind) <= self.high:
                     return f"did you mean {guess!r}?"
@@ -162,7 +162,7 @@ def _respaced(value: str, kind: str, example: str) -> str:
 
 def _right_word(unit: str, kind: str, example: str) -> str:
     if unit.lower() in _PIXELS:
-        return f"a count of pixels is a bare number without quotes; a {kind} is written like {example}"
+        return f"a count of pixels is a bare number without quotes; {kind} is written like {example}"
     known = _UNITS[kind]
     right = _WORDS.get(unit) or next((u for u in known if u.lower() == unit.lower() and u != "1"), None)
     if right in known:

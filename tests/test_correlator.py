@@ -455,6 +455,7 @@ def good(**changes):
         ({"boundary": "mirror"}, "'linear', 'circular'"),
         ({"layout": "stacked"}, "'tiled'"),
         ({"bench": BENCH.replace({"stop": None}), "stop": True}, "no stop"),
+        ({"bench": "slm-532nm"}, "Bench.load"),
         ({"size": (2_000_000, 2_000_000)}, "GiB"),
     ],
 )
@@ -473,12 +474,12 @@ def test_bad_banks_are_refused(changes, says):
         (torch.rand(0, 3, 8, 8), "empty"),
         (torch.rand(1, 3, 8, 8) - 0.5, "no modulator"),
         (torch.rand(1, 3, 8, 8) + 0.5, "no modulator"),
-        (torch.full((1, 3, 8, 8), torch.nan), "NaN"),
-        (torch.full((1, 3, 8, 8), torch.inf), "inf"),
+        (torch.full((1, 3, 8, 8), torch.nan), "finite"),
+        (torch.full((1, 3, 8, 8), torch.inf), "finite"),
         (torch.ones(1, 3, 8, 8, dtype=torch.uint8), "255"),
         (torch.rand(1, 3, 8, 8, dtype=torch.float64), "double"),
-        (torch.ones(1, 3, 8, 8, dtype=torch.complex64), "float"),
-        ([[1.0]], "list"),
+        (torch.ones(1, 3, 8, 8, dtype=torch.complex64), "real values"),
+        ([[1.0]], "as_tensor"),
     ],
 )
 def test_bad_pictures_are_refused(pictures, says):

@@ -6,6 +6,7 @@ import copy
 import difflib
 import hashlib
 import json
+import re
 import tomllib
 from collections.abc import Mapping
 from functools import lru_cache
@@ -19,7 +20,7 @@ from fouroptics import units
 from fouroptics.bench import parts
 from fouroptics.devices.layout import Inputs, Sharing, share
 from fouroptics.errors import InputError
-from fouroptics.files import is_file, read_text, write_whole
+from fouroptics.files import is_file, is_folder, read_text, write_whole
 
 if TYPE_CHECKING:
     from fouroptics.bench.sampling import SamplingReport
@@ -57,11 +58,15 @@ class Bench(BaseModel):
             return cls.from_dict(_toml(_preset_text(f"benches/{source}.toml"), source), place=source)
         path = Path(source)
         if not is_file(path):
+            if is_folder(path):
+                raise InputError(
+                    "is a folder", where=str(source), mend=f"name a file in it, such as {path / 'bench.toml'}"
+                )
             near = difflib.get_close_matches(str(source), presets(), n=1)
             hint = f"did you mean {near[0]!r}? " if near else ""
             mend = f"{hint}shipped benches: {', '.join(presets())}"
             raise InputError("no such bench file or preset", where=str(source), mend=mend)
-        return cls.from_dict(_toml(read_text(path), path.name), folder=path.parent, place=path.name)
+        return cls.from_dict(_toml(read_text(path), str(path)), folder=path.parent, place=str(path))
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], *, folder: str | Path = ".", place: str = "bench") -> Bench:
@@ -81,6 +86,10 @@ class Bench(BaseModel):
         if update:
             raise InputError("a bench is not changed unchecked", mend="use Bench.replace")
         return super().model_copy(deep=deep)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        parts.refuse_change(name)
+        super().__setattr__(name, value)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Bench) and self.to_dict() == other.to_dict()
@@ -186,7 +195,10 @@ def _toml(source: str, place: str) -> dict[str, Any]:
     try:
         return tomllib.loads(source)
     except tomllib.TOMLDecodeError as error:
-        mend = 'a quantity is written in quotes, such as wavelength = "532 nm"'
+        at = re.search(r"at line (\d+)", str(error))
+        line = source.splitlines()[int(at[1]) - 1] if at else ""
+        bare = re.search(r"=\s*([-+0-9.eE]+ ?[^\s0-9\"'#,\]}]+)", line)
+        mend = f'write it in quotes: "{bare[1]}"' if bare else ""
         raise InputError(f"not valid TOML: {error}", where=place, mend=mend) from None
 
 
@@ -206,7 +218,11 @@ def _with_absolute_paths(data: dict[str, Any], folder: Path) -> dict[str, Any]:
 def _resolved(given: dict[str, Any]) -> dict[str, Any]:
     """Fill sections up from their presets, and turn waves into metres."""
     if given.get("format") != FORMAT:
-        raise InputError(f"{given.get('format')!r} is not a bench", where="format", mend=f"write format = {FORMAT!r}")
+        what = f"{given['format']!r} is not a bench" if "format" in given else "this is not a bench file"
+        raise InputError(what, where="format", mend=f'its first line is format = "{FORMAT}"')
+    for section in given:
+        if section not in Bench.model_fields:
+            raise InputError("unknown key", where=section, mend=_nearest_key((section,)))
     return _waves_as_lengths({section: _filled(section, value) for section, value in given.items()})
 
 
@@ -263,7 +279,8 @@ def _waves_as_lengths(data: dict[str, Any]) -> dict[str, Any]:
 
 def _plain(error: ValidationError) -> InputError:
     """The first complaint of pydantic as one of ours, with the key's path."""
-    first = error.errors()[0]
+    complaints = error.errors()
+    first = next((one for one in complaints if one["type"] == "extra_forbidden"), complaints[0])  # a typo, then its gap
     where = ".".join(str(step) for step in first["loc"] if step not in ("[key]", "is-instance[str]"))
     cause = first.get("ctx", {}).get("error")
     if isinstance(cause, InputError):
@@ -273,7 +290,13 @@ def _plain(error: ValidationError) -> InputError:
     if first["type"] == "missing":
         kind = "part" if len(first["loc"]) == 1 else "value"
         return InputError(f"this {kind} is missing", where=where, mend=f"add {_add(first['loc'])}")
-    return InputError(f"{first['input']!r} will not do", where=where, mend=_lowered(first["msg"]))
+    if first["type"] in ("model_type", "dict_type"):
+        return InputError(
+            f"{first['input']!r} is not a section", where=where, mend=f"write [{where}] and its keys below"
+        )
+    due = {"int_type": "a whole number without quotes", "float_type": "a number without quotes"}
+    mend = due.get(first["type"], _lowered(first["msg"]).removeprefix("input should be "))
+    return InputError(f"{first['input']!r} will not do", where=where, mend=f"write {mend}")
 
 
 def _nearest_key(location: tuple[int | str, ...]) -> str:

@@ -35,7 +35,7 @@ def _lens_change(q: Quantities, f1: float, *, rounding: Callable[[float], float]
         "lens2.focal_length": text(_tidy(q.f2 * ratio), "length"),
     }
     if bench.stop and bench.stop.size != "band":
-        mend["stop.size"] = text(_up(float(bench.stop.size) * ratio), "length")
+        mend["stop.size"] = text(_up(q.stop_needed * ratio), "length")
     after_mask = (q.output_window[0], q.output_window[1] + 2 * q.carrier_offset * ratio)
     for name, lens, window in (("lens1", bench.lens1, q.input_field), ("lens2", bench.lens2, after_mask)):
         wide = math.hypot(*(w + b * ratio for w, b in zip(window, q.band_extent, strict=True)))

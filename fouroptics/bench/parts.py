@@ -38,10 +38,35 @@ Path = Annotated[float, Quantity("optical path", -1e-3, 1e-3, "10 nm")]
 Pixels = Annotated[tuple[int, int], BeforeValidator(_pixels)]
 
 
+def refuse_change(name: str) -> None:
+    """A bench is a value: a changed one is another one."""
+    if not name.startswith("_"):
+        mend = 'use bench.replace({"lens1.focal_length": "300 mm"})'
+        raise InputError("a bench is not changed in place", where=name, mend=mend)
+
+
+def _or_word(quantity: Quantity, word: str) -> Any:
+    """A quantity, or one word that stands for a value worked out later."""
+
+    def read(value: Any) -> Any:
+        if value == word:
+            return value
+        try:
+            return quantity.parse(value)
+        except InputError as error:
+            raise InputError(error.what, mend=f"{error.mend}, or {word!r}") from None
+
+    return BeforeValidator(read), PlainSerializer(lambda value: value if value == word else quantity.text(value))
+
+
 class Part(BaseModel):
     """One section of the file. Values are read only; ``Bench.replace`` makes a changed bench."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, arbitrary_types_allowed=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        refuse_change(name)
+        super().__setattr__(name, value)
 
 
 class Source(Part):
@@ -123,24 +148,11 @@ class Layout(Part):
     guard: Guard = 0.0
 
 
-def _size(value: Any) -> Any:
-    if value == "band":
-        return value
-    try:
-        return Quantity("length", 1e-6, 10.0, "8 mm").parse(value)
-    except InputError as error:
-        raise InputError(error.what, mend=f"{error.mend} (or 'band')") from None
-
-
 class Stop(Part):
     """The opening in the Fourier plane; ``"band"`` is as wide as the band that is kept."""
 
     shape: Literal["square", "circular"] = "square"
-    size: Annotated[
-        float | Literal["band"],
-        BeforeValidator(_size),
-        PlainSerializer(lambda v: v if v == "band" else Quantity("length").text(v)),
-    ]
+    size: Annotated[float | Literal["band"], *_or_word(Quantity("length", 1e-6, 10.0, "8 mm"), "band")]
 
 
 def _zernike(value: Any) -> Any:
@@ -180,11 +192,7 @@ class Camera(Part):
     pixels: Pixels
     fill_factor: Share = 1.0
     bin: int = Field(1, ge=1, le=1024)
-    exposure: Annotated[
-        float | Literal["auto"],
-        BeforeValidator(lambda v: v if v == "auto" else Quantity("time", 1e-9, 1e4, "100 us").parse(v)),
-        PlainSerializer(lambda v: v if v == "auto" else Quantity("time").text(v)),
-    ] = "auto"
+    exposure: Annotated[float | Literal["auto"], *_or_word(Quantity("time", 1e-9, 1e4, "100 us"), "auto")] = "auto"
     qe: Share
     full_well: float = Field(gt=0, le=1e9, allow_inf_nan=False)
     read_noise: float = Field(0.0, ge=0, le=1e6, allow_inf_nan=False)

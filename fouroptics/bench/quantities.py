@@ -52,7 +52,9 @@ class Load:
                 continue
             whole = isinstance(pair, tuple | list) and len(pair) == 2
             if not whole or not all(isinstance(n, int) and not isinstance(n, bool) and n >= 1 for n in pair):
-                raise InputError(f"{pair!r} is not a pair of positive whole numbers", where=name, mend="such as 64, 64")
+                raise InputError(
+                    f"{pair!r} is not a pair of positive whole numbers", where=name, mend="such as (64, 64)"
+                )
             if max(pair) > 1_000_000:
                 raise InputError(f"{max(pair)} is beyond any bench", where=name, mend="at most 1000000")
         load = cls(tuple(size), tuple(kernel), tuple(band) if band else None, tuple(channels))

@@ -72,6 +72,10 @@ class SamplingReport:
 
     def after(self, problem: Problem) -> SamplingReport:
         """The report once a problem's mend is applied."""
+        if not isinstance(problem, Problem):
+            raise InputError(
+                f"{problem!r} is no problem of a report", where="after", mend="give one of report.problems"
+            )
         return report(*_mended(self.bench, self.load, problem.mend))
 
     def to_json(self) -> dict[str, Any]:
@@ -92,11 +96,13 @@ class SamplingReport:
             f"{self.bench.name}: {inputs} → {outputs} channels, pictures {pair_text(self.load.size)}, "
             f"kernel {pair_text(self.load.kernel)}{band}"
         )
-        rows = [("", "quantity", "value", "limit")]
+        rows = [("", "quantity (pairs are y × x)", "value", "limit")]
         rows += [(line.verdict, line.quantity, line.value, line.limit) for line in self.lines]
         widths = [max(len(row[column]) for row in rows) for column in range(3)] + [0]
         table = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
         verdict = [f"! {problem}" for problem in self.problems] or ["Everything fits."]
+        if len(self.problems) > 1:
+            verdict.append("Each mend was tried by itself: apply one, then report again.")
         return "\n".join([title, *table, "", *verdict])
 
 
@@ -175,6 +181,7 @@ def _input_lines(q: Quantities) -> Iterator[Line]:
 def _mask_lines(q: Quantities) -> Iterator[Line]:
     mask, needed = q.bench.mask, q.needed_a_bin
     worst, room = min(q.pixels_a_bin), _lengths(q.mask_room)
+    beyond = q.stop_width - q.stop_needed
     stop, needed_stop = show(q.stop_width, "length"), show(q.stop_needed, "length")
     yield Line("Fourier bin", _lengths(q.bins))
     yield Line(
@@ -207,7 +214,7 @@ def _mask_lines(q: Quantities) -> Iterator[Line]:
     yield Line(
         "stop",
         stop,
-        f"{needed_stop}, less a bin at most",
+        f"≥ {needed_stop} − one bin",
         "stop",
         "stop.size",
         _over(q.stop_needed - max(q.bins), q.stop_width),
@@ -215,8 +222,8 @@ def _mask_lines(q: Quantities) -> Iterator[Line]:
     )
     yield Line(
         "open beyond the band",
-        show(max(0.0, q.stop_width - q.stop_needed), "length"),
-        "a bin at most",
+        show(beyond if beyond > CLEARANCE * q.stop_needed else 0.0, "length"),
+        "≤ one bin",
         "stop-wide",
         "stop.size",
         _over(q.stop_width, q.stop_needed + max(q.bins)),
@@ -238,7 +245,7 @@ def _camera_lines(q: Quantities) -> Iterator[Line]:
     )
     yield Line(
         "camera reading",
-        f"{q.reading_ratio:.4g} samples",
+        f"{q.reading_ratio:.4g} of a sample",
         "a whole number or one over it",
         "camera-match",
         "camera.bin",

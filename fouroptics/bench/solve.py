@@ -43,7 +43,12 @@ def solve(
     load = Load.checked(size, kernel, band, channels)
     first = start if isinstance(start, Bench) else Bench.load(start)
     pitches = {"source.wavelength": wavelength, "input.pitch": input_pitch, "mask.pitch": mask_pitch}
-    bench = first.replace({"name": "solved"} | pitches)
+    bench = first.replace({"name": "solved"})
+    for argument, (key, value) in zip(("wavelength", "input_pitch", "mask_pitch"), pitches.items(), strict=True):
+        try:
+            bench = bench.replace({key: value})
+        except InputError as error:
+            raise InputError(error.what, where=argument, mend=error.mend) from None
     design, problem = _first_that_works(bench, load)
     if design is None:
         raise InputError(problem.what, where=problem.where, mend=_smaller_that_works(bench, load))

@@ -18,13 +18,14 @@ Channels = Annotated[str, typer.Option(metavar="OxI", help="Outputs x inputs.")]
 Threads = Annotated[int, typer.Option(min=1, help="Processor threads; the result of a run depends on it.")]
 
 
-def pair(text: str, name: str) -> tuple[int, int]:
-    """``"64x48"`` → (64, 48); ``"64"`` → (64, 64)."""
-    match = re.fullmatch(r"([0-9]{1,7})(?:[xX×]([0-9]{1,7}))?", text)
-    if not match:
-        raise InputError(f"{text!r} is not a pair of whole numbers", where=f"--{name}", mend="write 64x64")
-    first = int(match[1])
-    return first, int(match[2]) if match[2] else first
+def pair(text: str, name: str, *, single: bool = True) -> tuple[int, int]:
+    """``"64x48"`` → (64, 48); ``"64"`` → (64, 64) where one number is clear enough."""
+    match = re.fullmatch(r"([1-9][0-9]{0,6})(?:[xX×]([1-9][0-9]{0,6}))?", text)
+    if not match or not (match[2] or single):
+        examples = {"kernel": "7, or 7x5", "channels": "16x3 (outputs x inputs)"}
+        mend = f"write {examples.get(name, '64x64, or 64')}"
+        raise InputError(f"{text!r} is not two whole numbers from 1", where=f"--{name}", mend=mend)
+    return int(match[1]), int(match[2] or match[1])
 
 
 def say(text: Any, data: Any, as_json: bool) -> None:

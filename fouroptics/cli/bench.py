@@ -51,7 +51,8 @@ def solve(
     ).replace({"name": out.stem[:100]})
     write_new(out, bench.to_toml().encode())
     found = bench.sampling(**load)
-    say(f"{found}\n\nwritten to {out}", {"out": str(out)} | found.to_json(), as_json)
+    kept = f"Panels, camera and the mask's phase range are those of {start}: check them at your wavelength."
+    say(f"{found}\n{kept}\n\nwritten to {out}", {"out": str(out)} | found.to_json(), as_json)
 
 
 def _load(size: str, kernel: str, band: str, channels: str) -> dict[str, Any]:
@@ -59,5 +60,5 @@ def _load(size: str, kernel: str, band: str, channels: str) -> dict[str, Any]:
         "size": pair(size, "size"),
         "kernel": pair(kernel, "kernel"),
         "band": pair(band, "band") if band else None,
-        "channels": pair(channels, "channels"),
+        "channels": pair(channels, "channels", single=False),
     }

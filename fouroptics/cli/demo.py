@@ -66,7 +66,8 @@ def demo(
         f"{correlator}",
         f"largest difference from conv2d: {error:.1e} of the strongest response",
         f"light to numbers: {latency.seconds:.3g} s a picture, see report.txt",
-        f"pictures in {out}: overview.png shows the walk ({time.perf_counter() - started:.1f} s)",
+        f"pictures in {out}: overview.png shows the walk, camera-*.png each its own brightest point as white "
+        f"({time.perf_counter() - started:.1f} s)",
     ]
     say("\n".join(text), {"out": str(out)} | summary, as_json)
 
@@ -145,6 +146,7 @@ def draw(path: Path, correlator: Correlator4f, scene: Tensor, camera: Tensor) ->
             (mask.angle().where(clear[row], torch.nan).numpy(), "mask phase [rad]", PHASE),
             (light.numpy(), "camera plane [W/m²]", {"cmap": "inferno", "vmin": 0}),
         )
+        axes[row + 1, 1].set_facecolor("0.6")
         for axis, (values, title, style) in zip(axes[row + 1], panels, strict=True):
             figure.colorbar(axis.imshow(values, **style), ax=axis, shrink=0.85)
             axis.set_title(title)
@@ -161,7 +163,8 @@ def _legend(correlator: Correlator4f) -> str:
             f"bench {bench.name}: {bench.source.wavelength * 1e9:.0f} nm, f = {bench.lens1.focal_length * 1e3:.0f} mm",
             f"{correlator.channels[1]} colours side by side → {correlator.channels[0]} outputs, one mask each",
             "masks: the part for green, frequency 0 in the middle;",
-            "  white where they are too dark to have a phase",
+            "  |t| is their transmission in amplitude,",
+            "  grey in the phase: too dark to have one",
             "camera plane: turned by 180°, as the second lens leaves it",
         ]
     )

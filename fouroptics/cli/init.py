@@ -26,7 +26,7 @@ def init(
     """Write a starter bench, recipe and tolerances to edit."""
     taken = [name for name in STARTERS if (folder / name).exists()]
     if taken:
-        raise InputError(f"{', '.join(taken)} exists already", where=str(folder), mend="choose another folder")
+        raise InputError(f"already there: {', '.join(taken)}", where=str(folder), mend="choose another folder")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -44,6 +44,7 @@ class Latency:
     def __getitem__(self, name: str) -> float:
         return {term: seconds for term, seconds, _ in self.terms}[name]
 
+    @property
     def data(self) -> dict[str, Any]:
         """As plain numbers for JSON [s, counts]."""
         terms = {name: seconds for name, seconds, _ in self.terms}

@@ -71,6 +71,9 @@ def test_a_bench_is_changed_through_replace_only():
     with pytest.raises(fo.InputError, match=r"Bench\.replace"):
         SLM.model_copy(update={"name": "x"})
     assert SLM.model_copy() == SLM
+    for part, name in ((SLM, "name"), (SLM.source, "wavelength")):
+        with pytest.raises(fo.InputError, match=r"bench\.replace"):
+            setattr(part, name, 1e-6)
     checked = fo.Bench.model_validate(SLM.to_dict())
     assert checked.replace({"lens1.focal_length": "300 mm"}).lens1.focal_length == 0.3
 
@@ -118,8 +121,8 @@ BAD = [
     ({"camera.pitch": "4 px"}, "camera.pitch", "bare number"),
     ({"camera.pixels": [0, 10]}, "camera.pixels", "[1920, 1080]"),
     ({"camera.pixels": [10]}, "camera.pixels", "[1920, 1080]"),
-    ({"camera.bin": 2.5}, "camera.bin", "integer"),
-    ({"camera.bin": True}, "camera.bin", "integer"),
+    ({"camera.bin": 2.5}, "camera.bin", "whole number"),
+    ({"camera.bin": True}, "camera.bin", "whole number"),
     ({"camera.full_well": float("nan")}, "camera.full_well", ""),
     ({"camera.exposure": "soon"}, "camera.exposure", "100 us"),
     ({"camera.focal": "1 mm"}, "camera.focal", "known keys"),
@@ -136,7 +139,13 @@ BAD = [
     ({"lens2": None}, "lens2", "add a section [lens2]"),
     ({"lens2.focal_length": None}, "lens2.focal_length", "add focal_length"),
     ({"format": "fouroptics-bench/2"}, "format", "fouroptics-bench/1"),
-    ({"source": "a laser"}, "source", "dictionary"),
+    ({"source": "a laser"}, "source", "[source]"),
+    ({"source.wavelength": None, "source.wavelenght": "532 nm"}, "source.wavelenght", "'wavelength'"),
+    ({"lens1": None, "lense1.focal_length": "1 mm"}, "lense1", "'lens1'"),
+    ({"camra.preset": "generic-4um"}, "camra", "'camera'"),
+    ({"input.super_pixel": "2"}, "input.super_pixel", "a whole number without quotes"),
+    ({"camera.exposure": "Auto"}, "camera.exposure", "or 'auto'"),
+    ({"mask.transmission": "193 %"}, "mask.transmission", "above 100 %"),
 ]
 
 
@@ -155,7 +164,8 @@ def test_bad_benches_are_refused_in_one_line_with_place_and_mend(changes, where,
     ("content", "says"),
     [
         (b"\xff\xfe\x00", "UTF-8"),
-        (b"wavelength = 532 nm", "TOML"),
+        (b"wavelength = 532 nm", 'write it in quotes: "532 nm"'),
+        (b"[source]\n[source]", "not valid TOML: Cannot declare"),
         (b"", "not a bench"),
         (b"format = 'fouroptics-bench/1'", "missing"),
     ],
@@ -164,8 +174,10 @@ def test_files_that_are_no_bench(tmp_path, content, says):
     (tmp_path / "b.toml").write_bytes(content)
     with pytest.raises(fo.InputError, match=says) as caught:
         fo.Bench.load(tmp_path / "b.toml")
-    assert "b.toml" in caught.value.where
-    for absent in (tmp_path, tmp_path / "absent.toml", "slm-532"):
+    assert str(tmp_path / "b.toml") in caught.value.where
+    with pytest.raises(fo.InputError, match="is a folder"):
+        fo.Bench.load(tmp_path)
+    for absent in (tmp_path / "absent.toml", "slm-532"):
         with pytest.raises(fo.InputError, match="slm-532nm"):
             fo.Bench.load(absent)
 

@@ -23,6 +23,8 @@ BENCH = fo.Bench.load("slm-532nm").replace(
         "camera.bin": 3,
         "camera.fill_factor": "60 %",
         "camera.exposure": "auto",
+        "input.settle": "20 ms",
+        "link.overhead": "70 us",
     }
 )
 LOAD = {"size": (48, 80), "kernel": (7, 9), "band": (24, 20), "channels": (4, 2)}
@@ -162,13 +164,37 @@ def test_a_correlator_on_this_bench_by_hand():
     latency = bank.latency(reads=2, exposure=1e-3)
     assert latency["camera readout"] == pytest.approx(8 * 288 / 2048 / 35)
     assert latency.samples == 8 * 96 * 160
-    assert latency["overhead"] == pytest.approx(8 * 50e-6)
+    assert latency["overhead"] == pytest.approx(8 * 70e-6)
+    assert latency["input settle"] == pytest.approx(20e-3 - 12e-3)
     busy = 12e-3 + 1e-3 + 288 / 2048 / 35
     assert latency["mask wait"] == pytest.approx(8 * (math.ceil(busy * 60) / 60 - busy))
     pictures = torch.rand(3, 2, 48, 80, dtype=torch.float64)
     brightest = torch.quantile(bank.power(pictures).detach().flatten(), 0.999, interpolation="higher").item()
     photons = brightest * (7.5e-6) ** 2 * 0.6 * bank.exposure(pictures) / (6.62607015e-34 * 299792458 / 633e-9)
     assert 0.65 * photons == pytest.approx(0.8 * 10500, rel=1e-9)
+
+
+def test_the_light_of_two_tiles_by_hand():
+    bank = fo.Correlator4f.from_kernels(torch.ones(1, 2, 1, 1, dtype=torch.float64), BENCH, (48, 80))
+    seen = bank.power(torch.ones(1, 2, 48, 80, dtype=torch.float64)).mean().item()
+    height, width, waist = 1.12e-3, 0.88e-3, 4e-3  # both tiles with their guards, 1/e² radius
+    caught = math.erf(height / waist / math.sqrt(2)) * math.erf(width / waist / math.sqrt(2))
+    lit = 5e-3 * caught / (height * width)
+    assert seen == pytest.approx(lit * 0.8 * 0.93**2 * 0.75 * (200 / 300) ** 2)
+
+
+def test_the_band_s_corner_from_both_sides():
+    def error(pitch):
+        bench = BENCH.replace({"input.pitch": just(pitch), "layout.guard": just(4 * pitch)})
+        report = bench.sampling(**LOAD)
+        return report.data["paraxial_band_error_bins"], "paraxial-band" in {p.code for p in report.problems}
+
+    low, high = 0.5e-6, 20e-6
+    for _ in range(60):
+        middle = math.sqrt(low * high)
+        low, high = (middle, high) if error(middle)[0] > 0.5 else (low, middle)
+    assert error(high * 1.001) == (pytest.approx(0.5, rel=0.01), False)
+    assert error(low * 0.999) == (pytest.approx(0.5, rel=0.01), True)
 
 
 def test_the_stop_stands_behind_the_first_lens():

@@ -167,6 +167,17 @@ def test_bad_loads_are_refused(load, says):
         SLM.sampling(**load)
 
 
+def test_a_mend_to_other_lenses_takes_the_stop_along():
+    """Two problems with one cause: the first mend that is followed must not leave or turn round the other."""
+    report = SLM.replace({"source.wavelength": "1550 nm"}).sampling()
+    assert "Each mend was tried by itself" in str(report)
+    for problem in report.problems:
+        if "lens1.focal_length" in problem.mend:
+            assert not {"stop", "stop-wide"} & {p.code for p in report.after(problem).problems}
+    with pytest.raises(fo.InputError, match=r"report\.problems"):
+        report.after("mask-extent")
+
+
 def test_the_band_decides_what_the_mask_must_hold():
     whole, half = SLM.sampling(), SLM.sampling(band=(32, 16))
     assert half.data["band_extent"] == pytest.approx(

@@ -60,7 +60,9 @@ def test_init_writes_a_bench_that_reports_and_never_overwrites(capsys, tmp_path)
     (folder / "recipe.toml").write_text("mine")
     status, _, err = run(capsys, "init", str(folder))
     assert status == 2
-    assert "bench.toml, recipe.toml, tolerances.toml" in err
+    assert "already there: bench.toml, recipe.toml, tolerances.toml" in err
+    status, _, err = run(capsys, "bench", "report", str(folder))
+    assert "is a folder" in err
     assert (folder / "recipe.toml").read_text() == "mine"
 
 
@@ -90,7 +92,9 @@ def test_demo_walks_the_physics(capsys, tmp_path):
         (("bench", "report", "slm-532"), "did you mean 'slm-532nm'?"),
         (("bench", "report", "slm-532nm", "--size", "3y"), "--size"),
         (("bench", "report", "slm-532nm", "--kernel", "65"), "larger than the picture"),
-        (("bench", "report", "slm-532nm", "--channels", "0x3"), "channels"),
+        (("bench", "report", "slm-532nm", "--channels", "0x3"), "16x3 (outputs x inputs)"),
+        (("bench", "report", "slm-532nm", "--channels", "4"), "16x3 (outputs x inputs)"),
+        (("bench", "report", "slm-532nm", "--kernel", "7.5"), "7, or 7x5"),
         (("bench", "report", "slm-532nm", "--size", "-4x4"), "--size"),
         (("bench", "report"), "Missing argument"),
         (("bench", "repot"), "No such command"),
@@ -110,7 +114,7 @@ def test_demo_walks_the_physics(capsys, tmp_path):
                 "--mask-pitch",
                 "8 um",
             ),
-            "532 nm",
+            "wavelength: ",
         ),
     ],
 )
@@ -135,7 +139,7 @@ def test_a_bench_file_names_itself_in_its_errors(capsys, tmp_path):
     status, _, err = run(capsys, "bench", "report", str(path))
     assert status == 2
     assert err == (
-        "fouroptics: b.toml: source.wavelength: 532 m is not plausible here (above 20 um); did you mean '532 nm'?\n"
+        f"fouroptics: {path}: source.wavelength: 532 m is not plausible here (above 20 um); did you mean '532 nm'?\n"
     )
 
 

@@ -26,7 +26,7 @@ def test_all_terms_by_hand():
     assert latency.samples == 2 * 50 * 25
     assert latency.bits == 25000
     assert latency.seconds == pytest.approx(2e-3 + 20e-3 + 25e-3 + 2e-4)
-    assert latency.data()["terms"]["link"] == pytest.approx(25e-3)
+    assert latency.data["terms"]["link"] == pytest.approx(25e-3)
 
 
 def test_a_plate_neither_settles_nor_waits():

@@ -2,10 +2,13 @@
 
 import sys
 
+import torch
+
 from tests.speed import bank, machine, scaling
 
 
 def main() -> int:
+    torch.set_num_threads(1)
     print(machine.line())
     bank.main()
     scaling.main()

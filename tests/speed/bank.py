@@ -63,7 +63,6 @@ def with_gradient(way, kernels):
 
 
 def main():
-    torch.set_num_threads(1)
     print("\nChannel bank, 7×7 kernels, float32, circular; error is against conv2d in float64")
     for gradient in (False, True):
         print(" forward and backward to the kernels" if gradient else " forward")

@@ -39,6 +39,14 @@ _EXAMPLES = {
     "rate": "60 Hz", "data rate": "2.5 Gbit/s", "power": "5 mW", "irradiance": "2 W/cm^2",
 }  # fmt: skip
 
+# for writing, from the smallest; all are powers of ten, so that decimals stay exact
+_FAMILIES = {
+    "length": ("pm", "nm", "um", "mm", "m"), "optical path": ("pm", "nm", "um", "mm", "m"),
+    "angle": ("urad", "mrad", "rad"), "ratio": ("ppm", "%"), "time": ("ns", "us", "ms", "s"),
+    "rate": ("Hz", "kHz", "MHz", "GHz"), "data rate": ("bit/s", "kbit/s", "Mbit/s", "Gbit/s"),
+    "power": ("nW", "uW", "mW", "W", "kW"), "irradiance": ("W/m^2", "mW/cm^2", "W/cm^2"),
+}  # fmt: skip
+
 # words that people write, and the right one
 _WORDS = {
     "fps": "Hz", "frames/s": "Hz", "frame/s": "Hz", "1/s": "Hz", "hz": "Hz",
@@ -205,16 +213,11 @@ def _finite(value: Decimal | float, written: Any) -> float:
 
 
 def _comfortable_unit(value: float, kind: str) -> str:
-    """The unit of powers of ten in which the number reads best: from 1 up to 1000 where there is one."""
-    family = {
-        "length": ("pm", "nm", "um", "mm", "m"), "optical path": ("pm", "nm", "um", "mm", "m"),
-        "angle": ("urad", "mrad", "rad"), "ratio": ("ppm", "%"), "time": ("ns", "us", "ms", "s"),
-        "rate": ("Hz", "kHz", "MHz", "GHz"), "data rate": ("bit/s", "kbit/s", "Mbit/s", "Gbit/s"),
-        "power": ("nW", "uW", "mW", "W", "kW"), "irradiance": ("W/m^2", "mW/cm^2", "W/cm^2"),
-    }[kind]  # fmt: skip
+    """The unit in which a number reads best: the largest of the kind's family that is not larger than it."""
+    family = _FAMILIES[kind]
     if value == 0:
-        return {"ratio": "%"}.get(kind, next(iter(_UNITS[kind])))
-    fitting = [u for u in family if abs(value) >= float(_factor(u, kind)) * (1 - 1e-12)]
-    if kind == "ratio":
-        return "%" if abs(value) >= 1e-4 else "ppm"
+        return family[-1] if kind == "ratio" else next(iter(_UNITS[kind]))
+    from_here = {"%": 1e-4}  # 0.6 % reads better than 6000 ppm
+    size = abs(value) * (1 + 1e-12)
+    fitting = [unit for unit in family if size >= from_here.get(unit, float(_factor(unit, kind)))]
     return fitting[-1] if fitting else family[0]

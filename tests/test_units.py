@@ -56,6 +56,14 @@ def test_shows_for_people():
     assert units.show(5.32e-7, "length") == "532 nm"
     assert units.show(0.93, "ratio") == "93 %"
     assert units.show(1 / 60, "time") == "16.67 ms"
+    assert [units.show(x, "ratio") for x in (0.006, 5e-5, 0.0)] == ["0.6 %", "50 ppm", "0 %"]
+    assert [units.show(x, "length") for x in (1.0, 0.0, 999e-9, 1e-6, 1e-13)] == [
+        "1 m",
+        "0 m",
+        "999 nm",
+        "1 um",
+        "0.1 pm",
+    ]
 
 
 def test_waves_need_a_wavelength():

@@ -49,10 +49,19 @@ def solve(
             bench = bench.replace({key: value})
         except InputError as error:
             raise InputError(error.what, where=argument, mend=error.mend) from None
+    _refuse_unfit_start(bench, load)
     design, problem = _first_that_works(bench, load)
     if design is None:
         raise InputError(problem.what, where=problem.where, mend=_smaller_that_works(bench, load))
     return design
+
+
+def _refuse_unfit_start(bench: Bench, load: Load) -> None:
+    """What no lens, stop or beam can mend, because it lies in the parts that are kept."""
+    for problem in report(bench, load).problems:
+        if problem.code in ("encoding", "static-mask", "input-frames"):
+            change = ", ".join(f"{key} = {value!r}" for key, value in problem.mend.items())
+            raise InputError(problem.what, where=problem.where, mend=f"in the bench to start from, change {change}")
 
 
 def _first_that_works(bench: Bench, load: Load) -> tuple[Bench | None, InputError]:

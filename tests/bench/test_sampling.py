@@ -140,6 +140,20 @@ def test_what_solve_finds_passes_and_what_it_refuses_comes_with_advice_that_work
     assert parts == (SLM.input.pixels, SLM.mask.pixels, SLM.camera.pixels, SLM.camera.pitch, SLM.mask.encoding)
 
 
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"mask.preset": "etched-16", "mask.kind": None, "mask.frame_rate": None}, "layout.outputs = 'tiled'"),
+        ({"mask.encoding": "lee"}, "mask.encoding = 'double-phase'"),
+        ({"layout.inputs": "frames", "reference": None}, "layout.inputs = 'tiled'"),
+    ],
+)
+def test_solve_keeps_the_parts_it_starts_from_and_says_which_do_not_fit(changes, says):
+    with pytest.raises(fo.InputError, match="in the bench to start from") as caught:
+        solve(size=(32, 32), wavelength="532 nm", input_pitch="8 um", mask_pitch="8 um", start=SLM.replace(changes))
+    assert says in caught.value.mend
+
+
 def test_solve_refuses_only_what_has_too_many_bins_for_plain_pitches():
     """Three mask pixels a bin and a period on 1080 rows leave 360 bins a side: 9 tiles of 120² fit, 10 do not."""
     pitches = {"wavelength": "532 nm", "input_pitch": "8 um", "mask_pitch": "8 um"}

@@ -111,8 +111,7 @@ class Correlator4f(nn.Module):
         Returns:
             ``[..., out, height, width]`` complex.
         """
-        amplitude = self._amplitude(pictures)
-        return _as_complex(self._respond(amplitude)).reshape(*pictures.shape[:-3], -1, *self.size)
+        return _as_complex(self._respond(self._amplitude(pictures)))
 
     def power(self, pictures: Tensor) -> Tensor:
         """The irradiance on the camera plane [W/m²], ``[..., out, height, width]``.
@@ -124,8 +123,7 @@ class Correlator4f(nn.Module):
         gain = self._light_gain()
         response = self._respond(self._amplitude(pictures))
         square = response.real.square() + response.imag.square() if response.is_complex() else response.square()
-        light = square * (self.scale.square() * gain)[:, None, None]
-        return light.reshape(*pictures.shape[:-3], -1, *self.size)
+        return square * (self.scale.square() * gain)[:, None, None]
 
     @property
     def scale(self) -> Tensor:
@@ -224,7 +222,7 @@ class Correlator4f(nn.Module):
         )
 
     def _respond(self, amplitude: Tensor) -> Tensor:
-        """[B, in, y, x] → [B, out, y, x], real where the physics is."""
+        """``[..., in, y, x]`` → ``[..., out, y, x]``, real where the physics is."""
         stop = self._stop_transmission() if self.stop else None
         return correlate(amplitude, self.taps, boundary=self.boundary, upright=self.upright, stop=stop)
 
@@ -294,7 +292,7 @@ class Correlator4f(nn.Module):
         return lit * losses * sharing.power_share * (bench.lens1.focal_length / bench.lens2.focal_length) ** 2
 
     def _amplitude(self, pictures: Tensor) -> Tensor:
-        """Checked pictures as amplitudes ``[B, in, y, x]`` in the kernels' dtype."""
+        """Checked pictures as amplitudes ``[..., in, y, x]`` in the kernels' dtype."""
         self._check_pictures(pictures)
         self._require_memory(math.prod(pictures.shape[:-3]))
         low, high = torch.stack(pictures.detach().aminmax()).tolist()
@@ -304,8 +302,8 @@ class Correlator4f(nn.Module):
             mend = "scale them to [0, 1]: no modulator shows a negative or an unlimited amplitude"
             mend = mend if finite else "give finite values in [0, 1]"
             raise InputError(f"values are {shown}", where="pictures", mend=mend)
-        batch = pictures.reshape(-1, *pictures.shape[-3:]).to(self.kernels.dtype)
-        return _square_root(batch) if self.bench.input.encoding == "sqrt" else batch
+        values = pictures.to(self.kernels.dtype)
+        return _square_root(values) if self.bench.input.encoding == "sqrt" else values
 
     def _check_pictures(self, pictures: Any) -> None:
         expected = (self.channels[1], *self.size)

@@ -115,6 +115,7 @@ def test_leading_dimensions_and_the_order_of_the_batch():
     field = correlator.field(pictures)
     assert field.shape == (2, 4, 5, 16, 12)
     torch.testing.assert_close(correlator.field(pictures[1, 2]), field[1, 2], rtol=0, atol=1e-12)
+    assert correlate(pictures[1, 2], correlator.taps).shape == (5, 16, 12)
     order = torch.tensor([3, 1, 0, 2])
     assert torch.equal(correlator.field(pictures[0, order]), correlator.field(pictures[0])[order])
 
@@ -424,7 +425,8 @@ def test_what_does_not_fit_is_refused_before_it_is_tried(monkeypatch):
     [
         ((1, 2, 8, 8), (2, 3, 3, 3), "do not go with"),
         ((1, 3, 8, 8), (2, 2, 3, 3), "do not go with"),
-        ((3, 8, 8), (2, 3, 3, 3), "do not go with"),
+        ((8, 8), (2, 3, 3, 3), "do not go with"),
+        ((1, 3, 8, 8), (3, 3, 3), "do not go with"),
         ((0, 3, 8, 8), (2, 3, 3, 3), "nothing to correlate"),
         ((1, 3, 8, 8), (2, 3, 9, 3), "larger than"),
     ],

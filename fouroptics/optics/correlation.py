@@ -39,28 +39,28 @@ def correlate(
     Real fields and kernels give a real result by half the work.
 
     Args:
-        fields: ``[B, in, y, x]`` real or complex amplitudes.
+        fields: ``[..., in, y, x]`` real or complex amplitudes.
         kernels: ``[out, in, ky, kx]`` real or complex.
         boundary: ``"linear"`` has a dark surround, ``"circular"`` wraps at the size given.
         upright: False leaves the picture turned by 180°, as the second lens does.
         stop: real transmission ``[y, x]`` in FFT order on the grid of ``working_size``.
 
     Returns:
-        ``[B, out, y, x]``.
+        ``[..., out, y, x]``.
     """
     check_choice("boundary", boundary, ("linear", "circular"))
     _check_shapes(fields, kernels)
-    size = picture_size(fields)
+    size, batch = picture_size(fields), fields.flatten(0, -4) if fields.dim() > 3 else fields[None]
     padded = working_size(size, picture_size(kernels), boundary, upright=upright, stop=stop is not None)
     half = not (fields.is_complex() or kernels.is_complex())
     with torch.autocast(fields.device.type, enabled=False):
-        spectrum = torch.fft.rfft2(fields, s=padded) if half else torch.fft.fft2(fields, s=padded)
+        spectrum = torch.fft.rfft2(batch, s=padded) if half else torch.fft.fft2(batch, s=padded)
         if stop is not None:
             spectrum = spectrum * (stop[:, : padded[1] // 2 + 1] if half else stop)
         see = partial(_window, size=size, upright=upright)
-        if torch.is_grad_enabled() and (spectrum.requires_grad or kernels.requires_grad):
-            return _outputs_for_gradient(spectrum, kernels, padded, see, half)
-        return _outputs(spectrum, kernels, padded, see, half)
+        kept = torch.is_grad_enabled() and (spectrum.requires_grad or kernels.requires_grad)
+        response = (_outputs_for_gradient if kept else _outputs)(spectrum, kernels, padded, see, half)
+    return response.reshape(*fields.shape[:-3], *response.shape[1:])
 
 
 def working_size(size: Pair, kernel: Pair, boundary: Boundary, *, upright: bool = True, stop: bool = False) -> Pair:
@@ -173,11 +173,11 @@ def _window(response: Tensor, *, size: Pair, upright: bool) -> Tensor:
 
 
 def _check_shapes(fields: Tensor, kernels: Tensor) -> None:
-    if fields.dim() != 4 or kernels.dim() != 4 or fields.shape[1] != kernels.shape[1]:
+    if fields.dim() < 3 or kernels.dim() != 4 or fields.shape[-3] != kernels.shape[1]:
         raise InputError(
             f"fields {tuple(fields.shape)} do not go with kernels {tuple(kernels.shape)}",
             where="correlate",
-            mend="[batch, in, y, x] and [out, in, ky, kx] are due",
+            mend="[..., in, y, x] and [out, in, ky, kx] are due",
         )
     if fields.numel() == 0 or kernels.numel() == 0:
         raise InputError("there is nothing to correlate", where="correlate", mend="give at least one of each")

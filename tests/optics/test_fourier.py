@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
 from fouroptics.errors import InputError
-from fouroptics.optics import aperture, fourier, grid
+from fouroptics.optics import aperture, combine, fourier, grid
 
 WAVELENGTH, FOCAL = 532e-9, 0.1
 SIZES = st.integers(1, 17)
@@ -307,3 +307,32 @@ def test_permuting_the_batch_permutes_the_answer(transform):
     field, order = rand_complex(4, 3, 6, 5), torch.tensor([2, 0, 3, 1])
     assert torch.equal(transform(field[order]), transform(field)[order])
     assert torch.equal(transform(field[:, [1, 2, 0]]), transform(field)[:, [1, 2, 0]])
+
+
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.complex128])
+def test_every_function_keeps_its_precision_and_takes_any_leading_dimensions(dtype):
+    field = rand_complex(2, 1, 3, 6, 5, dtype=dtype)
+    lens = fourier.MatrixFT(
+        fourier.Plane((6, 5), 9e-6), fourier.Plane((4, 7), 1e-4), wavelength=WAVELENGTH, focal_length=FOCAL, dtype=dtype
+    )
+    sizes = {
+        fourier.lens_ft: (6, 5),
+        fourier.lens_ift: (6, 5),
+        grid.turn: (6, 5),
+        lens: (4, 7),
+        (lambda f: lens.adjoint(lens(f))): (6, 5),
+        (lambda f: fourier.spectral_crop(f, (3, 2))): (3, 2),
+        (lambda f: fourier.spectral_pad(f, (8, 9))): (8, 9),
+        (lambda f: fourier.kernel_transfer(f, (8, 9))): (8, 9),
+    }
+    for function, size in sizes.items():
+        seen = function(field)
+        assert seen.dtype == dtype
+        assert seen.shape == (2, 1, 3, *size)
+        torch.testing.assert_close(function(field[1, 0, 2]), seen[1, 0, 2])
+    assert combine.coherent_sum(field).dtype == dtype
+    assert combine.coherent_sum(field).shape == (2, 1, 6, 5)
+    assert combine.interference(field, visibility=0.5).dtype == field.real.dtype
+    y, x = (grid.coordinates(n, 1.0, dtype=field.real.dtype) for n in (6, 5))
+    assert aperture.circular(y, x, 3.0, pitch=(1.0, 1.0)).dtype == field.real.dtype
+    assert aperture.stop((6, 5), (1.0, 1.0), 3.0, dtype=field.real.dtype).dtype == field.real.dtype

@@ -127,11 +127,12 @@ class Correlator4f(nn.Module):
 
     @property
     def scale(self) -> Tensor:
-        """Per output, a factor with which no mask has to amplify, ``[out]``: the largest such one, less at most 2 %.
+        """Per output, a factor with which no mask has to amplify, ``[out]``: the largest such one, less at most 4 %.
 
         A mask that sums tiled inputs carries all kernels of its output, so its transmission reaches Σ_i|H_oi|;
         elsewhere each kernel has its own mask. Between the frequencies that are looked at |H| can be higher, by no more
-        than 1/cos(πd/n) for a kernel of ±d taps on n samples (Riesz), and that is allowed for (15 % beyond 32 taps).
+        than 1/cos(πd/n) for a kernel of ±d taps on n samples (Riesz), and that is allowed for; beyond 32 taps a side
+        it costs 15 %.
         """
         peak = torch.cat([self._peaks(taps) for taps in torch.split(self.taps, self._outputs_a_block)])
         return torch.where(peak == 0, 1.0, self._between / peak)

@@ -194,11 +194,11 @@ def test_scale_is_passive_at_every_frequency_and_hardly_below_the_largest_such(t
     torch.manual_seed(seed)
     kernels = torch.randn(2, inputs, *taps, dtype=torch.complex128 if is_complex else torch.float64)
     transfer = torch.fft.fft2(kernels, s=(301, 1201)).abs()  # moduli do not care about the kernel's centre
-    loss = 0.02 if max(taps) <= 32 else 0.09
+    loss = 0.04 if max(taps) <= 32 else 0.1
     for way, peak in (("tiled", transfer.sum(1).amax((-2, -1))), ("lenslet", transfer.amax((1, -2, -1)))):
         scale = fo.Correlator4f.from_kernels(kernels, BENCH, (64, 64), layout=way).scale.detach()
         assert (scale * peak <= 1 + 1e-9).all()
-        assert (scale * peak >= 1 - loss - 0.02).all()
+        assert (scale * peak >= 1 - loss - 0.01).all()
 
 
 def test_a_mask_of_no_light_is_left_alone():

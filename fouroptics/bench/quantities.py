@@ -123,7 +123,7 @@ class Quantities:
     @property
     def mask_room(self) -> tuple[float, float]:
         """What the band may take up: the mask's panel, or an arm's part of it [m]."""
-        return part_of_panel(self.bench.mask.extent, self.sharing.arms)
+        return part_of_panel(self.bench.mask.extent, self.sharing.arms, self.band_extent)
 
     @property
     def pixels_a_bin(self) -> tuple[float, float]:
@@ -180,14 +180,12 @@ class Quantities:
         return math.atan(math.hypot(*self.input_field) / 2 / self.f1)
 
     @property
-    def bent_angle(self) -> float:
-        """Steepest ray that a mask has to bend, from a tile beside the axis or to a response beside it [rad]."""
-        bent = [0.0]
-        if self.sharing.summed_tiles != (1, 1):
-            bent.append(math.hypot(*self.input_field) / 2 / self.f1)
-        if self.sharing.output_tiles != (1, 1):
-            bent.append(math.hypot(*self.output_window) / 2 / self.f2)
-        return math.atan(max(bent))
+    def bent_angles(self) -> tuple[float, float]:
+        """Steepest rays that a mask has to bend: from a tile beside the axis, and to a response beside it [rad]."""
+        tiles = self.sharing.summed_tiles != (1, 1), self.sharing.output_tiles != (1, 1)
+        inwards = math.hypot(*self.input_field) / 2 / self.f1 if tiles[0] else 0.0
+        outwards = math.hypot(*self.output_window) / 2 / self.f2 if tiles[1] else 0.0
+        return math.atan(inwards), math.atan(outwards)
 
     @property
     def band_error(self) -> float:
@@ -197,7 +195,7 @@ class Quantities:
     @property
     def field_error(self) -> float:
         """How far a tile lands off, in output samples: lenses map tan θ to tan θ, but a mask shifts sin θ."""
-        return self.f2 * _sine_excess(self.bent_angle) / self.output_sample
+        return self.f2 * math.fsum(map(_sine_excess, self.bent_angles)) / self.output_sample
 
     @property
     def carrier_offset(self) -> float:
@@ -258,7 +256,8 @@ class Quantities:
     def spot(self) -> float:
         """Width at half maximum of what a point becomes on the camera, along its longer side [m].
 
-        0.886 λf/D behind a square opening (sinc²), 1.029 λf/D behind a round one (Airy).
+        0.886 λf/D behind a square opening (sinc²), 1.029 λf/D behind a round one (Airy); a round stop whose edge the
+        square band cuts lies between the two and is told as square.
         """
         narrow = min(*self.band_extent)
         round_stop = self.bench.stop is not None and self.bench.stop.shape == "circular"

@@ -297,7 +297,7 @@ def _lens_lines(q: Quantities) -> Iterator[Line]:
         "paraxial-field",
         "lens1.focal_length",
         q.field_error > 0.5,
-        f"bent by {math.degrees(q.bent_angle):.1f}° the tiles' corner lands {q.field_error:.1f} samples off",
+        f"bent by {math.degrees(max(q.bent_angles)):.1f}° the tiles' corner lands {q.field_error:.1f} samples off",
     )
     yield Line("track length", show(q.track_length, "length"))
     yield Line("spot on the camera", f"{show(q.spot, 'length')} at half maximum, Strehl {q.strehl:.3f}")

@@ -132,9 +132,9 @@ def _sharing(bench: Bench, load: Load) -> layout.Sharing:
 def _walls(bench: Bench, load: Load, sharing: layout.Sharing) -> tuple[float, float]:
     """Shortest and longest f1 for one metre of picture sample; both grow with the sample's pitch."""
     mask, wavelength = bench.mask, bench.source.wavelength
-    kept = (b / s for b, s in zip(load.band or load.size, load.size, strict=True))
+    kept = [b / s for b, s in zip(load.band or load.size, load.size, strict=True)]
     low = PIXELS_A_BIN[mask.encoding] * max(sharing.mask_field) * mask.pitch / wavelength
-    room = layout.part_of_panel(mask.extent, sharing.arms)
+    room = layout.part_of_panel(mask.extent, sharing.arms, (kept[0], kept[1]))
     high = min(m / (wavelength * k) for m, k in zip(room, kept, strict=True))
     return low, high
 

@@ -100,10 +100,11 @@ def side_by_side(count: int, tile: Pair, panel: Pair) -> Pair:
     return min(((-(-count // columns), columns) for columns in range(1, count + 1)), key=badness)
 
 
-def part_of_panel(panel: tuple[float, float], count: int) -> tuple[float, float]:
-    """The largest of ``count`` equal parts of a panel, by its shorter side."""
+def part_of_panel(panel: tuple[float, float], count: int, band: tuple[float, float]) -> tuple[float, float]:
+    """The one of ``count`` equal parts of a panel in which a ``band`` has most room."""
     grids = ((-(-count // columns), columns) for columns in range(1, count + 1))
-    return max(((panel[0] / rows, panel[1] / columns) for rows, columns in grids), key=min)
+    parts = ((panel[0] / rows, panel[1] / columns) for rows, columns in grids)
+    return max(parts, key=lambda part: min(part[0] / band[0], part[1] / band[1]))
 
 
 def _times(pair: Pair, by: Pair) -> Pair:

@@ -105,7 +105,9 @@ def latency(
     captures = frames * reads
     readout = readout_time(window[0], sensor_rows=sensor_rows, frame_rate=camera_rate)
     busy = mask_settle + exposure + readout
-    wait = math.ceil(busy * mask_rate - 1e-9) / mask_rate - busy if mask_rate and captures > 1 else 0.0
+    behind = max(0.0, input_settle - mask_settle)  # how much later than the mask a new picture is ready
+    beat = mask_rate if captures > 1 else None
+    wait = (captures - input_changes) * _to_next(busy, beat) + input_changes * _to_next(busy + behind, beat)
     samples = captures * math.ceil(window[0] / binning) * math.ceil(window[1] / binning)
     bits = samples * adc_bits
 
@@ -125,8 +127,13 @@ def latency(
             captures * readout,
             f"{each(readout)}, {window[0]} of {sensor_rows} rows with their ADC",
         ),
-        ("mask wait", captures * wait, f"{each(wait)}, to the mask's next frame"),
+        ("mask wait", wait, "until the mask's next frame, after each capture"),
         ("link", transfer_time(bits, link_rate), f"{samples:,} samples × {adc_bits} bit"),
         ("overhead", captures * overhead, each(overhead)),
     )
     return Latency(terms, frames, captures, samples, bits)
+
+
+def _to_next(busy: float, beat: float | None) -> float:
+    """From the end of ``busy`` [s] to the next tick of a ``beat`` [Hz] that began with it."""
+    return 0.0 if beat is None else math.ceil(busy * beat - 1e-9) / beat - busy

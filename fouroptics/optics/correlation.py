@@ -67,7 +67,7 @@ def working_size(size: Pair, kernel: Pair, boundary: Boundary, *, upright: bool 
     """The grid that the transforms run on: the size given, or a smooth one with room for the kernel's reach.
 
     A turned picture on an even grid also shows the sample just beyond it, so that one needs room as well. Behind a stop
-    light rings without end, ever weaker: the surround is then three pictures wide, which leaves about 1e-3 to wrap.
+    light rings without end, ever weaker: the surround is then three pictures wide, which leaves a few 1e-3 to wrap.
     """
     if boundary == "circular":
         return size

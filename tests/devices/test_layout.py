@@ -36,6 +36,12 @@ def test_tiles_hold_all_pictures_and_no_empty_row(count):
     assert (rows - 1) * columns < count
 
 
+def test_a_part_of_a_panel_suits_its_band():
+    assert layout.part_of_panel((10, 10), 2, (9, 4)) == (10, 5)
+    assert layout.part_of_panel((10, 10), 2, (4, 9)) == (5, 10)
+    assert layout.part_of_panel((8, 16), 8, (1, 1)) == (4, 4)
+
+
 def test_focus_of_a_white_square_by_hand():
     # I A² / (λf)²: 22.1 W/m² over (1.024 mm)² at 532 nm, 250 mm
     seen = source.focus_irradiance(22.1, (1.024e-3, 1.024e-3), 532e-9, 0.25)

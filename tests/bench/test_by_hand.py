@@ -211,3 +211,10 @@ def test_the_stop_stands_behind_the_first_lens():
     passed = torch.where(nu < 0.25, 1.0, torch.where(nu == 0.25, 0.5, 0.0))
     expected = torch.fft.ifft2(torch.fft.fft2(pictures) * torch.outer(passed, passed))
     torch.testing.assert_close(seen, expected, rtol=0, atol=1e-9)
+
+
+def test_tiles_follow_the_panel_s_shape():
+    wide = {"input.super_pixel": 2, "layout.guard": "240 um", "input.pixels": [600, 180]}  # 88 samples a tile, 90 rows
+    bench = BENCH.replace(wide)
+    assert bench.share((64, 64), (1, 3)).input_tiles == (1, 3)
+    assert bench.replace({"input.pixels": [180, 600]}).share((64, 64), (1, 3)).input_tiles == (3, 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
 
 from fouroptics.errors import InputError
 from fouroptics.units import Quantity
@@ -28,12 +28,24 @@ Power = Annotated[float, Quantity("power", 1e-12, 1e3, "5 mW")]
 Irradiance = Annotated[float, Quantity("irradiance", 1e-3, 1e12, "2 W/cm^2")]
 Share = Annotated[float, Quantity("ratio", 1e-6, 1.0, "93 %")]
 Fraction = Annotated[float, Quantity("ratio", 0.0, 1.0, "0.6 %")]
+ReferenceShare = Annotated[float, Quantity("ratio", 1e-6, 0.999, "10 %")]
 Angle = Annotated[float, Quantity("angle", 0.0, 100.0, "0.02 rad")]
 Rate = Annotated[float, Quantity("rate", 1e-3, 1e9, "60 Hz")]
 Settle = Annotated[float, Quantity("time", 0.0, 100.0, "12 ms")]
 Exposure = Annotated[float, Quantity("time", 1e-9, 1e4, "100 us")]
 DataRate = Annotated[float, Quantity("data rate", 1.0, 1e15, "2.5 Gbit/s")]
 Path = Annotated[float, Quantity("optical path", -1e-3, 1e-3, "10 nm")]
+
+Place = Annotated[float, Quantity("length", -1.0, 1.0, "4 um")]
+
+
+def _place(value: Any) -> tuple[Any, Any]:
+    """``[x, y]`` of a displacement, two lengths."""
+    pair = tuple(value) if isinstance(value, list | tuple) else ()
+    if len(pair) != 2:
+        raise InputError(f"{value!r} is not a displacement [x, y]", mend='write something like ["4 um", "0 um"]')
+    return pair[0], pair[1]
+
 
 Pixels = Annotated[tuple[int, int], BeforeValidator(_pixels)]
 
@@ -168,24 +180,31 @@ def _zernike(value: Any) -> Any:
 
 
 class Aberration(Part):
-    """The sum of both lenses' errors at the Fourier plane: Noll index → rms optical path [m]."""
+    """The sum of both lenses' errors at the Fourier plane: Noll index → rms optical path [m] over a disc.
+
+    Its ``diameter`` left out: the circle round the stop's opening, or round the band where there is no stop.
+    """
 
     zernike: Annotated[
         dict[int, Path],
         BeforeValidator(_zernike),
     ] = Field(default_factory=dict)
+    diameter: Aperture | None = None
 
 
 class Reference(Part):
-    """The beam that a homodyne or interference readout adds."""
+    """The beam that a homodyne or interference readout adds, split off the laser and as wide as the light."""
 
-    power_ratio: Share
+    power_ratio: ReferenceShare
     phase_step_error: Angle = 0.0
     visibility: Fraction = 1.0
 
 
 class Camera(Part):
-    """The sensor, in electrons and DN; ``bin`` pixels each way are summed as charge before the ADC."""
+    """The sensor, in electrons and DN; ``bin`` pixels each way are summed as charge before the ADC.
+
+    Its window is centred on the response, and stands off that by ``offset`` ``[x, y]``.
+    """
 
     preset: str = ""
     pitch: Pitch
@@ -200,12 +219,22 @@ class Camera(Part):
     gain: float = Field(gt=0, le=1e6, allow_inf_nan=False)
     adc_bits: int = Field(ge=1, le=32)
     prnu: Fraction = 0.0
+    dsnu: float = Field(0.0, ge=0, le=1e6, allow_inf_nan=False)
+    black_level: float = Field(0.0, ge=0, le=1e9, allow_inf_nan=False)
+    offset: Annotated[tuple[Place, Place], BeforeValidator(_place)] = (0.0, 0.0)
     frame_rate: Rate
 
     @property
     def extent(self) -> tuple[float, float]:
         """Active area (y, x) [m]."""
         return self.pixels[1] * self.pitch, self.pixels[0] * self.pitch
+
+    @model_validator(mode="after")
+    def _leaves_room_above_black(self) -> Camera:
+        if self.black_level >= (1 << self.adc_bits) - 1:
+            what = f"a black level of {self.black_level:g} DN leaves nothing of {self.adc_bits} bits"
+            raise InputError(what, mend=f"less than {(1 << self.adc_bits) - 1}")
+        return self
 
 
 class Link(Part):

@@ -1,31 +1,157 @@
-"""The camera's side of the photon budget."""
+"""The camera as EMVA 1288 describes it: light → electrons → a well that fills → read noise → gain → an ADC.
+
+    n = Poisson(QE·(1 + PRNU)·photons + dark·t)  →  min(n, well)  →  + DSNU + read noise
+      → × gain  →  + black level  →  round  →  clip to [0, 2^bits - 1]
+
+Every number of a ``Sensor`` may be a tensor and carries a gradient. Noise comes from the generator that is passed in.
+"""
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Generator, Tensor
+
 from fouroptics.devices.source import photon_energy
+from fouroptics.errors import InputError
+
+Number = float | Tensor
 
 FILL = 0.8  # the part of its range that the brightest readings fill
+_DELTA = 1e-3  # electrons; keeps the noise's derivative finite in the dark, never in a value
 
 
-def electron_rate(irradiance: float, *, wavelength: float, area: float, qe: float) -> float:
-    """Electrons per second that ``irradiance`` [W/m²] frees in a sensitive area [m²]."""
-    return qe * irradiance * area / photon_energy(wavelength)
+@dataclass(frozen=True)
+class Sensor:
+    """What one reading is made by.
 
-
-def exposure_to_fill(
-    irradiance: float,
-    *,
-    wavelength: float,
-    area: float,
-    qe: float,
-    full_well: float,
-    gain: float,
-    adc_bits: int,
-) -> float:
-    """Exposure [s] at which a reading under ``irradiance`` [W/m²] fills 80 % of the well or of the ADC.
-
-    A binned reading collects from all its pixels, ``area`` [m²], and its charge has to fit what a single well holds and
-    what ``gain`` [DN / electron] leaves of the ADC's range.
+    Args:
+        qe: electrons a photon.
+        full_well: electrons that a reading holds.
+        gain: DN an electron.
+        adc_bits: of the converter.
+        read_noise: rms electrons a reading.
+        dark_current: electrons a second.
+        prnu: rms of the response from pixel to pixel, a share.
+        dsnu: rms of the offset from pixel to pixel, electrons.
+        black_level: DN that a dark reading is lifted by.
     """
-    holds = min(full_well, ((1 << adc_bits) - 1) / gain)
-    return FILL * holds / electron_rate(irradiance, wavelength=wavelength, area=area, qe=qe)
+
+    qe: Number
+    full_well: Number
+    gain: Number
+    adc_bits: int
+    read_noise: Number = 0.0
+    dark_current: Number = 0.0
+    prnu: Number = 0.0
+    dsnu: Number = 0.0
+    black_level: Number = 0.0
+
+    def binned(self, pixels: int) -> Sensor:
+        """A reading whose charge is summed over ``pixels``: read once, dark as often, unequal by less."""
+        root = math.sqrt(pixels)
+        return replace(self, dark_current=self.dark_current * pixels, prnu=self.prnu / root, dsnu=self.dsnu * root)
+
+    @property
+    def brightest(self) -> int:
+        """The ADC's largest number [DN]."""
+        return (1 << self.adc_bits) - 1
+
+    @property
+    def holds(self) -> float:
+        """Electrons that neither the well nor the ADC cuts off."""
+        return min(float(self.full_well), (self.brightest - float(self.black_level)) / float(self.gain))
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """What is fixed about one camera's readings, in units of ``prnu`` and ``dsnu``: standard normal maps ``[y, x]``."""
+
+    response: Tensor
+    offset: Tensor
+
+    @classmethod
+    def draw(cls, size: tuple[int, int], like: Tensor, generator: Generator | None = None) -> Pattern:
+        """A camera of its kind. Keep it and pass it again: one camera's pattern does not change."""
+        check_generator(generator, like)
+        response, offset = (like.new_empty(size).normal_(generator=generator) for _ in range(2))
+        return cls(response, offset)
+
+
+def mean_electrons(
+    power: Tensor, exposure: Number, sensor: Sensor, *, wavelength: float, pattern: Pattern | None = None
+) -> Tensor:
+    """Electrons that a reading collects on average from ``power`` [W] in ``exposure`` [s], the dark ones included."""
+    seconds = float(torch.as_tensor(exposure).detach())
+    if not seconds > 0:
+        raise InputError(f"an exposure of {seconds} s", where="exposure", mend="a positive time in seconds")
+    efficiency = sensor.qe if pattern is None else sensor.qe * (1 + sensor.prnu * pattern.response)
+    return efficiency * power * exposure / photon_energy(wavelength) + sensor.dark_current * exposure
+
+
+def expected(electrons: Tensor, sensor: Sensor, pattern: Pattern | None = None) -> Tensor:
+    """The mean reading [DN]: smooth where the well and the ADC cut the noise off, by the noise's own width.
+
+    Shot and read noise are taken as Gaussian for that, which is within 0.1 DN from a few electrons on.
+    """
+    shot = (electrons.clamp_min(0) + _DELTA).sqrt()
+    charge = electrons - _mean_excess(electrons - sensor.full_well, shot)
+    spread = sensor.gain * (charge.clamp_min(0) + sensor.read_noise**2 + (1 / 12) / sensor.gain**2).sqrt()
+    signal = sensor.gain * (charge if pattern is None else charge + sensor.dsnu * pattern.offset) + sensor.black_level
+    return signal - _mean_excess(signal - sensor.brightest, spread) + _mean_excess(-signal, spread)
+
+
+def capture(
+    electrons: Tensor, sensor: Sensor, *, generator: Generator | None = None, pattern: Pattern | None = None
+) -> Tensor:
+    """One noisy reading [DN], a whole number. Gradients pass the rounding as if it were not there."""
+    check_generator(generator, electrons)
+    charge = poisson(electrons, generator=generator)
+    charge = charge.minimum(torch.as_tensor(sensor.full_well, dtype=charge.dtype, device=charge.device))
+    if pattern is not None:
+        charge = charge + sensor.dsnu * pattern.offset
+    charge = charge + sensor.read_noise * torch.empty_like(charge).normal_(generator=generator)
+    return digitize(sensor.gain * charge + sensor.black_level, sensor.adc_bits)
+
+
+def poisson(mean: Tensor, *, generator: Generator | None = None) -> Tensor:
+    """A Poisson number, exact in value, with a gradient that knows that its spread grows with its mean.
+
+    n = x + √x·z moves with x by 1 + z/2√x at fixed z = (n - x)/√x. So the mean of (n - t)² gets its true derivative
+    1 + 2(x - t), where passing the gradient straight through would lose the 1.
+    """
+    check_generator(generator, mean)
+    drawn = torch.poisson(mean.detach().clamp_min(0), generator=generator)
+    scale = (mean.clamp_min(0) + _DELTA).sqrt()
+    moved = mean + scale * ((drawn - mean) / scale).detach()
+    return drawn + (moved - moved.detach())
+
+
+def digitize(signal: Tensor, bits: int) -> Tensor:
+    """Round to whole DN and clip to what ``bits`` can say."""
+    rounded = signal.detach().round() + (signal - signal.detach())
+    return rounded.clamp(0, (1 << bits) - 1)
+
+
+def exposure_to_fill(electron_rate: float, sensor: Sensor) -> float:
+    """Exposure [s] at which a reading that collects ``electron_rate`` [1/s] fills 80 % of the well or of the ADC.
+
+    A binned reading's charge has to fit what a single well holds and what the gain leaves of the ADC's range.
+    """
+    return FILL * sensor.holds / electron_rate
+
+
+def check_generator(generator: Generator | None, tensor: Tensor) -> None:
+    """Noise is drawn where the light is."""
+    if generator is not None and generator.device.type != tensor.device.type:
+        mend = f"torch.Generator('{tensor.device}')"
+        raise InputError(f"it is on {generator.device}, the light on {tensor.device}", where="generator", mend=mend)
+
+
+def _mean_excess(beyond: Tensor, spread: Tensor) -> Tensor:
+    """E[max(0, X)] for X normal with mean ``beyond``: σ(φ(z) + z·Φ(z)), z = mean/σ."""
+    z = beyond / spread
+    density = (-0.5 * z.square()).exp() / math.sqrt(2 * math.pi)
+    return spread * density + beyond * (0.5 * (1 + (z / math.sqrt(2)).erf()))

@@ -43,6 +43,16 @@ class Sharing:
         return _times(self.tile, self.input_tiles)
 
     @property
+    def input_centres(self) -> tuple[tuple[float, float], ...]:
+        """Where the pictures' tiles are centred, ``(y, x)`` samples from the axis, in the order of the channels."""
+        rows, columns = self.input_tiles
+        return tuple(
+            ((row - (rows - 1) / 2) * self.tile[0], (column - (columns - 1) / 2) * self.tile[1])
+            for row in range(rows)
+            for column in range(columns)
+        )
+
+    @property
     def output_pitch(self) -> Pair:
         """Samples from one response to the next: room for the cross terms of the tiles that a mask sums."""
         return _times(self.tile, self.summed_tiles)

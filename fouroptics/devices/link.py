@@ -74,7 +74,7 @@ def latency(
     input_changes: int,
     exposure: float,
     window: tuple[int, int],
-    binning: int,
+    binning: tuple[int, int],
     sensor_rows: int,
     camera_rate: float,
     adc_bits: int,
@@ -95,7 +95,7 @@ def latency(
         input_changes: pictures written one after another.
         exposure: [s].
         window: camera pixels ``(y, x)`` that are read.
-        binning: pixels a bin each way.
+        binning: pixels a bin ``(y, x)``.
         sensor_rows: rows of the whole sensor.
         camera_rate: full frames per second [Hz].
         adc_bits: bits a sample.
@@ -108,7 +108,7 @@ def latency(
     behind = max(0.0, input_settle - mask_settle)  # how much later than the mask a new picture is ready
     beat = mask_rate if captures > 1 else None
     wait = (captures - input_changes) * _to_next(busy, beat) + input_changes * _to_next(busy + behind, beat)
-    samples = captures * math.ceil(window[0] / binning) * math.ceil(window[1] / binning)
+    samples = captures * math.ceil(window[0] / binning[0]) * math.ceil(window[1] / binning[1])
     bits = samples * adc_bits
 
     def each(seconds: float) -> str:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 PLANCK = 6.62607015e-34  # J s
 LIGHT_SPEED = 299_792_458.0  # m / s
@@ -27,6 +31,17 @@ def mean_irradiance(power: float, waist: float | None, panel: tuple[float, float
         return power / math.prod(panel)
     caught = math.prod(math.erf(side / (math.sqrt(2) * waist)) for side in field)
     return power * caught / math.prod(field)
+
+
+def illumination(y: Tensor, x: Tensor, waist: float | Tensor | None) -> Tensor:
+    """Irradiance at positions about the axis [m], relative to the axis: e^{-2r²/w²} ``[y, x]``, or 1."""
+    square = y.square()[:, None] + x.square()
+    return square.mul(0 if waist is None else -2 / waist**2).exp()
+
+
+def overfill(waist: float | None, panel: tuple[float, float]) -> float:
+    """Share of the beam that misses a centred panel."""
+    return 0.0 if waist is None else 1 - math.prod(math.erf(side / (math.sqrt(2) * waist)) for side in panel)
 
 
 def edge_irradiance(waist: float | None, field: tuple[float, float]) -> float:

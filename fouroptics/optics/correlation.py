@@ -8,6 +8,7 @@ Memory grows with B·(in + out) planes, never with B·in·out: the sum runs in p
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
@@ -32,7 +33,10 @@ def correlate(
     *,
     boundary: Boundary = "linear",
     upright: bool = True,
-    stop: Tensor | None = None,
+    pupil: Tensor | None = None,
+    size: Pair | None = None,
+    see: Window | None = None,
+    finer: int = 1,
 ) -> Tensor:
     """What a bank of ideal 4f correlators makes of ``fields``: ``conv2d`` with ``padding="same"``, in light.
 
@@ -43,38 +47,54 @@ def correlate(
         kernels: ``[out, in, ky, kx]`` real or complex.
         boundary: ``"linear"`` has a dark surround, ``"circular"`` wraps at the size given.
         upright: False leaves the picture turned by 180°, as the second lens does.
-        stop: real transmission ``[y, x]`` in FFT order on the grid of ``working_size``.
+        pupil: what stands in the Fourier plane, ``[y, x]`` in FFT order: a stop (real), an aberration (complex).
+            Its size is the working grid's.
+        size: of the working grid; None: ``working_size`` chooses, with no room for more than the kernels' reach.
+        see: what to make of responses ``[batch, out, y, x]`` on the whole working grid, the picture's sample 0 at its
+            corner, block by block; None takes the picture's samples.
+        finer: samples of that grid for each sample of the fields, each way; with ``see`` only.
 
     Returns:
-        ``[..., out, y, x]``.
+        ``[..., out, y, x]``, or what ``see`` makes of it.
     """
     check_choice("boundary", boundary, ("linear", "circular"))
     _check_shapes(fields, kernels)
-    size, batch = picture_size(fields), fields.flatten(0, -4) if fields.dim() > 3 else fields[None]
-    padded = working_size(size, picture_size(kernels), boundary, upright=upright, stop=stop is not None)
-    half = not (fields.is_complex() or kernels.is_complex())
+    picture, batch = picture_size(fields), fields.flatten(0, -4) if fields.dim() > 3 else fields[None]
+    padded = size or working_size(picture, picture_size(kernels), boundary, upright=upright)
+    half = not any(tensor is not None and tensor.is_complex() for tensor in (fields, kernels, pupil))
     with torch.autocast(fields.device.type, enabled=False):
         spectrum = torch.fft.rfft2(batch, s=padded) if half else torch.fft.fft2(batch, s=padded)
-        if stop is not None:
-            spectrum = spectrum * (stop[:, : padded[1] // 2 + 1] if half else stop)
-        see = partial(_window, size=size, upright=upright)
+        if pupil is not None:
+            spectrum = spectrum * (pupil[:, : padded[1] // 2 + 1] if half else pupil)
+        see = see or partial(_window, size=picture, upright=upright)
+        form = _Form(padded, half, finer)
         kept = torch.is_grad_enabled() and (spectrum.requires_grad or kernels.requires_grad)
-        response = (_outputs_for_gradient if kept else _outputs)(spectrum, kernels, padded, see, half)
+        response = (_outputs_for_gradient if kept else _outputs)(spectrum, kernels, form, see)
     return response.reshape(*fields.shape[:-3], *response.shape[1:])
 
 
-def working_size(size: Pair, kernel: Pair, boundary: Boundary, *, upright: bool = True, stop: bool = False) -> Pair:
+def working_size(
+    size: Pair, kernel: Pair, boundary: Boundary, *, upright: bool = True, surround: Pair = (0, 0)
+) -> Pair:
     """The grid that the transforms run on: the size given, or a smooth one with room for the kernel's reach.
 
-    A turned picture on an even grid also shows the sample just beyond it, so that one needs room as well. Behind a stop
-    light rings without end, ever weaker: the surround is then three pictures wide, which leaves a few 1e-3 to wrap.
+    A turned picture on an even grid also shows the sample just beyond it, so that one needs room as well. ``surround``
+    is more dark room, ``(y, x)``, for what spreads light further than the kernel does.
     """
     if boundary == "circular":
         return size
     beyond = 0 if upright else 1
-    ringing = 3 if stop else 0
-    height, width = (grid.smooth_size(n + k // 2 + beyond + ringing * n) for n, k in zip(size, kernel, strict=True))
+    height, width = (grid.smooth_size(n + k // 2 + beyond + s) for n, k, s in zip(size, kernel, surround, strict=True))
     return height, width
+
+
+@dataclass(frozen=True)
+class _Form:
+    """Of a spectrum: the grid's size, whether half of it is kept, and how much finer the responses are sampled."""
+
+    padded: Pair
+    half: bool
+    finer: int = 1
 
 
 class _ChannelSum(torch.autograd.Function):
@@ -112,36 +132,36 @@ def channel_sum(spectrum: Tensor, transfer: Tensor) -> Tensor:
     return _ChannelSum.apply(spectrum, transfer)  # type: ignore[no-any-return,no-untyped-call]
 
 
-def _outputs(spectrum: Tensor, kernels: Tensor, padded: Pair, see: Window, half: bool) -> Tensor:
+def _outputs(spectrum: Tensor, kernels: Tensor, form: _Form, see: Window) -> Tensor:
     """All outputs in blocks that stay in cache, written into one array."""
     batch, outputs = spectrum.shape[0], kernels.shape[0]
-    plane = spectrum[0, 0].nbytes
+    plane = spectrum[0, 0].nbytes * form.finer**2
     budget = _CACHE_BLOCK if spectrum.device.type == "cpu" else _GRADIENT_BLOCK
     of_outputs = _per_block(budget, plane, outputs)
     of_batch = _per_block(budget, plane * of_outputs, batch)
     result = None
     for o in range(0, outputs, of_outputs):
-        transfer = fourier.kernel_transfer(kernels[o : o + of_outputs], padded, half=half)
+        transfer = fourier.kernel_transfer(kernels[o : o + of_outputs], form.padded, half=form.half)
         for b in range(0, batch, of_batch):
-            block = see(_inverse(channel_sum(spectrum[b : b + of_batch], transfer), padded, half))
+            block = see(_inverse(channel_sum(spectrum[b : b + of_batch], transfer), form))
             if block.shape[:2] == (batch, outputs):
                 return block.contiguous()
             if result is None:
-                result = block.new_empty((batch, outputs, *block.shape[-2:]))
+                result = block.new_empty((batch, outputs, *block.shape[2:]))
             result[b : b + of_batch, o : o + of_outputs] = block
     assert result is not None
     return result
 
 
-def _outputs_for_gradient(spectrum: Tensor, kernels: Tensor, padded: Pair, see: Window, half: bool) -> Tensor:
+def _outputs_for_gradient(spectrum: Tensor, kernels: Tensor, form: _Form, see: Window) -> Tensor:
     """All outputs at once, or in blocks that are computed again in the backward pass where they would not fit."""
 
     def block(spectrum: Tensor, kernels: Tensor) -> Tensor:
-        transfer = fourier.kernel_transfer(kernels, padded, half=half)
-        return see(_inverse(channel_sum(spectrum, transfer), padded, half))
+        transfer = fourier.kernel_transfer(kernels, form.padded, half=form.half)
+        return see(_inverse(channel_sum(spectrum, transfer), form))
 
     outputs, inputs = kernels.shape[:2]
-    step = _per_block(_GRADIENT_BLOCK, spectrum[0, 0].nbytes * (inputs + spectrum.shape[0]), outputs)
+    step = _per_block(_GRADIENT_BLOCK, spectrum[0, 0].nbytes * (inputs + spectrum.shape[0] * form.finer**2), outputs)
     if step >= outputs:
         return block(spectrum, kernels)
     parts = [
@@ -155,8 +175,11 @@ def _per_block(budget: int, each: int, count: int) -> int:
     return max(1, min(count, budget // max(1, each)))
 
 
-def _inverse(spectrum: Tensor, padded: Pair, half: bool) -> Tensor:
-    response: Tensor = torch.fft.irfft2(spectrum, s=padded) if half else torch.fft.ifft2(spectrum)
+def _inverse(spectrum: Tensor, form: _Form) -> Tensor:
+    height, width = (n * form.finer for n in form.padded)
+    if form.finer > 1:
+        spectrum = fourier.refined(spectrum, form.padded, form.finer, half=form.half)
+    response: Tensor = torch.fft.irfft2(spectrum, s=(height, width)) if form.half else torch.fft.ifft2(spectrum)
     return response
 
 

@@ -175,18 +175,27 @@ def test_a_correlator_on_this_bench_by_hand():
     busy = 12e-3 + 1e-3 + 288 / 2048 / 35
     assert latency["mask wait"] == pytest.approx(8 * (2 / 60 - busy) - 8e-3)  # 17 ms miss the first beat of 60 Hz
     pictures = torch.rand(3, 2, 48, 80, dtype=torch.float64)
-    brightest = torch.quantile(bank.power(pictures).detach().flatten(), 0.999, interpolation="higher").item()
-    photons = brightest * (7.5e-6) ** 2 * 0.6 * bank.exposure(pictures) / (6.62607015e-34 * 299792458 / 633e-9)
-    assert 0.65 * photons == pytest.approx(0.8 * 10500, rel=1e-9)
+    brightest = torch.quantile(bank.expose(pictures)(pictures).detach().flatten(), 0.999, interpolation="higher")
+    assert brightest.item() == pytest.approx(0.8 * 10500 * 0.36, rel=1e-6)
 
 
 def test_the_light_of_two_tiles_by_hand():
-    bank = fo.Correlator4f.from_kernels(torch.ones(1, 2, 1, 1, dtype=torch.float64), BENCH, (48, 80))
+    bench = BENCH.replace({"aberration.zernike": {}})
+    bank = fo.Correlator4f.from_kernels(torch.ones(1, 2, 1, 1, dtype=torch.float64), bench, (48, 80))
     seen = bank.power(torch.ones(1, 2, 48, 80, dtype=torch.float64)).mean().item()
-    height, width, waist = 1.12e-3, 0.88e-3, 4e-3  # both tiles with their guards, 1/e² radius
-    caught = math.erf(height / waist / math.sqrt(2)) * math.erf(width / waist / math.sqrt(2))
-    lit = 5e-3 * caught / (height * width)
-    assert seen == pytest.approx(lit * 0.8 * 0.93**2 * 0.75 * (200 / 300) ** 2)
+    # both pictures are 0.48 × 0.80 mm and centred 0.28 mm above and below the axis; both are white, so their fields
+    # under the beam's profile are alike and add to one white field
+    root = math.sqrt(2) / 4e-3
+    high = (math.erf(0.52e-3 * root) - math.erf(0.04e-3 * root)) / 2
+    wide = math.erf(0.40e-3 * root)
+    lit = 5e-3 * high * wide / (0.48e-3 * 0.80e-3)
+    assert seen == pytest.approx(lit * 0.8 * 0.93**2 * 0.75 * (200 / 300) ** 2, rel=2e-3)
+    x = torch.ones(1, 2, 48, 80, dtype=torch.float64)
+    x[:, 1] = 0  # the upper one alone: a field of half the sum, and brighter towards the axis, below
+    upper = bank.power(x)[0, 0]
+    y = torch.tensor([-0.52e-3 + 5e-6, -0.04e-3 - 5e-6])
+    slope = torch.exp(-2 * y**2 / 4e-3**2)
+    assert (upper[0, 0] / upper[-1, 0]).item() == pytest.approx((slope[0] / slope[1]).item(), rel=1e-6)
 
 
 def test_the_band_s_corner_from_both_sides():

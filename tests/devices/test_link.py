@@ -10,7 +10,7 @@ def test_the_paper_s_link_by_hand():
 
 def arguments(**changes):
     mask = {"mask_settle": 1e-3, "mask_rate": 100.0, "input_settle": 3e-3, "input_changes": 1}
-    camera = {"window": (100, 50), "binning": 2, "sensor_rows": 1000, "camera_rate": 50.0, "adc_bits": 10}
+    camera = {"window": (100, 50), "binning": (2, 2), "sensor_rows": 1000, "camera_rate": 50.0, "adc_bits": 10}
     rest = {"frames": 2, "reads": 1, "exposure": 2e-3, "link_rate": 1e6, "overhead": 1e-4}
     return mask | camera | rest | changes
 
@@ -42,7 +42,8 @@ def test_every_argument_changes_the_answer():
         "sensor_rows": 900,
         "link_rate": 2e6,
         "window": (120, 60),
+        "binning": (3, 3),
     }
     for name, value in arguments().items():
-        changed = link.latency(**arguments(**{name: larger.get(name, value * 2)}))
+        changed = link.latency(**arguments(**{name: larger[name] if name in larger else value * 2}))
         assert changed != start, name

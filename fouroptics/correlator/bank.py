@@ -1,0 +1,414 @@
+"""The heart: a bank of 4f correlators ``[out, in]`` on one bench, each output the coherent sum over the inputs.
+
+The arithmetic is ``optics.correlation``; here it gets a bench, so that responses have light, and pictures take time.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import Any, Literal
+
+import torch
+from torch import Generator, Tensor, nn
+
+from fouroptics import memory
+from fouroptics.bench import Bench
+from fouroptics.correlator import checks, reading
+from fouroptics.correlator.free_space import FreeSpaceLight
+from fouroptics.correlator.light import FourierLight
+from fouroptics.correlator.passive import passive_scale
+from fouroptics.correlator.reading import FINER, Reading
+from fouroptics.devices import link, readout, source
+from fouroptics.devices.detector import Pattern
+from fouroptics.devices.layout import Sharing
+from fouroptics.devices.readout import Compand, Readout
+from fouroptics.errors import InputError, check_choice
+from fouroptics.optics import correlation, grid
+from fouroptics.optics.correlation import Boundary, picture_size
+from fouroptics.optics.fourier import Pair
+from fouroptics.pictures import natural
+
+Inputs = Literal["tiled", "lenslet", "frames", "mathematical"]
+Light = Literal["fourier", "free_space"]
+
+
+LENS_CODES = ("lens1-pupil", "lens2-pupil", "paraxial-band", "paraxial-field")
+
+
+class Correlator4f(nn.Module):
+    """A bank of 4f correlators on a bench.
+
+    Three things come out of it. ``field`` is what it computes, in network units: with ideal masks ``conv2d(padding=
+    "same")``. ``power`` is the light that arrives on this bench, with its beam, its losses and its lenses' errors. The
+    bank itself, called, gives the reading that its camera is expected to make of it, and ``capture`` a noisy one.
+
+    Args:
+        bench: the bench it stands on.
+        kernels: ``[out, in, ky, kx]``, real or complex.
+        size: samples of a picture ``(height, width)``.
+        boundary: ``"linear"`` (dark surround) or ``"circular"``.
+        upright: False: the camera's picture as it falls, turned by 180°.
+        layout: how inputs are summed, ``"tiled"``, ``"lenslet"`` or ``"frames"``; None takes the bench's.
+            ``"mathematical"`` adds numbers, for comparison only, and has no power.
+        stop: put the bench's stop into the Fourier plane; without, the whole band passes.
+        light: ``"fourier"`` (lenses are transforms) or ``"free_space"`` (waves, lenses and pupils; slow).
+        readout: what the camera learns: ``"intensity"``, ``"pair_intensity"`` (positive and negative taps on two masks,
+            subtracted), ``"homodyne"`` (balanced, signed), ``"interference"``, or ``"ideal_field"`` (simulation only).
+        compand: what electronics does to a reading: ``"none"``, ``"sqrt"``, ``"log"``, ``"rectify"`` or
+            ``"two-sided-rectify"``.
+        sensor_pool: readings of a response, one number or ``(height, width)``, each binned on the sensor from as many
+            pixels as there are; None takes the bench's bins.
+    """
+
+    kernels: nn.Parameter
+    shutter: Tensor
+
+    def __init__(
+        self,
+        bench: Bench,
+        kernels: Tensor,
+        size: Pair,
+        *,
+        boundary: Boundary = "linear",
+        upright: bool = True,
+        layout: Inputs | None = None,
+        stop: bool = False,
+        light: Light = "fourier",
+        readout: Readout = "intensity",
+        compand: Compand = "none",
+        sensor_pool: int | Pair | None = None,
+    ) -> None:
+        super().__init__()
+        _check_options(bench, boundary, layout, stop, light, readout, compand)
+        kernels = checks.checked_kernels(kernels)
+        taps = picture_size(kernels)
+        self.size = checks.checked_size(size, taps)
+        self.bench, self.boundary, self.upright = bench, boundary, upright
+        self.layout: Inputs = layout or bench.layout.inputs
+        self.stop, self.light, self.readout, self.compand = stop, light, readout, compand
+        self.is_complex = kernels.is_complex()
+        if readout == "pair_intensity" and self.is_complex:
+            mend = "use real kernels, or another readout"
+            raise InputError("complex kernels have no positive and negative part", where="readout", mend=mend)
+        stored = torch.view_as_real(kernels.resolve_conj()) if self.is_complex else kernels
+        self.kernels = nn.Parameter(stored.detach().clone(memory_format=torch.contiguous_format))
+        self.register_buffer("shutter", torch.tensor(math.nan, dtype=torch.float64, device=kernels.device))
+        self._light = self._make_light(taps)
+        self._reading = self._make_reading(sensor_pool)
+        self._require_memory(1)
+
+    @classmethod
+    def from_kernels(cls, kernels: Tensor, bench: Bench, size: Pair, **options: Any) -> Correlator4f:
+        """A bank that correlates pictures of ``size`` with ``kernels`` ``[out, in, ky, kx]``.
+
+        Options are those of ``Correlator4f``. The kernels are copied; gradients arrive in ``bank.kernels``.
+        """
+        return cls(bench, kernels, size, **options)
+
+    @property
+    def channels(self) -> Pair:
+        """``(outputs, inputs)``."""
+        return self.kernels.shape[0], self.kernels.shape[1]
+
+    @property
+    def taps(self) -> Tensor:
+        """The kernels ``[out, in, ky, kx]``, complex where they are."""
+        return torch.view_as_complex(self.kernels) if self.is_complex else self.kernels
+
+    @property
+    def working_size(self) -> Pair:
+        """Samples of the grid that ``field``'s transforms run on; on the camera plane, for light in free space."""
+        return self._light.working_size()
+
+    @property
+    def readings(self) -> Pair:
+        """Readings of a response ``(height, width)``."""
+        return self._reading.window.count
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """The reading that is expected, ``[..., out, Y, X]``: DN above the black level, after readout and companding.
+
+        It is the mean over the noise of what is companded. ``two-sided-rectify`` doubles the outputs; ``ideal_field``
+        reads network units.
+        """
+        if self.readout == "ideal_field":
+            return self._reading.linear(self._seen(self._amplitude(pictures), self.taps, aberrated=False))
+        return self._reading.expected(self._irradiance(pictures), self._exposure_in_force())
+
+    def capture(
+        self, pictures: Tensor, *, generator: Generator | None = None, pattern: Pattern | None = None
+    ) -> Tensor:
+        """A noisy reading, as ``forward`` gives it: of whole DN, from the generator that is passed.
+
+        Args:
+            pictures: ``[..., in, height, width]`` in [0, 1].
+            generator: on the pictures' device; None takes torch's own.
+            pattern: the camera's fixed pattern (``Pattern.draw``); None draws another camera of its kind each time.
+        """
+        if self.readout == "ideal_field":
+            mend = "use readout='homodyne' for a signed reading"
+            raise InputError("no camera reads the field itself", where="readout", mend=mend)
+        irradiance = self._irradiance(pictures)
+        return self._reading.capture(irradiance, self._exposure_in_force(), generator, pattern)
+
+    def field(self, pictures: Tensor) -> Tensor:
+        """The complex field on the camera plane in network units: even light, no errors of lenses.
+
+        Args:
+            pictures: ``[..., in, height, width]`` in [0, 1]; any leading dimensions, or none.
+
+        Returns:
+            ``[..., out, height, width]`` complex.
+        """
+        return _as_complex(self._light.respond(self._amplitude(pictures), self.taps))
+
+    def power(self, pictures: Tensor) -> Tensor:
+        """The irradiance on the camera plane [W/m²], ``[..., out, height, width]``.
+
+        White, amplitude 1, is the source's mean irradiance over the pictures times the losses: the input's
+        transmission and the square of its fill factor, the mask's transmission, what splitting and summing keep, and
+        (f1/f2)² for the change of size. The beam's profile and the lenses' errors are in it.
+        """
+        amplitude, factor = self._lit(pictures), self.scale * math.sqrt(self._light_gain())
+        response = self._light.respond(amplitude, _times(self.taps, factor), aberrated=True)
+        return readout.intensity(response)
+
+    @property
+    def scale(self) -> Tensor:
+        """Per output, a factor with which no mask has to amplify, ``[out]``: the largest such one, less at most 4 %.
+
+        A mask that sums tiled inputs carries all kernels of its output, so its transmission reaches Σ_i|H_oi|;
+        elsewhere each kernel has its own mask. The two masks of ``pair_intensity`` share one factor.
+        """
+        summed = self.layout in ("tiled", "mathematical")
+        if self.readout != "pair_intensity":
+            return passive_scale(self.taps, summed=summed)
+        positive, negative = passive_scale(_positive_negative(self.taps), summed=summed).chunk(2)
+        return torch.minimum(positive, negative)
+
+    def expose(self, pictures: Tensor | None = None, *, seconds: float | None = None) -> Correlator4f:
+        """Fix the exposure, by ``pictures`` (the training set's, say) or at ``seconds``; it is saved with the bank.
+
+        A bank whose bench says ``"auto"`` fixes it by natural-like pictures when it first reads. It never follows the
+        pictures that are read.
+        """
+        found = self.exposure(pictures) if seconds is None else checks.check_exposure(seconds)
+        self.shutter.fill_(found)
+        return self
+
+    def exposure(self, pictures: Tensor | None = None) -> float:
+        """The bench's exposure [s]; "auto": the brightest 0.1 % of the pictures' readings fill 80 % of their range."""
+        camera = self.bench.camera
+        if camera.exposure != "auto":
+            return float(camera.exposure)
+        if self.layout == "frames" and self.channels[1] > 1:
+            mend = "pass exposure=… in seconds, or write it into the bench"
+            raise InputError("inputs one after another have no common exposure", where="camera.exposure", mend=mend)
+        if pictures is None:
+            pictures = natural(4, self.channels[1], self.size).to(self.kernels)
+        with torch.no_grad():
+            return self._reading.exposure_for(self._irradiance(pictures))
+
+    def latency(
+        self, pictures: Tensor | None = None, *, reads: int | None = None, exposure: float | None = None
+    ) -> link.Latency:
+        """Time from one picture on the modulator to numbers in the computer, term by term.
+
+        Args:
+            pictures: decide an automatic exposure that is not fixed yet; None takes natural-like ones.
+            reads: captures an output; None: what the readout takes.
+            exposure: [s], instead of the bank's.
+        """
+        bench = self.bench
+        if bench.link is None:
+            raise InputError("the bench has no [link]", where="link", mend='add [link] with rate = "2.5 Gbit/s"')
+        reads = reading.captures(self.readout) if reads is None else reads
+        if not isinstance(reads, int) or reads < 1:
+            raise InputError(f"{reads!r} captures an output", where="reads", mend="1 or 2")
+        if exposure is not None:
+            checks.check_exposure(exposure)
+        elif math.isnan(float(self.shutter)):
+            exposure = self.exposure(pictures)
+        else:
+            exposure = float(self.shutter)
+        sharing, camera, bins = self._sharing(), bench.camera, self._reading.window.bin
+        sample = bench.input.sample * bench.lens2.focal_length / bench.lens1.focal_length
+        rows, columns = (max(1, round(n * sample / camera.pitch)) for n in sharing.output_field(self.size))
+        return link.latency(
+            frames=sharing.frames,
+            reads=reads,
+            mask_settle=bench.mask.settle,
+            mask_rate=bench.mask.frame_rate,
+            input_settle=bench.input.settle,
+            input_changes=sharing.input_changes,
+            exposure=exposure,
+            window=(rows, columns),
+            binning=bins,
+            sensor_rows=camera.pixels[1],
+            camera_rate=camera.frame_rate,
+            adc_bits=camera.adc_bits,
+            link_rate=bench.link.rate,
+            overhead=bench.link.overhead,
+        )
+
+    def nbytes(self, batch: int = 1, *, gradient: bool = False) -> int:
+        """Most bytes that ``field`` of a batch takes at once, and with ``gradient`` its backward pass: beforehand."""
+        if not isinstance(batch, int) or batch < 1:
+            raise InputError(
+                f"{type(batch).__name__} is no number of pictures", where="batch", mend="such as len(pictures)"
+            )
+        return correlation.working_bytes(
+            batch,
+            self.channels,
+            self.size,
+            self.working_size,
+            element=self.kernels.element_size(),
+            is_complex=self.is_complex,
+            gradient=gradient,
+        )
+
+    def extra_repr(self) -> str:
+        outputs, inputs = self.channels
+        taps = "×".join(str(n) for n in picture_size(self.taps))
+        return (
+            f"{inputs} → {outputs} channels, kernel {taps}{' complex' if self.is_complex else ''}, "
+            f"pictures {self.size[0]}×{self.size[1]}, {self.boundary}, inputs {self.layout}, light {self.light}, "
+            f"readout {self.readout}, compand {self.compand}, bench {self.bench.name}"
+        )
+
+    def _make_light(self, taps: Pair) -> FourierLight | FreeSpaceLight:
+        if self.light == "fourier":
+            options = {"upright": self.upright, "stop": self.stop}
+            return FourierLight(self.bench, self.size, taps, boundary=self.boundary, **options)
+        if self.boundary == "circular":
+            raise InputError("light in free space does not wrap", where="boundary", mend="use boundary='linear'")
+        self._warn_of_lenses(taps)
+        options = {"upright": self.upright, "stop": self.stop, "tiled": self.layout == "tiled"}
+        return FreeSpaceLight(self.bench, self.size, taps, self.channels[1], self._sharing(), **options)
+
+    def _warn_of_lenses(self, taps: Pair) -> None:
+        """Real lenses and pupils do what the transform does as far as the sampling report says, and no further."""
+        report = self.bench.sampling(self.size, taps, channels=self.channels)
+        for problem in report.problems:
+            if problem.code in LENS_CODES:
+                warnings.warn(f"free space will differ from the transform: {problem}", stacklevel=4)
+
+    def _make_reading(self, sensor_pool: int | Pair | None) -> Reading:
+        pool = (sensor_pool, sensor_pool) if isinstance(sensor_pool, int) else sensor_pool
+        pool = None if pool is None else checks.checked_pair("sensor_pool", pool)
+        height, width = (n * self.bench.input.sample for n in self.size)
+        return Reading(
+            self.bench,
+            self.size,
+            reading.Window.of(self.bench, self.size, pool),
+            kind=self.readout,
+            compand=self.compand,
+            upright=self.upright,
+            reference=reading.reference_irradiance(self.bench, self.readout, (height, width)),
+        )
+
+    def _irradiance(self, pictures: Tensor) -> Tensor:
+        """Mean irradiance of each reading [W/m²], ``[..., out, captures, Y, X]``; paired masks are outputs."""
+        factor = self.scale * math.sqrt(self._light_gain())
+        taps = _times(self.taps, factor)
+        if self.readout == "pair_intensity":
+            taps = _positive_negative(taps)
+        return self._seen(self._lit(pictures), taps, aberrated=True)
+
+    def _seen(self, amplitude: Tensor, taps: Tensor, *, aberrated: bool) -> Tensor:
+        return self._light.respond(amplitude, taps, aberrated=aberrated, see=self._reading.see, finer=FINER)
+
+    def _exposure_in_force(self) -> float:
+        if math.isnan(float(self.shutter)):
+            self.expose()
+        return float(self.shutter)
+
+    def _sharing(self) -> Sharing:
+        inputs = "tiled" if self.layout == "mathematical" else self.layout
+        return self.bench.share(self.size, self.channels, inputs=inputs)
+
+    def _light_gain(self) -> float:
+        """Irradiance on the camera plane for a response of 1 [W/m²]."""
+        if self.layout == "mathematical":
+            mend = "choose layout='tiled', 'lenslet' or 'frames'"
+            raise InputError("a mathematical sum is no instrument and has no power", where="layout", mend=mend)
+        if self.layout == "frames" and self.channels[1] > 1:
+            mend = "choose layout='tiled' or 'lenslet'"
+            raise InputError("inputs shown one after another never meet on the camera", where="layout", mend=mend)
+        bench, sharing, beam = self.bench, self._sharing(), self.bench.source
+        lit = source.mean_irradiance(beam.power, beam.waist, bench.input.extent, self._lit_field(sharing))
+        losses = bench.input.transmission * bench.input.fill_factor**2 * bench.mask.transmission
+        if self.readout in readout.NEEDS_REFERENCE and bench.reference is not None:
+            losses *= 1 - bench.reference.power_ratio
+        return lit * losses * sharing.power_share * (bench.lens1.focal_length / bench.lens2.focal_length) ** 2
+
+    def _lit_field(self, sharing: Sharing) -> tuple[float, float]:
+        height, width = (n * self.bench.input.sample for n in sharing.input_field)
+        return height, width
+
+    def _lit(self, pictures: Tensor) -> Tensor:
+        """Amplitudes under the beam's profile, whose mean square over the tiled field is 1."""
+        amplitude, beam, sharing = self._amplitude(pictures), self.bench.source, self._sharing()
+        if beam.waist is None:
+            return amplitude
+        axis = source.peak_irradiance(beam.power, beam.waist, self.bench.input.extent)
+        mean = source.mean_irradiance(beam.power, beam.waist, self.bench.input.extent, self._lit_field(sharing))
+        profile = []
+        for centre in sharing.input_centres[: self.channels[1]]:
+            y, x = (
+                grid.coordinates(n, self.bench.input.sample, centre="panel", offset=c * self.bench.input.sample)
+                for n, c in zip(self.size, centre, strict=True)
+            )
+            profile.append((source.illumination(y, x, beam.waist) * axis / mean).sqrt())
+        return amplitude * torch.stack(profile).to(amplitude)
+
+    def _amplitude(self, pictures: Tensor) -> Tensor:
+        """Checked pictures as amplitudes ``[..., in, y, x]`` in the kernels' dtype."""
+        checks.check_pictures(pictures, (self.channels[1], *self.size), self.kernels)
+        self._require_memory(math.prod(pictures.shape[:-3]))
+        checks.check_range(pictures)
+        values = pictures.to(self.kernels.dtype)
+        return _square_root(values) if self.bench.input.encoding == "sqrt" else values
+
+    def _require_memory(self, batch: int) -> None:
+        outputs, inputs = self.channels
+        gradient = torch.is_grad_enabled() and self.kernels.requires_grad
+        what = f"{batch} × {inputs} → {outputs} channels of {self.size[0]}×{self.size[1]}"
+        memory.require(
+            self.nbytes(batch, gradient=gradient),
+            self.kernels.device,
+            what=what,
+            mend="smaller batches, pictures or banks",
+        )
+
+
+def _check_options(bench: Any, boundary: Any, layout: Any, stop: bool, light: Any, readout_: Any, compand: Any) -> None:
+    if not isinstance(bench, Bench):
+        raise InputError(f"{bench!r} is not a bench", where="bench", mend='use fo.Bench.load("slm-532nm")')
+    check_choice("boundary", boundary, ("linear", "circular"))
+    check_choice("layout", layout, ("tiled", "lenslet", "frames", "mathematical", None))
+    check_choice("light", light, ("fourier", "free_space"))
+    check_choice("readout", readout_, readout.READOUTS)
+    check_choice("compand", compand, readout.COMPANDS)
+    if stop and bench.stop is None:
+        raise InputError("the bench has no stop", where="stop", mend="add a section [stop], or use stop=False")
+
+
+def _positive_negative(taps: Tensor) -> Tensor:
+    """Kernels k → their parts k⁺ and k⁻, both ≥ 0, k = k⁺ - k⁻, as twice the outputs."""
+    return torch.cat((taps.clamp_min(0), (-taps).clamp_min(0)))
+
+
+def _times(taps: Tensor, factor: Tensor) -> Tensor:
+    return taps * factor[:, None, None, None]
+
+
+def _square_root(pictures: Tensor) -> Tensor:
+    """√x whose gradient is 0 at black, where the true one is infinite."""
+    lit = pictures > 0
+    return torch.where(lit, pictures, 1.0).sqrt() * lit
+
+
+def _as_complex(field: Tensor) -> Tensor:
+    return field if field.is_complex() else field.to(torch.promote_types(field.dtype, torch.complex64))

@@ -1,0 +1,93 @@
+"""What a bank refuses, each in one line with its mend."""
+
+from __future__ import annotations
+
+import math
+from operator import index
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fouroptics.errors import InputError
+from fouroptics.optics import correlation
+from fouroptics.optics.fourier import Pair
+
+
+def checked_kernels(kernels: Any) -> Tensor:
+    due = "a tensor [out, in, height, width] is due"
+    if not isinstance(kernels, Tensor):
+        raise InputError(f"kernels are a {type(kernels).__name__}", where="kernels", mend=f"{due}: torch.as_tensor(…)")
+    if kernels.dim() != 4 or kernels.numel() == 0:
+        raise InputError(f"kernels are {tuple(kernels.shape)}", where="kernels", mend=due)
+    if kernels.dtype not in (torch.float32, torch.float64, torch.complex64, torch.complex128):
+        mend = "convert them with .float() or .double()"
+        raise InputError(f"kernels are {kernels.dtype}", where="kernels", mend=mend)
+    if not torch.isfinite(kernels).all():
+        raise InputError("some taps are NaN or infinite", where="kernels", mend="give finite taps")
+    return kernels
+
+
+def checked_size(size: Any, kernel: Pair) -> Pair:
+    height, width = checked_pair("size", size)
+    correlation.check_kernel_fits(kernel, (height, width))
+    return height, width
+
+
+def checked_pair(name: str, pair: Any) -> Pair:
+    try:
+        height, width = (index(n) for n in pair)
+    except (TypeError, ValueError):
+        height = width = 0
+    if height < 1 or width < 1:
+        raise InputError(f"{pair!r} is not (height, width)", where=name, mend="two positive whole numbers")
+    return height, width
+
+
+def check_pictures(pictures: Any, expected: tuple[int, int, int], kernels: Tensor) -> None:
+    due = f"[…, {', '.join(map(str, expected))}] is due"
+    if not isinstance(pictures, Tensor):
+        mend = f"a tensor {due}: torch.as_tensor(pictures)"
+        raise InputError(f"pictures are a {type(pictures).__name__}", where="pictures", mend=mend)
+    if tuple(pictures.shape) == expected[1:] and expected[0] == 1:
+        due += ": pictures[None]"
+    if pictures.dim() < 3 or tuple(pictures.shape[-3:]) != expected:
+        raise InputError(f"pictures are {tuple(pictures.shape)}", where="pictures", mend=due)
+    if pictures.numel() == 0:
+        raise InputError("the batch is empty", where="pictures", mend="give at least one picture")
+    _check_dtype(pictures, kernels)
+
+
+def check_range(pictures: Tensor) -> None:
+    """Pictures are light: no modulator shows a negative or an unlimited amplitude."""
+    low, high = torch.stack(pictures.detach().aminmax()).tolist()
+    if not (low >= 0 and high <= 1):
+        finite = math.isfinite(low) and math.isfinite(high)
+        mend = "scale them to [0, 1]: no modulator shows a negative or an unlimited amplitude"
+        mend = mend if finite else "give finite values in [0, 1]"
+        raise InputError(f"values are {low:.4g} … {high:.4g}", where="pictures", mend=mend)
+
+
+def check_exposure(seconds: Any) -> float:
+    if isinstance(seconds, bool) or not isinstance(seconds, float | int) or not 0 < seconds < math.inf:
+        raise InputError(f"an exposure of {seconds} s", where="exposure", mend="a positive time in seconds")
+    return float(seconds)
+
+
+def _check_dtype(pictures: Tensor, kernels: Tensor) -> None:
+    if kernels.dtype not in (torch.float32, torch.float64):
+        raise InputError(f"the bank is {kernels.dtype}", where="kernels", mend="use correlator.float() or .double()")
+    if pictures.is_complex():
+        mend = "give real values in [0, 1]; optics.correlation.correlate takes any field"
+        raise InputError(f"pictures are {pictures.dtype}", where="pictures", mend=mend)
+    if not pictures.is_floating_point():
+        mend = "convert them: pictures.float(), and / 255 if they are bytes"
+        raise InputError(f"pictures are {pictures.dtype}", where="pictures", mend=mend)
+    if torch.promote_types(pictures.dtype, kernels.dtype) != kernels.dtype:
+        mend = "pictures.float(), or correlator.double()"
+        raise InputError(f"pictures are {pictures.dtype}, the bank {kernels.dtype}", where="pictures", mend=mend)
+    if pictures.device != kernels.device:
+        mend = f"pictures.to('{kernels.device}')"
+        raise InputError(
+            f"pictures are on {pictures.device}, the bank on {kernels.device}", where="pictures", mend=mend
+        )

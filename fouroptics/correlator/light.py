@@ -1,0 +1,138 @@
+"""From pictures to the field on the camera by the lens transform: two lenses, their errors and a stop between them."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from fouroptics.bench import Bench
+from fouroptics.errors import InputError
+from fouroptics.optics import aberration, aperture, correlation, fourier, grid
+from fouroptics.optics.correlation import Boundary, Window, correlate
+from fouroptics.optics.fourier import Pair
+
+Key = tuple[bool, Pair, torch.dtype, torch.device]
+
+
+class FourierLight:
+    """Ideal lenses, on the grid of the pictures' samples.
+
+    Args:
+        bench: the bench.
+        size: samples of a picture.
+        kernel: taps ``(ky, kx)``.
+        boundary: ``"linear"`` or ``"circular"``.
+        upright: turn the camera's picture back.
+        stop: put the bench's stop in.
+    """
+
+    def __init__(
+        self, bench: Bench, size: Pair, kernel: Pair, *, boundary: Boundary, upright: bool, stop: bool
+    ) -> None:
+        self.bench, self.size, self.kernel = bench, size, kernel
+        self.boundary, self.upright, self.stop = boundary, upright, stop
+        self._pupils: dict[Key, Tensor] = {}
+
+    def working_size(self, *, aberrated: bool = False, between: bool = False) -> Pair:
+        """Samples of the grid that the transforms run on.
+
+        A kernel spreads light by its taps and no further. Behind a stop light rings without end, ever weaker: the
+        surround is then three pictures wide, which leaves a few 1e-3 to wrap. Where light is looked at ``between`` the
+        samples, a picture's edges ring, and one picture more is dark; so it is for an aberration, and its slope.
+        """
+        aberrated = aberrated and self._is_aberrated
+        pictures = 3 if self.stop else 1 if between or aberrated else 0
+        slopes = wavefront_reach(self.bench) if aberrated else (0, 0)
+        room = pictures * self.size[0] + slopes[0], pictures * self.size[1] + slopes[1]
+        return correlation.working_size(self.size, self.kernel, self.boundary, upright=self.upright, surround=room)
+
+    def respond(
+        self,
+        amplitude: Tensor,
+        taps: Tensor,
+        *,
+        aberrated: bool = False,
+        see: Window | None = None,
+        finer: int = 1,
+    ) -> Tensor:
+        """``[..., in, y, x]`` → ``[..., out, y, x]`` or what ``see`` makes of the working grid (see ``correlate``)."""
+        size = self.working_size(aberrated=aberrated, between=see is not None)
+        pupil = self._pupil((aberrated and self._is_aberrated, size, amplitude.dtype, amplitude.device))
+        options = {"boundary": self.boundary, "upright": self.upright, "finer": finer}
+        return correlate(amplitude, taps, pupil=pupil, size=size, see=see, **options)  # type: ignore[arg-type]
+
+    @property
+    def _is_aberrated(self) -> bool:
+        return bool(self.bench.aberration.zernike)
+
+    def _pupil(self, key: Key) -> Tensor | None:
+        aberrated, size, dtype, device = key
+        if not (aberrated or self.stop):
+            return None
+        if key not in self._pupils:
+            pupil = stop_transmission(self.bench, size, device) if self.stop else None
+            if aberrated:
+                errors = _wavefront_on_bins(self.bench, size, device)
+                pupil = errors if pupil is None else errors * pupil
+            assert pupil is not None
+            exact = torch.promote_types(dtype, torch.complex64) if pupil.is_complex() else dtype
+            self._pupils[key] = pupil.to(exact)
+        return self._pupils[key]
+
+
+def band_width(bench: Bench) -> float:
+    """Width of the pictures' sampled spectrum in the Fourier plane, λf/dx [m]."""
+    return bench.source.wavelength * bench.lens1.focal_length / bench.input.sample
+
+
+def stop_width(bench: Bench) -> float:
+    assert bench.stop is not None
+    if bench.stop.size == "band":
+        what = "the stop follows a student's band, and there is none here"
+        raise InputError(what, where="stop.size", mend="write a length")
+    return float(bench.stop.size)
+
+
+def stop_transmission(bench: Bench, size: Pair, device: torch.device) -> Tensor:
+    """The stop on the bins of a working grid, in FFT order and float64."""
+    assert bench.stop is not None
+    bins = band_width(bench) / size[0], band_width(bench) / size[1]
+    return aperture.stop(size, bins, stop_width(bench), shape=bench.stop.shape, device=device)
+
+
+def wavefront_transmission(bench: Bench, y: Tensor, x: Tensor) -> Tensor:
+    """What the lenses' errors do at places in the Fourier plane [m], ``[y, x]`` complex."""
+    path = aberration.wavefront(y, x, bench.aberration.zernike, wavefront_diameter(bench))
+    return aberration.delayed(path, bench.source.wavelength)
+
+
+def wavefront_diameter(bench: Bench) -> float:
+    """The disc that Zernike terms refer to: the bench's, or the circle round the opening that light passes."""
+    if bench.aberration.diameter is not None:
+        return bench.aberration.diameter
+    stop = bench.stop
+    if stop is None or stop.size == "band":
+        return math.sqrt(2) * band_width(bench)
+    return float(stop.size) * (math.sqrt(2) if stop.shape == "square" else 1)
+
+
+def wavefront_reach(bench: Bench) -> Pair:
+    """Samples that the steepest slope of the errors moves light by, ``(y, x)``."""
+    samples = 65
+    axis = grid.coordinates(samples, band_width(bench) / (samples - 1))
+    path = aberration.wavefront(axis, axis, bench.aberration.zernike, wavefront_diameter(bench))
+    waves = path * (samples - 1) / bench.source.wavelength
+    down, along = (math.ceil(float(waves.diff(dim=dim).abs().max())) for dim in (0, 1))
+    return down, along
+
+
+def _wavefront_on_bins(bench: Bench, size: Pair, device: torch.device) -> Tensor:
+    """The errors on the bins of a working grid; the last bin of an even one stands for both edges of the band."""
+    odd = tuple(n + 1 - n % 2 for n in size)
+    y, x = (
+        torch.fft.ifftshift(grid.coordinates(m, band_width(bench) / n, device=device))
+        for m, n in zip(odd, size, strict=True)
+    )
+    return fourier.spectral_crop(wavefront_transmission(bench, y, x), size, keep_mean=False)

@@ -1,0 +1,227 @@
+"""From the field on the camera plane to the numbers that electronics hands on: pixels, noise, readout, companding."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Generator, Tensor
+
+from fouroptics.bench import Bench
+from fouroptics.devices import detector, readout, source
+from fouroptics.devices.detector import Pattern, Sensor
+from fouroptics.devices.pixels import Pixels, Readings
+from fouroptics.devices.readout import CAPTURES, NEEDS_REFERENCE, Compand, Readout
+from fouroptics.errors import InputError
+from fouroptics.optics.fourier import Pair
+
+FINER = 2  # |E|² has twice the field's bandwidth
+
+
+def sensor_of(bench: Bench) -> Sensor:
+    """A single pixel of the bench's camera."""
+    camera = bench.camera
+    return Sensor(
+        qe=camera.qe,
+        full_well=camera.full_well,
+        gain=camera.gain,
+        adc_bits=camera.adc_bits,
+        read_noise=camera.read_noise,
+        dark_current=camera.dark_current,
+        prnu=camera.prnu,
+        dsnu=camera.dsnu,
+        black_level=camera.black_level,
+    )
+
+
+@dataclass(frozen=True)
+class Window:
+    """The part of the sensor that sees one response: ``count`` readings of ``bin`` pixels, both ``(y, x)``."""
+
+    count: Pair
+    bin: Pair
+
+    @classmethod
+    def of(cls, bench: Bench, size: Pair, sensor_pool: Pair | None) -> Window:
+        """The bench's own binning, or as many whole pixels a reading as make ``sensor_pool`` readings of a response."""
+        camera, sample = bench.camera, _output_sample(bench)
+        if sensor_pool is None:
+            bins = (camera.bin, camera.bin)
+            count = [max(1, math.floor(n * sample / (camera.bin * camera.pitch) + 1e-6)) for n in size]
+            return cls((count[0], count[1]), bins)
+        pooled = [math.floor(n * sample / (camera.pitch * k) + 1e-6) for n, k in zip(size, sensor_pool, strict=True)]
+        if min(pooled) < 1:
+            seen = "×".join(str(math.floor(n * sample / camera.pitch)) for n in size)
+            what = f"a response falls on {seen} pixels, fewer than {sensor_pool[0]}×{sensor_pool[1]} readings"
+            raise InputError(what, where="sensor_pool", mend="fewer readings, or a longer lens2.focal_length")
+        return cls(sensor_pool, (pooled[0], pooled[1]))
+
+    @property
+    def pixels(self) -> Pair:
+        return self.count[0] * self.bin[0], self.count[1] * self.bin[1]
+
+
+class Reading:
+    """What a bank's readout does with a field: a plan for one bench, window and way of reading.
+
+    Args:
+        bench: the bench.
+        size: samples of a picture.
+        window: the part of the sensor that is read.
+        kind: the readout.
+        compand: what electronics does to each reading.
+        upright: turn the camera's picture back.
+        reference: irradiance of the reference beam on the camera [W/m²].
+    """
+
+    def __init__(
+        self,
+        bench: Bench,
+        size: Pair,
+        window: Window,
+        *,
+        kind: Readout,
+        compand: Compand,
+        upright: bool,
+        reference: float,
+    ) -> None:
+        self.bench, self.size, self.window, self.kind, self.compand = bench, size, window, kind, compand
+        self.upright = upright
+        self.sensor = sensor_of(bench).binned(math.prod(window.bin))
+        beam = bench.reference
+        self._patterns = partial(
+            readout.patterns,
+            kind,
+            reference=math.sqrt(reference),
+            visibility=beam.visibility if beam else 1.0,
+            step_error=beam.phase_step_error if beam else 0.0,
+        )
+        self._pixels: dict[tuple[Pair, torch.dtype, torch.device], Pixels] = {}
+
+    @property
+    def area(self) -> float:
+        """Sensitive area of a reading [m²]."""
+        return math.prod(self.window.bin) * self.bench.camera.pitch**2 * self.bench.camera.fill_factor
+
+    def see(self, field: Tensor) -> Tensor:
+        """Fields ``[..., y, x]`` on the fine working grid → mean irradiance of readings, ``[..., captures, Y, X]``."""
+        patterns = self._patterns(field)
+        key = (patterns.shape[-2], patterns.shape[-1]), patterns.dtype, patterns.device
+        if key not in self._pixels:
+            rows, columns = self._readings()
+            self._pixels[key] = Pixels(key[0], rows, columns, finer=FINER, dtype=key[1], device=key[2])
+        return self._pixels[key](patterns)
+
+    def electrons(self, irradiance: Tensor, exposure: float, pattern: Pattern | None = None) -> Tensor:
+        """Mean electrons of readings under ``irradiance`` [W/m²]."""
+        wavelength = self.bench.source.wavelength
+        electrons = detector.mean_electrons(
+            irradiance * self.area, exposure, self.sensor, wavelength=wavelength, pattern=pattern
+        )
+        self._warn_if_saturated(electrons, exposure)
+        return electrons
+
+    def expected(self, irradiance: Tensor, exposure: float, pattern: Pattern | None = None) -> Tensor:
+        """What the electronics hands on, on average over the noise before it is companded."""
+        electrons = self.electrons(irradiance, exposure, pattern)
+        return self._electronics(detector.expected(electrons, self.sensor, pattern))
+
+    def capture(
+        self, irradiance: Tensor, exposure: float, generator: Generator | None, pattern: Pattern | None
+    ) -> Tensor:
+        """What the electronics hands on from noisy captures."""
+        if pattern is None:
+            pattern = Pattern.draw(self.window.count, irradiance, generator)
+        electrons = self.electrons(irradiance, exposure, pattern)
+        return self._electronics(detector.capture(electrons, self.sensor, generator=generator, pattern=pattern))
+
+    def exposure_for(self, irradiance: Tensor) -> float:
+        """The exposure [s] at which the brightest 0.1 % of readings under ``irradiance`` fill 80 % of their range."""
+        bright = _percentile(irradiance.detach(), 0.999)
+        if not bright > 0:
+            what = "no light arrives, so no exposure fills the well"
+            raise InputError(what, where="camera.exposure", mend="set a time")
+        power = torch.tensor(bright * self.area, dtype=torch.float64)
+        rate = detector.mean_electrons(power, 1.0, self.sensor, wavelength=self.bench.source.wavelength)
+        return detector.exposure_to_fill(float(rate), self.sensor)
+
+    def _electronics(self, counts: Tensor) -> Tensor:
+        """Black level off, captures subtracted, companded: ``[..., out, captures, Y, X]`` → ``[..., out, Y, X]``."""
+        if self.kind == "homodyne":
+            signal = counts[..., 0, :, :] - counts[..., 1, :, :]
+        else:
+            signal = counts[..., 0, :, :] - self.sensor.black_level
+        if self.kind == "pair_intensity":
+            positive, negative = signal.chunk(2, -3)
+            signal = positive - negative
+        return readout.compand(signal, self.compand)
+
+    def linear(self, field: Tensor) -> Tensor:
+        """What the electronics would make of the field itself (``ideal_field``)."""
+        return readout.compand(field[..., 0, :, :], self.compand)
+
+    def _readings(self) -> tuple[Readings, Readings]:
+        """Rows and columns of readings in samples of the upright picture: its window, less the camera's offset.
+
+        Upright, the turned picture's places change sign; as it falls, the order of the readings does.
+        """
+        camera, sample = self.bench.camera, _output_sample(self.bench)
+        pitch, width = camera.pitch / sample, camera.pitch * math.sqrt(camera.fill_factor) / sample
+        readings = []
+        for n, count, pixels, off in zip(
+            self.size, self.window.count, self.window.bin, reversed(camera.offset), strict=True
+        ):
+            middle = (n - 1) / 2
+            if self.upright:
+                readings.append(Readings(count, middle - off / sample, pitch, width, pixels))
+            else:
+                readings.append(Readings(count, 2 * (n // 2) - middle - off / sample, -pitch, width, pixels))
+        return readings[0], readings[1]
+
+    def _warn_if_saturated(self, electrons: Tensor, exposure: float) -> None:
+        dimmest = float(electrons.detach().amin())
+        if dimmest >= self.sensor.holds:
+            bright = _percentile(electrons.detach(), 0.999)
+            would = exposure * detector.FILL * self.sensor.holds / bright
+            message = f"every reading is saturated at an exposure of {exposure:.3g} s; {would:.3g} s would do"
+            warnings.warn(message, stacklevel=5)
+
+
+def reference_irradiance(bench: Bench, kind: Readout, window: tuple[float, float]) -> float:
+    """The reference beam on the camera [W/m²]: its share of the laser, as wide there as the light on the input is here.
+
+    Args:
+        bench: the bench.
+        kind: the readout.
+        window: what the camera sees, referred to the input ``(y, x)`` [m].
+
+    Raises:
+        InputError: a readout that needs a beam which the bench does not have.
+    """
+    if kind not in NEEDS_REFERENCE:
+        return 0.0
+    if bench.reference is None:
+        mend = "add a section [reference], or read 'intensity' or 'pair_intensity'"
+        raise InputError(f"{kind!r} needs a reference beam, and the bench has none", where="readout", mend=mend)
+    beam = bench.source
+    lit = source.mean_irradiance(beam.power, beam.waist, bench.input.extent, window)
+    return lit * bench.reference.power_ratio * (bench.lens1.focal_length / bench.lens2.focal_length) ** 2
+
+
+def captures(kind: Readout) -> int:
+    """Exposures a reading takes."""
+    return CAPTURES[kind]
+
+
+def _output_sample(bench: Bench) -> float:
+    return bench.input.sample * bench.lens2.focal_length / bench.lens1.focal_length
+
+
+def _percentile(values: Tensor, part: float) -> float:
+    """The value that ``part`` of all values do not exceed; by order, so that it takes arrays of any size."""
+    flat = values.flatten()
+    rank = min(flat.numel(), max(1, int(part * flat.numel()) + 1))
+    return float(flat.kthvalue(rank).values)

@@ -1,0 +1,453 @@
+"""A bank on its whole bench: light through free space against the lens transform, errors of lenses, and readings."""
+
+import math
+import warnings
+
+import pytest
+import torch
+
+import fouroptics as fo
+from fouroptics.correlator import light
+from fouroptics.devices.detector import Pattern
+from fouroptics.optics import aberration, correlation, fourier, grid
+
+BENCH = fo.Bench.load("slm-532nm")
+CLEAN = BENCH.replace({"aberration.zernike": {}, "source.waist": None})
+LENS_CODES = {"lens1-pupil", "lens2-pupil", "paraxial-band", "paraxial-field"}
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def rand(*shape, seed=0, dtype=torch.float64):
+    return torch.rand(*shape, dtype=dtype, generator=generator(seed))
+
+
+def randn(*shape, seed=0, dtype=torch.float64):
+    return torch.randn(*shape, dtype=dtype, generator=generator(seed))
+
+
+def compact(inputs, size):
+    """Pictures that fade towards their edges and keep to half the band."""
+    pictures = fo.pictures.natural(1, inputs, size, seed=4)[0].double()
+    low = [(torch.fft.fftfreq(n).abs() < 0.25).double() for n in size]
+    smooth = torch.fft.ifft2(torch.fft.fft2(pictures) * torch.outer(*low)).real
+    smooth = (smooth - smooth.amin()) / (smooth.amax() - smooth.amin())
+    return smooth * torch.outer(*(torch.hann_window(n, periodic=False, dtype=torch.float64) for n in size))
+
+
+def both(kernels, bench, size, **options):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return [
+            fo.Correlator4f.from_kernels(kernels, bench, size, light=way, **options)
+            for way in ("fourier", "free_space")
+        ]
+
+
+def difference(ways, pictures):
+    with torch.no_grad():
+        ideal, waves = (way.field(pictures) for way in ways)
+    return float((waves - ideal).norm() / ideal.norm())
+
+
+@pytest.mark.parametrize(
+    ("size", "channels", "changes", "options"),
+    [
+        ((32, 32), (2, 1), {}, {}),
+        ((33, 28), (1, 2), {}, {}),
+        ((32, 32), (1, 3), {}, {}),
+        ((32, 33), (1, 1), {}, {"upright": False}),
+        ((32, 32), (1, 2), {}, {"layout": "lenslet"}),
+        ((32, 32), (1, 1), {"stop.size": "3 mm"}, {"stop": True}),
+        ((32, 32), (1, 1), {"stop.size": "3 mm", "stop.shape": "circular"}, {"stop": True}),
+        ((32, 32), (1, 1), {"lens2.focal_length": "400 mm"}, {}),
+        ((32, 32), (1, 1), {"lens2.focal_length": "150 mm"}, {}),
+        ((24, 24), (1, 1), {"lens1.focal_length": "50 mm", "lens2.focal_length": "50 mm", "input.super_pixel": 1}, {}),
+    ],
+)
+def test_free_space_agrees_with_the_transform_on_its_working_grid(size, channels, changes, options):
+    bench = BENCH.replace(changes)
+    kernels = randn(*channels, 5, 7)
+    ways = both(kernels, bench, size, **options)
+    assert difference(ways, compact(channels[1], size)) < 1e-3
+    assert difference(ways, rand(channels[1], *size)) < 0.05  # a white picture has a band's edge, where grids differ
+    assert not LENS_CODES & {p.code for p in bench.sampling(size=size, kernel=(5, 7), channels=channels).problems}
+
+
+def test_complex_kernels_and_a_batch_go_through_free_space():
+    kernels = torch.complex(randn(2, 1, 3, 3), randn(2, 1, 3, 3, seed=1))
+    pictures = torch.stack([compact(1, (32, 32)), compact(1, (32, 32)).flip(-1)])
+    ways = both(kernels, BENCH, (32, 32))
+    assert difference(ways, pictures) < 1e-3
+    order = torch.tensor([1, 0])
+    torch.testing.assert_close(ways[1].field(pictures)[order], ways[1].field(pictures[order]), rtol=0, atol=1e-12)
+    assert ways[1].field(pictures[0]).shape == (2, 32, 32)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"lens1.pupil": "5 mm"},
+        {"lens2.pupil": "5 mm"},
+        {"input.super_pixel": 1, "input.pitch": "1.5 um", "layout.guard": "6 um"}
+        | {"lens1.focal_length": "10 mm", "lens2.focal_length": "10 mm"},
+    ],
+)
+def test_where_free_space_is_not_the_transform_report_and_bank_warn(changes):
+    bench = BENCH.replace({"lens1.focal_length": "100 mm", "lens2.focal_length": "100 mm", "stop": None} | changes)
+    kernels = randn(1, 1, 7, 7)
+    found = {p.code for p in bench.sampling(size=(32, 32), kernel=7, channels=(1, 1)).problems}
+    assert LENS_CODES & found
+    with pytest.warns(UserWarning, match=r"lens|input"):
+        waves = fo.Correlator4f.from_kernels(kernels, bench, (32, 32), light="free_space")
+    ideal = fo.Correlator4f.from_kernels(kernels, bench, (32, 32))
+    assert difference((ideal, waves), rand(1, 32, 32)) > 0.01
+
+
+def test_free_space_never_calls_the_lens_transform(monkeypatch):
+    bank = fo.Correlator4f.from_kernels(randn(1, 2, 3, 3), BENCH, (16, 16), light="free_space", readout="homodyne")
+    pictures = compact(2, (16, 16))
+    before = bank.field(pictures).detach()
+
+    def refuse(*_, **__):
+        raise AssertionError("the lens transform was called")
+
+    for module, name in (
+        (fourier, "lens_ft"), (fourier, "lens_ift"), (fourier.MatrixFT, "__call__"),
+        (correlation, "correlate"), (light, "correlate"), (fourier.MatrixFT, "__init__"),
+    ):  # fmt: skip
+        monkeypatch.setattr(module, name, refuse)
+    assert torch.equal(bank.field(pictures), before)
+    bank.expose(seconds=1e-4)
+    bank.power(pictures)
+    with pytest.raises(AssertionError, match="lens transform"):
+        fo.Correlator4f.from_kernels(randn(1, 1, 3, 3), BENCH, (8, 8)).field(rand(1, 8, 8))
+
+
+def test_free_space_in_float32_and_its_gradient():
+    kernels = randn(1, 1, 3, 3, dtype=torch.float32)
+    fine, coarse = (
+        fo.Correlator4f.from_kernels(k, CLEAN, (12, 12), light="free_space") for k in (kernels.double(), kernels)
+    )
+    pictures = compact(1, (12, 12))
+    wide = fine.field(pictures)
+    assert (coarse.field(pictures.float()) - wide).abs().max() < 1e-4 * wide.abs().max()
+    weight = randn(12, 12)
+    (slope,) = torch.autograd.grad((fine.field(pictures)[0].real * weight).sum(), fine.kernels)
+    ideal = fo.Correlator4f.from_kernels(kernels.double(), CLEAN, (12, 12))
+    (expected,) = torch.autograd.grad((ideal.field(pictures)[0].real * weight).sum(), ideal.kernels)
+    assert (slope - expected).abs().max() < 2e-3 * expected.abs().max()
+
+
+def test_free_space_does_not_wrap_and_checks_its_memory(monkeypatch):
+    with pytest.raises(fo.InputError, match="wrap"):
+        fo.Correlator4f.from_kernels(randn(1, 1, 3, 3), BENCH, (8, 8), light="free_space", boundary="circular")
+    bank = fo.Correlator4f.from_kernels(randn(1, 1, 3, 3), BENCH, (8, 8), light="free_space")
+    monkeypatch.setattr("fouroptics.memory.available", lambda device: 2**21)
+    with pytest.raises(fo.InputError, match="free space"):
+        bank.field(rand(40, 1, 8, 8))
+
+
+# Errors of the lenses
+
+
+@pytest.mark.parametrize("way", ["fourier", "free_space"])
+@pytest.mark.parametrize(("index", "axis"), [(2, 1), (3, 0)])
+def test_a_tilted_wavefront_moves_the_picture_to_its_longer_side(way, index, axis):
+    """On the camera towards the delay; turned back, the other way. 4 samples are 64 µm, f·2a/R of a disc of 12 mm."""
+    a = 4 * 16e-6 / 0.25 * 6e-3 / 2
+    bench = CLEAN.replace({"aberration.zernike": {str(index): f"{a!r} m"}, "aberration.diameter": "12 mm"})
+    pictures = torch.zeros(1, 24, 24, dtype=torch.float64)
+    pictures[0, 10:13, 12:15] = torch.outer(*[torch.tensor([0.5, 1.0, 0.5], dtype=torch.float64)] * 2)
+    one = torch.ones(1, 1, 1, 1, dtype=torch.float64)
+    for upright in (True, False):
+        bank = fo.Correlator4f.from_kernels(one, bench, (24, 24), upright=upright, light=way)
+        still = bank.field(pictures).abs().square()[0]
+        moved = bank.power(pictures)[0]
+        peaks = [divmod(int(image.argmax()), 24) for image in (still, moved)]
+        expected = [0, 0]
+        expected[axis] = -4 if upright else 4
+        assert [peaks[1][i] - peaks[0][i] for i in (0, 1)] == expected
+
+
+def test_the_camera_moved_along_sees_the_tilted_picture_in_place():
+    a = 3 * 16e-6 / 0.25 * 6e-3 / 2
+    tilted = {"aberration.zernike": {"2": f"{a!r} m"}, "aberration.diameter": "12 mm"}
+    pictures, kernels = compact(1, (24, 24)), randn(1, 1, 3, 3)
+    for upright in (True, False):
+        straight, followed, left = (
+            fo.Correlator4f.from_kernels(kernels, CLEAN.replace(changes), (24, 24), upright=upright).expose(
+                seconds=1e-4
+            )
+            for changes in ({}, tilted | {"camera.offset": ["48 um", "0 um"]}, tilted)
+        )
+        seen = straight(pictures)
+        torch.testing.assert_close(followed(pictures), seen, rtol=0, atol=2e-2 * float(seen.detach().max()))
+        assert (left(pictures) - seen).abs().max() > 0.1 * seen.max()
+
+
+def test_defocus_lowers_the_spot_by_its_strehl_ratio():
+    """The only source is one sample; its peak falls by e^{-σ²}, σ over the round stop."""
+    rms = 0.3 / (2 * math.pi) * 532e-9
+    bench = CLEAN.replace({"stop.shape": "circular", "stop.size": "6 mm", "aberration.zernike": {"4": f"{rms!r} m"}})
+    point = torch.zeros(1, 33, 33, dtype=torch.float64)
+    point[0, 16, 16] = 1
+    one = torch.ones(1, 1, 1, 1, dtype=torch.float64)
+    peaks = [
+        fo.Correlator4f.from_kernels(one, b, (33, 33), stop=True).power(point)[0, 16, 16].item()
+        for b in (bench.replace({"aberration.zernike": {}}), bench)
+    ]
+    assert peaks[1] / peaks[0] == pytest.approx(math.exp(-0.09), rel=2e-3)
+
+
+def test_aberrations_act_alike_in_both_lights():
+    bench = CLEAN.replace({"aberration.zernike": {"4": "40 nm", "7": "30 nm", "11": "20 nm"}})
+    ways = both(randn(1, 1, 5, 5), bench, (32, 32))
+    seen = [way.power(compact(1, (32, 32))).detach() for way in ways]
+    assert (seen[0] - seen[1]).norm() < 1e-3 * seen[0].norm()
+    clean = both(randn(1, 1, 5, 5), CLEAN, (32, 32))[0].power(compact(1, (32, 32))).detach()
+    assert (seen[0] - clean).norm() > 0.02 * clean.norm()
+
+
+def test_the_disc_of_the_errors_is_the_bench_s_or_goes_round_the_opening():
+    band = 532e-9 * 0.25 / 16e-6
+    for changes, diameter in (
+        ({"aberration.diameter": "9 mm"}, 9e-3),
+        ({"stop.shape": "circular", "stop.size": "7 mm"}, 7e-3),
+        ({"stop.shape": "square", "stop.size": "7 mm"}, 7e-3 * math.sqrt(2)),
+        ({"stop": None}, band * math.sqrt(2)),
+        ({"stop.size": "band"}, band * math.sqrt(2)),
+    ):
+        assert light.wavefront_diameter(BENCH.replace(changes)) == pytest.approx(diameter)
+
+
+# Readings
+
+
+def test_one_reading_a_sample_is_the_power_integrated_over_it():
+    """The reading's electrons against the irradiance on a 16 times finer grid, summed over the reading's pixels."""
+    bench = CLEAN.replace({"camera.fill_factor": "49 %", "camera.dark_current": 0, "camera.black_level": 0})
+    kernels, pictures = randn(1, 1, 3, 3), compact(1, (16, 16))
+    bank = fo.Correlator4f.from_kernels(kernels, bench, (16, 16)).expose(seconds=1e-5)
+    field = torch.zeros(32, 32, dtype=torch.complex128)
+    field[:16, :16] = bank.field(pictures)[0]
+    fine = fourier.spectral_pad(torch.fft.fft2(field), (32 * 64, 32 * 64), keep_mean=False)
+    irradiance = (
+        (torch.fft.ifft2(fine) * 64**2).abs().square()
+        * bank.power(rand(1, 16, 16)).sum().item()
+        / float(bank.field(rand(1, 16, 16)).abs().square().sum())
+    )
+    pixel = torch.zeros(16)
+    pixel[3:13] = 1  # 70 % of the width; edges at 2.4 and 12.6 of 16 points, so half-weights
+    pixel[2] = pixel[13] = 0.6
+    row = pixel.repeat(4) / pixel.sum()
+    at = irradiance.roll((32, 32), (0, 1))  # a reading reaches half a sample to both sides
+    cells = at[: 16 * 64, : 16 * 64].reshape(16, 64, 16, 64)
+    mean = torch.einsum("aibj,i,j->ab", cells, row.double(), row.double())
+    electrons = 0.65 * mean * 0.49 * (4e-6) ** 2 * 1e-5 / (6.62607015e-34 * 299792458 / 532e-9)
+    seen = bank(pictures)[0].detach() / 0.36
+    assert electrons.max() < 10000
+    torch.testing.assert_close(seen, electrons, rtol=0, atol=0.02 * float(electrons.max()))
+
+
+@pytest.mark.parametrize("size", [(16, 16), (15, 18)])
+def test_the_turned_camera_reads_the_same_the_other_way_round(size):
+    kernels, pictures = randn(1, 1, 3, 3), rand(1, *size)
+    upright, turned = (
+        fo.Correlator4f.from_kernels(kernels, CLEAN, size, upright=way).expose(seconds=1e-5) for way in (True, False)
+    )
+    seen = upright(pictures).detach()
+    other = turned(pictures).detach()
+    # the window is centred on the samples as they lie: on even grids the turned ones begin one sample on
+    moved = grid.turn(seen)
+    inside = (slice(1, None), slice(1, None))
+    torch.testing.assert_close(other[0][inside], moved[0][inside], rtol=0, atol=0.02 * float(seen.max()))
+
+
+def test_a_pair_of_masks_reads_the_product_with_the_absolute_kernel():
+    """|x⋆k⁺|² - |x⋆k⁻|² = (x⋆k)(x⋆|k|), before pixels; here every reading is a pixel, so of their integrals too."""
+    bench = CLEAN.replace({"camera.dark_current": 0})
+    kernels, pictures = randn(2, 1, 3, 3), compact(1, (16, 16))
+    bank = fo.Correlator4f.from_kernels(kernels, bench, (16, 16), readout="pair_intensity").expose(seconds=2e-6)
+    plus, minus = (
+        fo.Correlator4f.from_kernels(part, bench, (16, 16)).expose(seconds=2e-6)
+        for part in (kernels.clamp_min(0), (-kernels).clamp_min(0))
+    )
+    read = [one(pictures) / one.scale.square()[:, None, None] for one in (plus, minus)]
+    expected = (read[0] - read[1]) * bank.scale.square()[:, None, None]
+    torch.testing.assert_close(bank(pictures), expected, rtol=1e-3, atol=0.05)
+    assert (bank(pictures) < 0).any()
+    product = (
+        bank.field(pictures).real * fo.Correlator4f.from_kernels(kernels.abs(), bench, (16, 16)).field(pictures).real
+    )
+    similar = torch.corrcoef(torch.stack([bank(pictures).flatten(), product.flatten()]))[0, 1]
+    assert similar > 0.99
+
+
+def test_homodyne_reads_the_field_with_its_sign():
+    bench = CLEAN.replace({"reference.phase_step_error": "0 rad", "reference.visibility": "100 %"})
+    kernels, pictures = randn(3, 2, 3, 3), compact(2, (24, 24))
+    bank = fo.Correlator4f.from_kernels(kernels, bench, (24, 24), readout="homodyne").expose(pictures)
+    seen, field = bank(pictures), bank.field(pictures).real
+    for reading, response, scale in zip(seen, field, bank.scale, strict=True):
+        assert torch.corrcoef(torch.stack([reading.flatten(), response.flatten()]))[0, 1] > 0.98
+        assert scale > 0
+    # by hand: 4·r·Re E, in electrons of a reading of 16 pixels, in DN
+    white = torch.ones(1, 16, 16, dtype=torch.float64)
+    one = fo.Correlator4f.from_kernels(torch.ones(1, 1, 1, 1).double(), bench, (16, 16), readout="homodyne")
+    one.expose(seconds=1e-7)
+    lit = 5e-3 / (1920 * 8e-6 * 1080 * 8e-6)
+    signal, reference = lit * 0.9 * 0.80 * 0.93**2 * 0.75, lit * 0.1
+    photons = 4 * math.sqrt(signal * reference) * (16e-6) ** 2 * 1e-7 / (6.62607015e-34 * 299792458 / 532e-9)
+    middle = one(white)[0, 5:11, 5:11]
+    assert middle.mean().item() == pytest.approx(0.65 * photons * 0.36, rel=0.02)
+
+
+def test_the_ideal_field_is_read_in_network_units_and_by_no_camera():
+    kernels, pictures = randn(2, 1, 3, 3), compact(1, (24, 24))
+    bank = fo.Correlator4f.from_kernels(kernels, BENCH, (24, 24), readout="ideal_field", layout="mathematical")
+    seen, field = bank(pictures), bank.field(pictures).real
+    assert (seen - field).norm() < 0.3 * field.norm()  # a pixel's mean is a little blurred
+    assert seen.shape == field.shape
+    with pytest.raises(fo.InputError, match="homodyne"):
+        bank.capture(pictures)
+
+
+def test_captures_scatter_about_the_expected_reading():
+    bank = fo.Correlator4f.from_kernels(randn(1, 1, 3, 3), BENCH, (16, 16)).expose()
+    pictures = compact(1, (16, 16))
+    pattern = Pattern.draw(bank.readings, pictures, generator(7))
+    draws = generator(1)
+    frames = torch.stack([bank.capture(pictures, generator=draws, pattern=pattern).detach() for _ in range(400)])
+    assert torch.equal(frames, frames.round())
+    still = BENCH.replace({"camera.prnu": "0 %", "camera.dsnu": 0})
+    even = fo.Correlator4f.from_kernels(bank.kernels.detach(), still, (16, 16)).expose(seconds=float(bank.shutter))
+    frames_even = torch.stack([even.capture(pictures, generator=draws).detach() for _ in range(400)])
+    error = frames_even.std(0) / 20
+    assert ((frames_even.mean(0) - even(pictures)).abs() < 5 * error + 0.1).all()
+    again = bank.capture(pictures, generator=generator(1), pattern=pattern)
+    assert torch.equal(again, frames[0])
+    assert not torch.equal(bank.capture(pictures, generator=generator(2), pattern=pattern), frames[0])
+
+
+def test_noise_has_gradients_and_hides_in_no_module():
+    bank = fo.Correlator4f.from_kernels(randn(1, 1, 3, 3), BENCH, (8, 8)).expose()
+    bank.capture(rand(1, 8, 8), generator=generator()).sum().backward()
+    assert bank.kernels.grad is not None
+    assert bank.kernels.grad.abs().sum() > 0
+    held = [value for part in (bank, bank._light, bank._reading) for value in vars(part).values()]
+    assert not any(isinstance(value, torch.Generator) for value in held)
+    before = torch.random.get_rng_state()
+    bank.capture(rand(1, 8, 8), generator=generator())
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_the_exposure_is_fixed_once_saved_and_never_follows_the_pictures():
+    bank = fo.Correlator4f.from_kernels(randn(2, 1, 3, 3), BENCH, (16, 16))
+    bright, dim = rand(2, 1, 16, 16), 0.1 * rand(2, 1, 16, 16)
+    assert math.isnan(float(bank.shutter))
+    one, two = bank(torch.cat([bright, dim])), torch.cat([bank(bright), bank(dim)])
+    torch.testing.assert_close(one, two, rtol=0, atol=1e-9)
+    assert float(bank.shutter) == pytest.approx(bank.exposure())
+    bank.expose(dim)
+    assert float(bank.shutter) == pytest.approx(bank.exposure(dim))
+    assert bank.latency()["exposure"] == pytest.approx(2 * float(bank.shutter))
+    other = fo.Correlator4f.from_kernels(torch.zeros(2, 1, 3, 3).double(), BENCH, (16, 16))
+    other.load_state_dict(bank.state_dict())
+    torch.testing.assert_close(other(bright), bank(bright))
+    assert float(other.shutter) == float(bank.shutter)
+
+
+def test_a_bank_on_whose_camera_everything_saturates_says_what_would_do():
+    bank = fo.Correlator4f.from_kernels(torch.ones(1, 1, 1, 1).double(), BENCH, (8, 8)).expose(seconds=1.0)
+    with pytest.warns(UserWarning, match=r"saturated at an exposure of 1 s; (\S+) s would do") as caught:
+        bank(torch.ones(1, 8, 8).double())
+    would = float(str(caught[0].message).split("; ")[1].split()[0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        seen = bank.expose(seconds=would)(torch.ones(1, 8, 8).double())
+    assert 0.5 * 10500 * 0.36 < seen.max() < 0.9 * 10500 * 0.36
+
+
+def test_pooling_on_the_sensor_sums_charge():
+    bench = CLEAN.replace({"camera.dark_current": 0, "camera.full_well": 1e6, "camera.gain": 0.003})
+    kernels, pictures = randn(1, 1, 3, 3), compact(1, (16, 16))
+    fine, pooled = (
+        fo.Correlator4f.from_kernels(kernels, bench, (16, 16), sensor_pool=pool).expose(seconds=1e-4)
+        for pool in (None, 4)
+    )
+    assert (fine.readings, pooled.readings) == ((16, 16), (4, 4))
+    summed = fine(pictures).reshape(1, 4, 4, 4, 4).sum((2, 4))
+    torch.testing.assert_close(pooled(pictures), summed, rtol=1e-3, atol=0.5)
+    assert fo.Correlator4f.from_kernels(kernels, bench, (16, 16), sensor_pool=(2, 5)).readings == (2, 5)
+    assert pooled.latency(exposure=1e-4).samples < fine.latency(exposure=1e-4).samples
+
+
+WALK = {
+    "source.wavelength": "540 nm", "source.power": "4 mW", "source.waist": "2 mm",
+    "input.fill_factor": "90 %", "input.transmission": "70 %", "mask.transmission": "70 %",
+    "lens1.focal_length": "240 mm", "lens2.focal_length": "260 mm", "lens1.pupil": "6 mm", "lens2.pupil": "6 mm",
+    "aberration.zernike": {"4": "30 nm", "7": "15 nm"}, "aberration.diameter": "7 mm", "stop.size": "5 mm",
+    "stop.shape": "circular", "reference.power_ratio": "5 %", "reference.phase_step_error": "0.3 rad",
+    "reference.visibility": "80 %", "camera.pitch": "4.5 um", "camera.fill_factor": "50 %", "camera.bin": 2,
+    "camera.exposure": "200 us", "camera.qe": "50 %", "camera.full_well": 900, "camera.read_noise": 9,
+    "camera.dark_current": 1e6, "camera.gain": 0.3, "camera.adc_bits": 9, "camera.prnu": "5 %", "camera.dsnu": 9,
+    "camera.black_level": 3900.5, "camera.offset": ["3 um", "0 um"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("key", WALK)
+def test_every_key_of_source_lenses_errors_reference_and_camera_changes_what_is_captured(key):
+    """In free space, where pupils are; exposures and noise alike."""
+    start = BENCH.replace({"camera.exposure": "20 us", "lens1.pupil": "9 mm", "lens2.pupil": "9 mm"})
+    seen, readout = [], "homodyne" if "phase" in key else "interference"
+    for bench in (start, start.replace({key: WALK[key]})):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            bank = fo.Correlator4f.from_kernels(
+                randn(1, 1, 3, 3), bench, (12, 12), light="free_space", readout=readout, stop=True
+            )
+            seen.append(bank.capture(rand(1, 12, 12), generator=generator()).detach())
+    assert seen[0].shape != seen[1].shape or not torch.equal(seen[0], seen[1])
+
+
+@pytest.mark.parametrize(
+    ("changes", "options", "says"),
+    [
+        ({"reference": None}, {"readout": "homodyne"}, "reference"),
+        ({"reference": None}, {"readout": "interference"}, "reference"),
+        ({}, {"readout": "amplitude"}, "readout"),
+        ({}, {"compand": "cube"}, "compand"),
+        ({}, {"light": "rays"}, "light"),
+        ({}, {"sensor_pool": 100}, "sensor_pool"),
+        ({}, {"sensor_pool": 0}, "sensor_pool"),
+        ({}, {"sensor_pool": (2, 2, 2)}, "sensor_pool"),
+    ],
+)
+def test_what_the_bench_cannot_read_is_refused(changes, options, says):
+    with pytest.raises(fo.InputError, match=says):
+        fo.Correlator4f.from_kernels(randn(1, 1, 3, 3), BENCH.replace(changes), (8, 8), **options)
+
+
+def test_complex_kernels_have_no_pair_and_exposures_are_positive():
+    with pytest.raises(fo.InputError, match="positive and negative"):
+        fo.Correlator4f.from_kernels(randn(1, 1, 3, 3) + 1j, BENCH, (8, 8), readout="pair_intensity")
+    bank = fo.Correlator4f.from_kernels(randn(1, 1, 3, 3), BENCH, (8, 8))
+    for seconds in (0.0, -1.0, math.nan, math.inf, True):
+        with pytest.raises(fo.InputError, match="exposure"):
+            bank.expose(seconds=seconds)
+    for wrong in ("0 s", "-1 ms"):
+        with pytest.raises(fo.InputError, match=r"camera\.exposure"):
+            BENCH.replace({"camera.exposure": wrong})
+    with pytest.raises(fo.InputError, match="black level"):
+        BENCH.replace({"camera.black_level": 5000})
+
+
+def test_the_errors_on_the_bins_are_the_wavefront_s():
+    """An odd grid has no shared edge, so its bins are the wavefront itself at λfν."""
+    pupil = light._wavefront_on_bins(BENCH, (15, 15), torch.device("cpu"))
+    nu = torch.fft.fftfreq(15, dtype=torch.float64) * 532e-9 * 0.25 / 16e-6
+    path = aberration.wavefront(nu, nu, {4: 10e-9, 7: 15e-9}, 8.3e-3 * math.sqrt(2))
+    torch.testing.assert_close(pupil, torch.exp(2j * math.pi * path / 532e-9))

@@ -164,7 +164,8 @@ class FreeSpaceLight:
     def _plane_waves(self, bench: _Bench4f, pictures: Tensor, dtype: torch.dtype) -> Tensor:
         """Spectra ``[B, in, Y, X]`` of pictures in their places, band-limited between their samples."""
         pitch = self.bench.input.sample
-        rows, columns = [], []
+        rows: list[Tensor] = []
+        columns: list[Tensor] = []
         for down, along in self.centres:
             for bases, nu, n, centre in zip((rows, columns), bench.frequencies, self.size, (down, along), strict=True):
                 places = (torch.arange(n, dtype=nu.dtype, device=nu.device) - n // 2 + centre) * pitch
@@ -196,7 +197,8 @@ class FreeSpaceLight:
     def _mask(self, bench: _Bench4f, taps: Tensor) -> Tensor:
         """One output's masks ``[1 or in, Y, X]``: transfer functions, each with what brings its tile to the axis."""
         pitch, reach = self.bench.input.sample, self.bench.source.wavelength * self.bench.lens1.focal_length
-        rows, columns = [], []
+        rows: list[Tensor] = []
+        columns: list[Tensor] = []
         for down, along in self.centres:
             for bases, places, k, centre in zip((rows, columns), bench.places, self.kernel, (down, along), strict=True):
                 tap = torch.arange(k, dtype=places.dtype, device=places.device) - fourier.kernel_centre(k)

@@ -99,7 +99,7 @@ def _jacobi(degree: int, beta: int, t: Tensor) -> Tensor:
 
 def _harmonic(order: int, y: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
     """ρ^m cos mθ and ρ^m sin mθ, the parts of (x + iy)^m."""
-    cosine, sine = torch.broadcast_tensors(x, y)
+    cosine, sine = x + 0 * y, y + 0 * x
     for _ in range(order - 1):
         cosine, sine = cosine * x - sine * y, sine * x + cosine * y
     return cosine, sine

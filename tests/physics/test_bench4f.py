@@ -237,7 +237,7 @@ def test_one_reading_a_sample_is_the_power_integrated_over_it():
     irradiance = (
         (torch.fft.ifft2(fine) * 64**2).abs().square()
         * bank.power(rand(1, 16, 16)).sum().item()
-        / float(bank.field(rand(1, 16, 16)).abs().square().sum())
+        / bank.field(rand(1, 16, 16)).abs().square().sum().item()
     )
     pixel = torch.zeros(16)
     pixel[3:13] = 1  # 70 % of the width; edges at 2.4 and 12.6 of 16 points, so half-weights

@@ -52,3 +52,20 @@ def test_the_guide_names_every_preset():
     for section, known in _part_presets().items():
         for preset in known:
             assert f"`{preset}`" in page, f"{section}.{preset}"
+
+
+def test_every_convention_names_a_test_that_exists():
+    page = (ROOT / "examples" / "guide" / "conventions.md").read_text(encoding="utf-8")
+    lines = [line for line in page.splitlines() if line.startswith("| ") and not line.startswith("| convention")]
+    assert len(lines) > 20
+    for line in lines:
+        named = re.search(r"`(tests/\S+\.py)::(test_\w+)`", line)
+        assert named, line
+        assert f"def {named[2]}(" in (ROOT / named[1]).read_text(encoding="utf-8"), named[2]
+
+
+def test_the_guide_names_every_readout_and_companding():
+    from fouroptics.devices import readout
+
+    page = (ROOT / "examples" / "guide" / "physics.md").read_text(encoding="utf-8")
+    assert all(f"`{word}`" in page for word in (*readout.READOUTS, *readout.COMPANDS))

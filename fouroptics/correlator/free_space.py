@@ -4,7 +4,9 @@ Nothing here calls the lens transform. A picture becomes plane waves, which trav
 and on to the mask; each output's mask lets its part through to the second lens and the camera.
 
 The working grid is chosen from what the light takes up. A picture of extent A leaves at up to λ/2dx, so at a lens it is
-A + λf/dx wide, and the grid must hold that, L. The lens's phase, and tiles beside the axis, ask for a pitch of λf/L.
+A + λf/dx wide, and the grid holds that. Its pitch is the picture's dx, or λf/A if that is finer: behind the lens a
+point of the picture is a plane wave, so the light there has no frequencies beyond A/2λf. The lens's own phase is
+steeper at its edge and needs no more: samples of a product that the grid can carry are products of samples.
 """
 
 from __future__ import annotations
@@ -24,9 +26,11 @@ from fouroptics.devices.layout import Sharing
 from fouroptics.optics import aperture, correlation, fourier, grid
 from fouroptics.optics.correlation import Window
 from fouroptics.optics.fourier import Pair, Plane
-from fouroptics.optics.propagation import AngularSpectrum, thin_lens
+from fouroptics.optics.propagation import AngularSpectrum, lens_transmission
 
 _FIELDS_AT_ONCE = 6  # working grids of one picture and output that are alive together
+_KEPT = 5  # of them that a gradient keeps
+_GRADIENT_BLOCK = 2**30  # bytes that are kept for a gradient; beyond, each output is computed again
 
 
 @dataclass(frozen=True)
@@ -35,10 +39,10 @@ class _Bench4f:
 
     ways: tuple[AngularSpectrum, AngularSpectrum]
     lenses: tuple[Tensor, Tensor]
-    opening: Tensor
+    edges: tuple[Tensor, Tensor]  # of the mask, one period of the sampled spectrum
+    stop: Tensor | None
     wavefront: Tensor
     places: tuple[Tensor, Tensor]  # in the mask plane [m]
-    frequencies: tuple[Tensor, Tensor]
 
 
 class FreeSpaceLight:
@@ -70,7 +74,8 @@ class FreeSpaceLight:
         self.bench, self.size, self.kernel = bench, size, kernel
         self.tiled, self.upright, self.stop = tiled, upright, stop
         self.centres = sharing.input_centres[:inputs] if tiled else ((0.0, 0.0),) * inputs
-        self.plane = self._working_plane(sharing)
+        self.magnification = bench.lens2.focal_length / bench.lens1.focal_length
+        self.plane, self.coarse = self._working_plane(sharing)
         self._built: dict[tuple[torch.dtype, torch.device], _Bench4f] = {}
 
     def working_size(self, *, aberrated: bool = False, between: bool = True) -> Pair:
@@ -91,34 +96,30 @@ class FreeSpaceLight:
         kept = torch.is_grad_enabled() and (amplitude.requires_grad or taps.requires_grad)
         self._require_memory(batch.shape[0], taps, kept)
         bench = self._bench4f(taps.real.dtype, taps.device)
-        at = self._camera_places(whole=see is not None, finer=finer)
         with torch.autocast(amplitude.device.type, enabled=False):
             at_mask = self._to_mask(bench, batch)
             if aberrated:
                 at_mask = at_mask * bench.wavefront
-            step = partial(self._one_output, bench, at, see)
-            if kept:
+            step = partial(self._one_output, bench, 0 if see is None else finer, see)
+            if kept and taps.shape[0] * at_mask[:, 0].nbytes * _KEPT > _GRADIENT_BLOCK:
                 step = partial(checkpoint, step, use_reentrant=False, preserve_rng_state=False)
             outputs = [step(at_mask, taps[o : o + 1]) for o in range(taps.shape[0])]
         response = torch.cat(outputs, 1)
         return response.reshape(*amplitude.shape[:-3], *response.shape[1:])
 
-    def _working_plane(self, sharing: Sharing) -> Plane:
-        bench = self.bench
-        f1, f2 = bench.lens1.focal_length, bench.lens2.focal_length
-        reach, shortest = band_width(bench), min(f1, f2) * bench.source.wavelength
+    def _working_plane(self, sharing: Sharing) -> tuple[Plane, Pair]:
+        """The grid that the waves run on, and how many of the pictures' samples are as wide."""
+        bench, dx = self.bench, self.bench.input.sample
         field = sharing.input_field if self.tiled else sharing.tile
-        size, pitch = [], []
+        size, pitch, coarse = [], [], []
         for n, tile, taps in zip(field, sharing.tile, self.kernel, strict=True):
-            crossing = 2 * n - tile + taps  # sums at all differences of tiles
-            extent = bench.input.sample * max(n, crossing * f2 / f1)
-            wide = reach + extent
-            pupils = [lens.pupil for lens in (bench.lens1, bench.lens2) if lens.pupil is not None]
-            lit = min([wide, max(pupils)]) if len(pupils) == 2 else wide
-            finest = min(shortest / lit, shortest / (2 * extent), bench.input.sample)
-            size.append(grid.smooth_size(math.ceil(wide / finest * (1 - 1e-12))))
-            pitch.append(wide / size[-1])
-        return Plane((size[0], size[1]), (pitch[0], pitch[1]))
+            crossing = max(n, 2 * n - tile + taps)  # sums land at all differences of tiles
+            wide = band_width(bench) / dx + max(n, crossing * self.magnification)
+            finest = min(1.0, self.magnification, band_width(bench) / dx / crossing)
+            coarse.append(grid.smooth_size(math.ceil(wide * (1 - 1e-12))))
+            size.append(grid.smooth_size(math.ceil(coarse[-1] / finest * (1 - 1e-12))))
+            pitch.append(coarse[-1] * dx / size[-1])
+        return Plane((size[0], size[1]), (pitch[0], pitch[1])), (coarse[0], coarse[1])
 
     def _bench4f(self, dtype: torch.dtype, device: torch.device) -> _Bench4f:
         key = dtype, device
@@ -130,100 +131,110 @@ class FreeSpaceLight:
         bench, pitches = self.bench, self.plane.pitches
         wavelength = bench.source.wavelength
         y, x = (torch.fft.ifftshift(axis) for axis in self.plane.coordinates(device))
-        frequencies = [grid.frequencies(n, p, device=device) for n, p in zip(self.plane.size, pitches, strict=True)]
         ways, lenses = [], []
         for lens in (bench.lens1, bench.lens2):
             options = {"wavelength": wavelength, "dtype": dtype, "device": device}
             ways.append(AngularSpectrum(self.plane, lens.focal_length, boundary="circular", **options))  # type: ignore[arg-type]
-            glass = thin_lens(y, x, lens.focal_length, wavelength=wavelength, pitch=pitches, pupil=lens.pupil)
+            glass = lens_transmission(y, x, lens.focal_length, wavelength=wavelength, pitch=pitches, pupil=lens.pupil)
             lenses.append(glass.to(dtype))
-        opening = aperture.square(y, x, band_width(bench), pitch=pitches)
+        band = band_width(bench)
+        edges = [aperture.slit(axis, band, pitch=p).to(dtype) for axis, p in zip((y, x), pitches, strict=True)]
+        stop = None
         if self.stop:
             assert bench.stop is not None
             shape = aperture.square if bench.stop.shape == "square" else aperture.circular
-            opening = opening * shape(y, x, stop_width(bench), pitch=pitches)
+            stop = shape(y, x, stop_width(bench), pitch=pitches).to(dtype)
         return _Bench4f(
             (ways[0], ways[1]),
             (lenses[0], lenses[1]),
-            opening.to(dtype),
+            (-edges[0], edges[1]),  # each lens turns the phase by -90°
+            stop,
             wavefront_transmission(bench, y, x).to(dtype),
             (y, x),
-            (frequencies[0], frequencies[1]),
         )
 
     def _to_mask(self, bench: _Bench4f, pictures: Tensor) -> Tensor:
         """Pictures ``[B, in, y, x]`` → what falls on their masks, ``[B, 1 or in, Y, X]``."""
         way, lens = bench.ways[0], bench.lenses[0]
-        waves = self._plane_waves(bench, pictures.to(way.dtype), way.dtype)
-        if self.tiled:
-            waves = waves.sum(1, keepdim=True)
-        field = torch.fft.ifft2(waves * way.transfer)
-        arrived: Tensor = way(field * lens)
+        waves = self._plane_waves(pictures.to(way.dtype))
+        waves = waves.sum(1, keepdim=True) if self.tiled and waves.shape[1] > 1 else waves
+        field = torch.fft.ifft2(waves.mul_(way.transfer))
+        arrived: Tensor = way(field.mul_(lens))
         return arrived
 
-    def _plane_waves(self, bench: _Bench4f, pictures: Tensor, dtype: torch.dtype) -> Tensor:
+    def _plane_waves(self, pictures: Tensor) -> Tensor:
         """Spectra ``[B, in, Y, X]`` of pictures in their places, band-limited between their samples."""
-        pitch = self.bench.input.sample
-        rows: list[Tensor] = []
-        columns: list[Tensor] = []
-        for down, along in self.centres:
-            for bases, nu, n, centre in zip((rows, columns), bench.frequencies, self.size, (down, along), strict=True):
-                places = (torch.arange(n, dtype=nu.dtype, device=nu.device) - n // 2 + centre) * pitch
-                inside = (nu.abs() * 2 * pitch <= 1).to(nu.dtype)
-                bases.append(_waves(-torch.outer(nu, places), inside[:, None]).to(dtype))
-        scale = pitch**2 / math.prod(self.plane.pitches)
-        waves: Tensor = torch.stack(rows) @ (pictures * scale) @ torch.stack(columns).mT
-        return waves
+        waves = torch.fft.fft(torch.fft.fft(pictures, n=self.coarse[1]), n=self.coarse[0], dim=-2)
+        moves = []
+        dtype = pictures.dtype
+        for axis, (n, room) in enumerate(zip(self.size, self.coarse, strict=True)):
+            nu = grid.frequencies(room, device=pictures.device)
+            first = torch.tensor([centre[axis] - n // 2 for centre in self.centres]).to(nu)
+            finer = torch.full_like(first, self.plane.size[axis] / room)[:, None]
+            moves.append(_waves(-torch.outer(first, nu), finer).to(dtype))
+        placed = waves.mul_(moves[0][:, :, None]).mul_(moves[1][:, None, :])
+        return fourier.spectral_pad(placed, self.plane.size, keep_mean=False)
 
-    def _one_output(
-        self,
-        bench: _Bench4f,
-        at: tuple[Tensor, Tensor],
-        see: Window | None,
-        at_mask: Tensor,
-        taps: Tensor,
-    ) -> Tensor:
+    def _one_output(self, bench: _Bench4f, whole: int, see: Window | None, at_mask: Tensor, taps: Tensor) -> Tensor:
         way, lens = bench.ways[1], bench.lenses[1]
-        passed = (at_mask * self._mask(bench, taps[0])).sum(1, keepdim=True)
-        waves = torch.fft.fft2(way(passed) * lens) * way.transfer
-        rows, columns = (
-            _waves(torch.outer(places, nu), torch.ones_like(nu) / len(nu)).to(way.dtype)
-            for places, nu in zip(at, bench.frequencies, strict=True)
-        )
-        magnification = self.bench.lens2.focal_length / self.bench.lens1.focal_length
-        field: Tensor = -magnification * (rows @ waves @ columns.mT)
+        passed = at_mask * self._mask(bench, taps[0])
+        passed = passed if passed.shape[1] == 1 else passed.sum(1, keepdim=True)
+        waves = torch.fft.fft2(way(passed).mul_(lens)).mul_(way.transfer)
+        field = self._on_camera(waves, whole)
         return field if see is None else see(field)
 
-    def _mask(self, bench: _Bench4f, taps: Tensor) -> Tensor:
-        """One output's masks ``[1 or in, Y, X]``: transfer functions, each with what brings its tile to the axis."""
-        pitch, reach = self.bench.input.sample, self.bench.source.wavelength * self.bench.lens1.focal_length
-        rows: list[Tensor] = []
-        columns: list[Tensor] = []
-        for down, along in self.centres:
-            for bases, places, k, centre in zip((rows, columns), bench.places, self.kernel, (down, along), strict=True):
-                tap = torch.arange(k, dtype=places.dtype, device=places.device) - fourier.kernel_centre(k)
-                bases.append(_waves(torch.outer(places / reach, (tap + centre) * pitch)).to(bench.opening.dtype))
-        transfer = torch.stack(rows) @ taps.to(bench.opening.dtype) @ torch.stack(columns).mT
-        return (transfer.sum(0, keepdim=True) if self.tiled else transfer) * bench.opening
+    def _on_camera(self, waves: Tensor, whole: int) -> Tensor:
+        """The field at the camera's samples: along each axis by FFT where they divide the grid, or else as a matrix."""
+        for dim, n, room, coarse in zip((-2, -1), self.size, self.working_size(), self.coarse, strict=True):
+            finer = max(1, whole)
+            sample = torch.arange(room * finer if whole else n, device=waves.device)
+            beyond = sample >= finer * (n + room) / 2
+            sample = torch.where(beyond, sample - room * finer, sample) if whole else sample
+            turned = bool(whole) or self.upright  # both lenses turn the picture; ``see`` looks at it turned back
+            waves = self._along(waves.transpose(dim, -1), sample, n // 2, coarse, finer, turned).transpose(dim, -1)
+        return waves
 
-    def _camera_places(self, *, whole: bool, finer: int) -> tuple[Tensor, Tensor]:
-        """Where samples stand on the camera [m]: the pictures', or those of its whole grid, sample 0 at its corner."""
-        scale = self.bench.input.sample * self.bench.lens2.focal_length / self.bench.lens1.focal_length
-        padded = self.working_size()
-        places = []
-        for n, room in zip(self.size, padded, strict=True):
-            index = torch.arange(room * finer if whole else n, dtype=torch.float64) / (finer if whole else 1)
-            beyond = index >= n + (room - n) / 2
-            sample = torch.where(beyond, index - room, index) if whole else index
-            turned = whole or self.upright  # both lenses turn the picture; ``see`` looks at it turned back
-            places.append((sample - n // 2) * (-scale if turned else scale))
-        return places[0], places[1]
+    def _along(self, waves: Tensor, sample: Tensor, axis: int, coarse: int, finer: int, turned: bool) -> Tensor:
+        """Σ_ν E(ν) e^{±i2πνx} along the last axis at ``sample``, in steps of dx·f2/f1/finer, counted from sample 0."""
+        nu = torch.fft.fftfreq(waves.shape[-1], 1 / waves.shape[-1], dtype=torch.float64, device=waves.device)
+        sign, steps = -1 if turned else 1, coarse * finer / self.magnification
+        level = nu.new_tensor(math.sqrt(self.magnification) / len(nu))  # both axes' product is f2/f1
+        if abs(steps - round(steps)) > 1e-9 * steps:
+            turns = torch.outer(nu, (sample / finer - axis) * (sign * self.magnification / coarse))
+            return waves @ _waves(turns, level.expand_as(turns)).to(waves.dtype)
+        moved = waves * _waves(nu * (-sign * axis * self.magnification / coarse), level).to(waves.dtype)
+        resized = fourier.spectral_pad if round(steps) >= len(nu) else fourier.spectral_crop
+        band = resized(moved[..., None, :], (1, round(steps)), keep_mean=False)[..., 0, :]
+        transform = torch.fft.fft if turned else partial(torch.fft.ifft, norm="forward")
+        field: Tensor = transform(band)[..., sample % round(steps)]
+        return field
+
+    def _mask(self, bench: _Bench4f, taps: Tensor) -> Tensor:
+        """One output's masks ``[1 or in, Y, X]``: transfer functions, each with what brings its tile to the axis.
+
+        Tiles' masks add up, so they are one product of long rows and columns.
+        """
+        dtype = bench.ways[0].dtype
+        reach = band_width(self.bench)  # one period of a transfer function
+        rows, columns = [], []
+        for centre, kernel in zip(self.centres, taps.to(dtype), strict=True):
+            down, along = (
+                _waves(torch.outer(places / reach, torch.arange(k).to(places) - fourier.kernel_centre(k) + c)).to(dtype)
+                for places, k, c in zip(bench.places, self.kernel, centre, strict=True)
+            )
+            rows.append(bench.edges[0][:, None] * down)
+            columns.append(kernel @ (bench.edges[1][:, None] * along).mT)
+        if self.tiled:
+            rows, columns = [torch.cat(rows, 1)], [torch.cat(columns, 0)]
+        masks = torch.stack([left @ right for left, right in zip(rows, columns, strict=True)])
+        return masks if bench.stop is None else masks * bench.stop
 
     def _require_memory(self, batch: int, taps: Tensor, kept: bool) -> None:
         arms = 1 if self.tiled else taps.shape[1]
-        fields = batch * (arms + _FIELDS_AT_ONCE) + arms * 2 + (4 * batch if kept else 0)
         height, width = self.plane.size
-        needed = fields * height * width * 2 * taps.real.element_size()
+        plane = height * width * 2 * taps.real.element_size()
+        needed = plane * (batch * (arms + _FIELDS_AT_ONCE) + arms * 2)
+        needed += min(_GRADIENT_BLOCK, plane * batch * taps.shape[0] * _KEPT) if kept else 0
         what = f"{batch} pictures through free space on a grid of {height}×{width}"
         memory.require(needed, taps.device, what=what, mend="smaller batches or pictures, or light='fourier'")
 

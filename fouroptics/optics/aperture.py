@@ -23,7 +23,12 @@ Pitches = tuple[Length, Length]  # widths of the cells along y and x, one number
 
 def square(y: Tensor, x: Tensor, width: Length, *, pitch: Pitches) -> Tensor:
     """A square opening of full ``width`` [m], exact in every cell."""
-    return torch.outer(_overlap(y, width / 2, pitch[0]), _overlap(x, width / 2, pitch[1]))
+    return torch.outer(slit(y, width, pitch=pitch[0]), slit(x, width, pitch=pitch[1]))
+
+
+def slit(axis: Tensor, width: Length, *, pitch: Length) -> Tensor:
+    """One side of a square opening: the part of each cell along one axis that is clear."""
+    return _overlap(axis, width / 2, pitch)
 
 
 def circular(y: Tensor, x: Tensor, diameter: Length, *, pitch: Pitches) -> Tensor:

@@ -224,6 +224,11 @@ class Quantities:
         return source.edge_irradiance(self.bench.source.waist, self.input_field)
 
     @property
+    def overfill(self) -> float:
+        """Share of the beam that misses the input's panel."""
+        return source.overfill(self.bench.source.waist, self.bench.input.extent)
+
+    @property
     def stop_width(self) -> float:
         """Stop [m]: as wide as is needed where it follows the band; the mask's longer side where there is none."""
         stop = self.bench.stop
@@ -306,6 +311,7 @@ class Quantities:
             "spot": self.spot,
             "strehl": self.strehl,
             "corner_light": self.edge,
+            "overfill": self.overfill,
             "peak_irradiance": self.focus,
             "dc_share": self.dc_share,
             "power_share": self.sharing.power_share,

@@ -315,6 +315,7 @@ def _light_lines(q: Quantities) -> Iterator[Line]:
         q.edge < EDGE_IRRADIANCE * (1 - CLEARANCE),
         f"the field's corner has {q.edge:.0%} of the light on the axis",
     )
+    yield Line("beam beside the panel", f"{q.overfill:.2%} is lost")
     yield Line(
         "peak on the mask",
         f"{show(q.focus, 'irradiance')} for white pictures",

@@ -65,6 +65,7 @@ def test_every_number_of_the_report_by_hand():
         "track_length": 1.0,
         "spot": 0.886 * 633e-9 * 0.3 / band[1],
         "strehl": math.exp(-((2 * math.pi / 633) ** 2) * (10**2 + 20**2)),
+        "overfill": 1 - math.erf(4.32e-3 * 1.25 * math.sqrt(2) / 4e-3) * math.erf(7.68e-3 * 1.25 * math.sqrt(2) / 4e-3),
         "corner_light": math.exp(-2 * ((field[0] * 5e-6) ** 2 + (field[1] * 5e-6) ** 2) / 4e-3**2),
         "peak_irradiance": on_axis * 0.8 * 0.93**2 * (2 * 48 * 80 * 1e-10 / (633e-9 * 0.2)) ** 2,
         "dc_share": 0.8,

@@ -385,6 +385,22 @@ def test_pooling_on_the_sensor_sums_charge():
     assert pooled.latency(exposure=1e-4).samples < fine.latency(exposure=1e-4).samples
 
 
+@pytest.mark.parametrize("way", ["fourier", "free_space"])
+@pytest.mark.parametrize("readout", ["ideal_field", "intensity", "pair_intensity", "homodyne", "interference"])
+def test_expected_readings_have_true_gradients(way, readout):
+    """Of kernels and of pictures, through scale, light, pixels, well and ADC."""
+    bank = fo.Correlator4f.from_kernels(
+        randn(2, 2, 2, 2), BENCH, (4, 4), readout=readout, light=way, compand="log", sensor_pool=2
+    )
+    bank.expose(seconds=2e-7)
+
+    def seen(kernels, pictures):
+        return torch.func.functional_call(bank, {"kernels": kernels}, (pictures,))
+
+    pictures = (0.2 + 0.6 * rand(2, 4, 4)).requires_grad_()
+    assert torch.autograd.gradcheck(seen, (bank.kernels, pictures), eps=1e-6, atol=1e-4, rtol=1e-4, fast_mode=True)
+
+
 WALK = {
     "source.wavelength": "540 nm", "source.power": "4 mW", "source.waist": "2 mm",
     "input.fill_factor": "90 %", "input.transmission": "70 %", "mask.transmission": "70 %",

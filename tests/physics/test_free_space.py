@@ -212,6 +212,22 @@ def test_a_field_in_a_dark_surround_does_not_come_in_again():
         assert theirs > 5 * ours
 
 
+@pytest.mark.parametrize("kind", [AngularSpectrum, Fresnel])
+def test_what_leaves_the_window_is_cut_and_nothing_else(kind):
+    """By hand: a wave at θ is displaced by z·tan θ (Fresnel: λzν), at most half the padded window."""
+    samples, pitch, distance = 64, 1.5e-6, 1e-3
+    plan = kind(Plane((samples, samples), pitch), distance, band=1e5, **DOUBLE)
+    transfer = plan.transfer[0]
+    padded = len(transfer)
+    assert padded == 128
+    nu = np.fft.fftfreq(padded, pitch)
+    sine = WAVELENGTH * np.abs(nu)
+    moved = distance * (np.tan(np.arcsin(sine)) if kind is AngularSpectrum else sine)
+    assert 20 < (moved > padded * pitch / 2).sum() < 100
+    assert np.array_equal(transfer.abs().numpy() > 0.5, moved <= padded * pitch / 2)
+    assert transfer.abs().max() == pytest.approx(1, abs=1e-12)
+
+
 def test_the_batch_keeps_its_order():
     plan = AngularSpectrum(Plane((16, 12), 8e-6), 1e-3, **DOUBLE)
     field, order = rand(4, 2, 16, 12), torch.tensor([2, 0, 3, 1])

@@ -33,7 +33,8 @@ Inputs = Literal["tiled", "lenslet", "frames", "mathematical"]
 Light = Literal["fourier", "free_space"]
 
 
-LENS_CODES = ("lens1-pupil", "lens2-pupil", "paraxial-band", "paraxial-field")
+LENS_CODES = ("lens1-pupil", "lens2-pupil", "paraxial-band", "paraxial-field", "guard")
+PANEL_CODES = ("input-panel", "camera-window", "guard")
 
 
 class Correlator4f(nn.Module):
@@ -182,10 +183,9 @@ class Correlator4f(nn.Module):
         elsewhere each kernel has its own mask. The two masks of ``pair_intensity`` share one factor.
         """
         summed = self.layout in ("tiled", "mathematical")
-        if self.readout != "pair_intensity":
-            return passive_scale(self.taps, summed=summed)
-        positive, negative = passive_scale(_positive_negative(self.taps), summed=summed).chunk(2)
-        return torch.minimum(positive, negative)
+        if self.readout == "pair_intensity":
+            return passive_scale(_positive_negative(self.taps), summed=summed, masks=2)
+        return passive_scale(self.taps, summed=summed)
 
     def expose(self, pictures: Tensor | None = None, *, seconds: float | None = None) -> Correlator4f:
         """Fix the exposure, by ``pictures`` (the training set's, say) or at ``seconds``; it is saved with the bank.
@@ -193,6 +193,7 @@ class Correlator4f(nn.Module):
         A bank whose bench says ``"auto"`` fixes it by natural-like pictures when it first reads. It never follows the
         pictures that are read.
         """
+        self._warn(PANEL_CODES, "this bench does not hold the bank, and its readings are of a larger one")
         found = self.exposure(pictures) if seconds is None else checks.check_exposure(seconds)
         self.shutter.fill_(found)
         return self
@@ -232,9 +233,12 @@ class Correlator4f(nn.Module):
             exposure = self.exposure(pictures)
         else:
             exposure = float(self.shutter)
-        sharing, camera, bins = self._sharing(), bench.camera, self._reading.window.bin
+        sharing, camera, window = self._sharing(), bench.camera, self._reading.window
         sample = bench.input.sample * bench.lens2.focal_length / bench.lens1.focal_length
-        rows, columns = (max(1, round(n * sample / camera.pitch)) for n in sharing.output_field(self.size))
+        rows, columns = (
+            n + round((tiles - 1) * apart * sample / camera.pitch)
+            for n, tiles, apart in zip(window.pixels, sharing.output_tiles, sharing.output_pitch, strict=True)
+        )
         return link.latency(
             frames=sharing.frames,
             reads=reads,
@@ -244,7 +248,7 @@ class Correlator4f(nn.Module):
             input_changes=sharing.input_changes,
             exposure=exposure,
             window=(rows, columns),
-            binning=bins,
+            binning=window.bin,
             sensor_rows=camera.pixels[1],
             camera_rate=camera.frame_rate,
             adc_bits=camera.adc_bits,
@@ -283,16 +287,16 @@ class Correlator4f(nn.Module):
             return FourierLight(self.bench, self.size, taps, boundary=self.boundary, **options)
         if self.boundary == "circular":
             raise InputError("light in free space does not wrap", where="boundary", mend="use boundary='linear'")
-        self._warn_of_lenses(taps)
+        self._warn(LENS_CODES, "free space will differ from the transform")
         options = {"upright": self.upright, "stop": self.stop, "tiled": self.layout == "tiled"}
         return FreeSpaceLight(self.bench, self.size, taps, self.channels[1], self._sharing(), **options)
 
-    def _warn_of_lenses(self, taps: Pair) -> None:
-        """Real lenses and pupils do what the transform does as far as the sampling report says, and no further."""
-        report = self.bench.sampling(self.size, taps, channels=self.channels)
+    def _warn(self, codes: tuple[str, ...], what: str) -> None:
+        """Pass on what the sampling report says of this bank on its bench."""
+        report = self.bench.sampling(self.size, picture_size(self.taps), channels=self.channels)
         for problem in report.problems:
-            if problem.code in LENS_CODES:
-                warnings.warn(f"free space will differ from the transform: {problem}", stacklevel=4)
+            if problem.code in codes:
+                warnings.warn(f"{what}: {problem}", stacklevel=5)
 
     def _make_reading(self, sensor_pool: int | Pair | None) -> Reading:
         pool = (sensor_pool, sensor_pool) if isinstance(sensor_pool, int) else sensor_pool
@@ -340,7 +344,7 @@ class Correlator4f(nn.Module):
         lit = source.mean_irradiance(beam.power, beam.waist, bench.input.extent, self._lit_field(sharing))
         losses = bench.input.transmission * bench.input.fill_factor**2 * bench.mask.transmission
         if self.readout in readout.NEEDS_REFERENCE and bench.reference is not None:
-            losses *= 1 - bench.reference.power_ratio
+            losses *= (1 - bench.reference.power_ratio) * reading.HALF_MIRROR
         return lit * losses * sharing.power_share * (bench.lens1.focal_length / bench.lens2.focal_length) ** 2
 
     def _lit_field(self, sharing: Sharing) -> tuple[float, float]:

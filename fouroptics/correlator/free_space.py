@@ -21,7 +21,7 @@ from torch.utils.checkpoint import checkpoint
 
 from fouroptics import memory
 from fouroptics.bench import Bench
-from fouroptics.correlator.light import band_width, stop_width, wavefront_transmission
+from fouroptics.correlator.light import band_width, stop_width, surround, wavefront_transmission
 from fouroptics.devices.layout import Sharing
 from fouroptics.optics import aperture, correlation, fourier, grid
 from fouroptics.optics.correlation import Window
@@ -80,7 +80,9 @@ class FreeSpaceLight:
 
     def working_size(self, *, aberrated: bool = False, between: bool = True) -> Pair:
         """Samples of the camera's grid: the picture with dark room round it, in which a pattern is integrated."""
-        return correlation.working_size(self.size, self.kernel, "linear", surround=self.size)
+        aberrated = bool(self.bench.aberration.zernike)
+        room = surround(self.bench, self.size, stop=self.stop, aberrated=aberrated, between=True)
+        return correlation.working_size(self.size, self.kernel, "linear", surround=room)
 
     def respond(
         self,

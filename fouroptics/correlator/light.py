@@ -38,14 +38,10 @@ class FourierLight:
     def working_size(self, *, aberrated: bool = False, between: bool = False) -> Pair:
         """Samples of the grid that the transforms run on.
 
-        A kernel spreads light by its taps and no further. Behind a stop light rings without end, ever weaker: the
-        surround is then three pictures wide, which leaves a few 1e-3 to wrap. Where light is looked at ``between`` the
-        samples, a picture's edges ring, and one picture more is dark; so it is for an aberration, and its slope.
+        A kernel spreads light by its taps and no further. See ``surround`` for what else does.
         """
         aberrated = aberrated and self._is_aberrated
-        pictures = 3 if self.stop else 1 if between or aberrated else 0
-        slopes = wavefront_reach(self.bench) if aberrated else (0, 0)
-        room = pictures * self.size[0] + slopes[0], pictures * self.size[1] + slopes[1]
+        room = surround(self.bench, self.size, stop=self.stop, aberrated=aberrated, between=between)
         return correlation.working_size(self.size, self.kernel, self.boundary, upright=self.upright, surround=room)
 
     def respond(
@@ -80,6 +76,24 @@ class FourierLight:
             exact = torch.promote_types(dtype, torch.complex64) if pupil.is_complex() else dtype
             self._pupils[key] = pupil.to(exact)
         return self._pupils[key]
+
+
+def surround(bench: Bench, size: Pair, *, stop: bool, aberrated: bool, between: bool) -> Pair:
+    """Dark samples that light needs beside a picture and its kernel's reach, ``(y, x)``.
+
+    Behind a stop light rings without end, ever weaker: three pictures, or sixteen times the ripples' length, leave some
+    1e-3 to wrap. Where it is looked at ``between`` the samples a picture's own edges ring, for which one picture, or
+    sixteen samples, do; and the camera may stand aside. An aberration rings alike, and moves light by its slope.
+    """
+    ripple = math.ceil(16 * band_width(bench) / stop_width(bench)) if stop else 0
+    slopes = wavefront_reach(bench) if aberrated else (0, 0)
+    sample = bench.input.sample * bench.lens2.focal_length / bench.lens1.focal_length
+    aside = [math.ceil(abs(off) / sample) if between else 0 for off in reversed(bench.camera.offset)]
+    rooms = []
+    for n, slope, off in zip(size, slopes, aside, strict=True):
+        ringing = max(3 * n, ripple) if stop else max(n, 16) if between or aberrated else 0
+        rooms.append(ringing + slope + off)
+    return rooms[0], rooms[1]
 
 
 def band_width(bench: Bench) -> float:

@@ -13,7 +13,7 @@ from fouroptics.optics.correlation import picture_size
 from fouroptics.optics.fourier import Pair
 
 
-def passive_scale(taps: Tensor, *, summed: bool) -> Tensor:
+def passive_scale(taps: Tensor, *, summed: bool, masks: int = 1) -> Tensor:
     """Per output, the largest factor, less at most 4 %, with which no mask has to amplify, ``[out]``.
 
     Between the frequencies that are looked at |H| can be higher, by no more than 1/cos(πd/n) for a kernel of ±d taps on
@@ -22,11 +22,14 @@ def passive_scale(taps: Tensor, *, summed: bool) -> Tensor:
     Args:
         taps: ``[out, in, ky, kx]``.
         summed: one mask carries all kernels of an output, so its transmission reaches Σ_i|H_oi|.
+        masks: an output has so many, first all outputs' first ones; they share a factor, and there are as many fewer.
     """
     fine = _fine_size(picture_size(taps))
     block = max(1, 2**20 // (taps.shape[1] * math.prod(fine)))
     peak = torch.cat([_peaks(part, fine, summed) for part in torch.split(taps, block)])
-    return torch.where(peak == 0, 1.0, _between(picture_size(taps), fine) / peak)
+    peak = peak.reshape(masks, -1).amax(0)
+    empty = peak == 0
+    return torch.where(empty, 1.0, _between(picture_size(taps), fine) / torch.where(empty, 1.0, peak))
 
 
 def _fine_size(taps: Pair) -> Pair:

@@ -18,6 +18,7 @@ from fouroptics.devices.readout import CAPTURES, NEEDS_REFERENCE, Compand, Reado
 from fouroptics.errors import InputError
 from fouroptics.optics.fourier import Pair
 
+HALF_MIRROR = 0.5  # where light and reference meet, one half of each goes to the camera
 FINER = 2  # |E|² has twice the field's bandwidth
 
 
@@ -166,7 +167,7 @@ class Reading:
     def _readings(self) -> tuple[Readings, Readings]:
         """Rows and columns of readings in samples of the upright picture: its window, less the camera's offset.
 
-        Upright, the turned picture's places change sign; as it falls, the order of the readings does.
+        The camera stands where it stands: as the picture falls, only the order of the readings is the other way round.
         """
         camera, sample = self.bench.camera, _output_sample(self.bench)
         pitch, width = camera.pitch / sample, camera.pitch * math.sqrt(camera.fill_factor) / sample
@@ -174,11 +175,8 @@ class Reading:
         for n, count, pixels, off in zip(
             self.size, self.window.count, self.window.bin, reversed(camera.offset), strict=True
         ):
-            middle = (n - 1) / 2
-            if self.upright:
-                readings.append(Readings(count, middle - off / sample, pitch, width, pixels))
-            else:
-                readings.append(Readings(count, 2 * (n // 2) - middle - off / sample, -pitch, width, pixels))
+            order = 1 if self.upright else -1
+            readings.append(Readings(count, (n - 1) / 2 - off / sample, order * pitch, width, pixels))
         return readings[0], readings[1]
 
     def _warn_if_saturated(self, electrons: Tensor, exposure: float) -> None:
@@ -208,7 +206,8 @@ def reference_irradiance(bench: Bench, kind: Readout, window: tuple[float, float
         raise InputError(f"{kind!r} needs a reference beam, and the bench has none", where="readout", mend=mend)
     beam = bench.source
     lit = source.mean_irradiance(beam.power, beam.waist, bench.input.extent, window)
-    return lit * bench.reference.power_ratio * (bench.lens1.focal_length / bench.lens2.focal_length) ** 2
+    share = bench.reference.power_ratio * HALF_MIRROR
+    return lit * share * (bench.lens1.focal_length / bench.lens2.focal_length) ** 2
 
 
 def captures(kind: Readout) -> int:

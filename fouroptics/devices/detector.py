@@ -94,13 +94,19 @@ def mean_electrons(
 def expected(electrons: Tensor, sensor: Sensor, pattern: Pattern | None = None) -> Tensor:
     """The mean reading [DN]: smooth where the well and the ADC cut the noise off, by the noise's own width.
 
-    Shot and read noise are taken as Gaussian for that, which is within 0.1 DN from a few electrons on.
+    Light n with read noise r ends at min(n + r, well + r, ADC), which is r + min(n, min(well, ADC - r)), so the mean of
+    the inner minimum is a limit for n alone. Shot noise is taken as Gaussian: within 0.1 electrons or DN of the truth.
     """
-    shot = (electrons.clamp_min(0) + _DELTA).sqrt()
-    charge = electrons - _mean_excess(electrons - sensor.full_well, shot)
-    spread = sensor.gain * (charge.clamp_min(0) + sensor.read_noise**2 + (1 / 12) / sensor.gain**2).sqrt()
-    signal = sensor.gain * (charge if pattern is None else charge + sensor.dsnu * pattern.offset) + sensor.black_level
-    return signal - _mean_excess(signal - sensor.brightest, spread) + _mean_excess(-signal, spread)
+    lifted = 0.0 if pattern is None else sensor.dsnu * pattern.offset
+    black = lifted + sensor.black_level / sensor.gain  # electrons
+    after = torch.as_tensor(sensor.read_noise**2 + (1 / 12) / sensor.gain**2).to(electrons)  # noise behind the well
+    room = torch.as_tensor(sensor.brightest / sensor.gain - black).to(electrons)  # what the ADC leaves above black
+    limit = room - _mean_excess(room - sensor.full_well, after.sqrt())
+    by_adc = _below((sensor.full_well - room) / after.sqrt())
+    shot = electrons.clamp_min(0) + _DELTA
+    charge = electrons - _mean_excess(electrons - limit, (shot + by_adc * after).sqrt())
+    signal = charge + black
+    return sensor.gain * (signal + _mean_excess(-signal, (charge.clamp_min(0) + after).sqrt()))
 
 
 def capture(
@@ -153,5 +159,9 @@ def check_generator(generator: Generator | None, tensor: Tensor) -> None:
 def _mean_excess(beyond: Tensor, spread: Tensor) -> Tensor:
     """E[max(0, X)] for X normal with mean ``beyond``: σ(φ(z) + z·Φ(z)), z = mean/σ."""
     z = beyond / spread
-    density = (-0.5 * z.square()).exp() / math.sqrt(2 * math.pi)
-    return spread * density + beyond * (0.5 * (1 + (z / math.sqrt(2)).erf()))
+    return spread * (-0.5 * z.square()).exp() / math.sqrt(2 * math.pi) + beyond * _below(z)
+
+
+def _below(z: Tensor) -> Tensor:
+    """Φ(z), the part of a normal distribution below z."""
+    return 0.5 * (1 + (z / math.sqrt(2)).erf())

@@ -125,7 +125,7 @@ class _FreeSpace:
         if torch.promote_types(field.dtype, self.dtype) != self.dtype:
             raise InputError(f"the plan is {self.dtype}, the field {field.dtype}", mend="use plan.to(torch.complex128)")
         with torch.autocast(field.device.type, enabled=False):
-            spectrum = torch.fft.fft2(field, s=self._padded)
+            spectrum = torch.fft.fft2(field.to(self.dtype), s=self._padded)
             for factor in self._factors:
                 spectrum = spectrum.mul_(factor.conj() if conjugate else factor)
             arrived: Tensor = torch.fft.ifft2(spectrum)
@@ -195,12 +195,14 @@ class FresnelTransform:
     ) -> None:
         _check_length("distance", distance)
         _check_length("wavelength", wavelength)
-        for axis, pitch in zip(near.coordinates(), near.pitches, strict=True):
-            reach = 2 * pitch * float(axis.abs().max())
-            if reach > wavelength * distance * (1 + 1e-9):
-                safe = f"distance ≥ {reach / wavelength:.4g} m, or a pitch ≤ {_part(wavelength * distance, axis):.4g} m"
+        for here, there, pitch in zip(near.coordinates(), far.coordinates(), near.pitches, strict=True):
+            aside = float(torch.maximum(here.max() - there.min(), there.max() - here.min()))
+            if 2 * pitch * aside > wavelength * distance * (1 + 1e-9):
+                finest = wavelength * distance / (2 * aside)
+                safe = f"distance ≥ {2 * pitch * aside / wavelength:.4g} m, or a pitch ≤ {finest:.4g} m"
                 _warn(
-                    f"at {distance:g} m the samples are too coarse for the wave's curvature at the edge; safe: {safe}"
+                    f"at {distance:g} m samples of {pitch:g} m are too coarse for places {aside:.4g} m aside, where they "
+                    f"make copies; safe: {safe}"
                 )
         self.near, self.far, self.distance, self.wavelength = near, far, distance, wavelength
         self._lens = MatrixFT(near, far, wavelength=wavelength, focal_length=distance, dtype=dtype, device=device)
@@ -248,7 +250,8 @@ def thin_lens(
         pupil: clear diameter [m]; None: no edge.
         profile: ``"stigmatic"`` or ``"parabolic"``.
     """
-    _check_lens_sampling(y, x, focal_length, wavelength=wavelength, pitch=pitch, pupil=pupil)
+    straight = profile == "parabolic"
+    _check_lens_sampling(y, x, focal_length, wavelength, pitch=pitch, pupil=pupil, straight=straight)
     return lens_transmission(y, x, focal_length, wavelength=wavelength, pitch=pitch, pupil=pupil, profile=profile)
 
 
@@ -282,7 +285,7 @@ def working_plane(extent: tuple[float, float], distance: float, *, wavelength: f
         extent: what the field takes up ``(y, x)`` [m].
         distance: of the way [m].
         wavelength: [m].
-        band: highest frequency of the field [1/m], below 1/λ.
+        band: highest frequency of the field in any direction [1/m], below 1/λ.
     """
     _check_length("distance", distance, any_sign=True)
     for name, value in (("extent", min(extent)), ("wavelength", wavelength), ("band", band)):
@@ -325,9 +328,16 @@ def _check_reach(samples: int, pitch: float, distance: float, wavelength: float,
 
 
 def _check_lens_sampling(
-    y: Tensor, x: Tensor, focal_length: Number, *, wavelength: float, pitch: tuple[float, float], pupil: Number | None
+    y: Tensor,
+    x: Tensor,
+    focal_length: Number,
+    wavelength: float,
+    *,
+    pitch: tuple[float, float],
+    pupil: Number | None,
+    straight: bool,
 ) -> None:
-    """Warn where the lens's phase turns by more than π from one sample to the next."""
+    """Warn where the lens's phase turns by more than π from one sample to the next; ``straight``: its slope is r/f."""
     f = abs(float(torch.as_tensor(focal_length).detach()))
     if not (f > 0 and math.isfinite(f)):
         raise InputError(f"a focal length of {f} m", where="focal_length", mend="such as 0.25")
@@ -336,9 +346,10 @@ def _check_lens_sampling(
         raise InputError(f"a pupil of {2 * clear} m", where="pupil", mend="such as 0.05, or None")
     for axis, step in zip((y, x), pitch, strict=True):
         edge = min(float(axis.detach().abs().max()) - step / 2, clear)
-        finest = wavelength * math.hypot(f, edge) / (2 * edge) if edge > 0 else math.inf
+        finest = wavelength * (f if straight else math.hypot(f, edge)) / (2 * edge) if edge > 0 else math.inf
         if step > finest * (1 + 1e-9):
-            widest = 2 * f / math.sqrt((2 * step / wavelength) ** 2 - 1) if 2 * step > wavelength else math.inf
+            steepest = wavelength / (2 * step)  # a sine, below 1 wherever a stigmatic lens comes to this
+            widest = 2 * f * (steepest if straight else steepest / math.sqrt(1 - steepest**2))
             _warn(
                 f"a lens of {f:g} m turns by more than π from one sample to the next at its edge; "
                 f"safe: a pitch ≤ {finest:.4g} m, or a pupil ≤ {widest:.4g} m"
@@ -351,10 +362,6 @@ def _check_length(name: str, value: float, *, any_sign: bool = False) -> None:
         raise InputError(
             f"{value} is not usable", where=name, mend="a finite number" + ("" if any_sign else " above 0")
         )
-
-
-def _part(reach: float, axis: Tensor) -> float:
-    return reach / (2 * float(axis.abs().max()))
 
 
 def _warn(message: str) -> None:

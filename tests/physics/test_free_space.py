@@ -182,7 +182,7 @@ def test_phase_at_half_a_metre_in_float32():
 def plans():
     plane, far = Plane((12, 15), 5e-6), Plane((9, 20), 7e-6, (1e-5, 0.0))
     yield from (kind(plane, z, boundary=b, **DOUBLE) for kind in (AngularSpectrum, Fresnel) for b, z in WAYS)
-    yield FresnelTransform(plane, far, 1e-3, **DOUBLE)
+    yield FresnelTransform(plane, far, 3e-3, **DOUBLE)
 
 
 WAYS = (("linear", 5e-4), ("circular", 0.1), ("linear", -5e-4), ("linear", 0.0))
@@ -276,7 +276,11 @@ def test_the_transform_warns_where_the_wave_is_too_curved_for_the_samples():
         FresnelTransform(near, far, 0.02, wavelength=WAVELENGTH)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        FresnelTransform(near, far, 256 * 64e-12 / WAVELENGTH, wavelength=WAVELENGTH)
+        # the farthest places are 1.024 mm and 0.4 mm off the axis, on its two sides
+        FresnelTransform(near, far, 2 * 8e-6 * 1.424e-3 / WAVELENGTH, wavelength=WAVELENGTH)
+    aside = Plane((8, 8), 1e-4, (0.0, 20e-3))
+    with pytest.warns(UserWarning, match="make copies"):
+        FresnelTransform(near, aside, 0.1, wavelength=WAVELENGTH)
 
 
 def test_a_lens_has_its_own_pupil_on_any_grid():

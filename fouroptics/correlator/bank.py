@@ -18,7 +18,7 @@ from fouroptics.correlator import checks, reading
 from fouroptics.correlator.free_space import FreeSpaceLight
 from fouroptics.correlator.light import FourierLight
 from fouroptics.correlator.passive import passive_scale
-from fouroptics.correlator.reading import FINER, Reading
+from fouroptics.correlator.reading import Reading
 from fouroptics.devices import link, readout, source
 from fouroptics.devices.detector import Pattern
 from fouroptics.devices.layout import Sharing
@@ -309,6 +309,7 @@ class Correlator4f(nn.Module):
             kind=self.readout,
             compand=self.compand,
             upright=self.upright,
+            periodic=self.boundary == "circular",
             reference=reading.reference_irradiance(self.bench, self.readout, (height, width)),
         )
 
@@ -321,7 +322,7 @@ class Correlator4f(nn.Module):
         return self._seen(self._lit(pictures), taps, aberrated=True)
 
     def _seen(self, amplitude: Tensor, taps: Tensor, *, aberrated: bool) -> Tensor:
-        return self._light.respond(amplitude, taps, aberrated=aberrated, see=self._reading.see, finer=FINER)
+        return self._light.respond(amplitude, taps, aberrated=aberrated, see=self._reading.see)
 
     def _exposure_in_force(self) -> float:
         if math.isnan(float(self.shutter)):

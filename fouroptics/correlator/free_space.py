@@ -78,10 +78,10 @@ class FreeSpaceLight:
         self.plane, self.coarse = self._working_plane(sharing)
         self._built: dict[tuple[torch.dtype, torch.device], _Bench4f] = {}
 
-    def working_size(self, *, aberrated: bool = False, between: bool = True) -> Pair:
+    def working_size(self, *, aberrated: bool = False, whole: bool = True) -> Pair:
         """Samples of the camera's grid: the picture with dark room round it, in which a pattern is integrated."""
-        aberrated = bool(self.bench.aberration.zernike)
-        room = surround(self.bench, self.size, stop=self.stop, aberrated=aberrated, between=True)
+        room = surround(self.bench, self.size, stop=self.stop, aberrated=True)
+        room = room[0] + self.kernel[0], room[1] + self.kernel[1]
         return correlation.working_size(self.size, self.kernel, "linear", surround=room)
 
     def respond(
@@ -91,7 +91,6 @@ class FreeSpaceLight:
         *,
         aberrated: bool = False,
         see: Window | None = None,
-        finer: int = 1,
     ) -> Tensor:
         """``[..., in, y, x]`` → ``[..., out, y, x]`` or what ``see`` makes of the camera's grid."""
         batch = amplitude.flatten(0, -4) if amplitude.dim() > 3 else amplitude[None]
@@ -102,7 +101,7 @@ class FreeSpaceLight:
             at_mask = self._to_mask(bench, batch)
             if aberrated:
                 at_mask = at_mask * bench.wavefront
-            step = partial(self._one_output, bench, 0 if see is None else finer, see)
+            step = partial(self._one_output, bench, see)
             if kept and taps.shape[0] * at_mask[:, 0].nbytes * _KEPT > _GRADIENT_BLOCK:
                 step = partial(checkpoint, step, use_reentrant=False, preserve_rng_state=False)
             outputs = [step(at_mask, taps[o : o + 1]) for o in range(taps.shape[0])]
@@ -177,34 +176,33 @@ class FreeSpaceLight:
         placed = waves.mul_(moves[0][:, :, None]).mul_(moves[1][:, None, :])
         return fourier.spectral_pad(placed, self.plane.size, keep_mean=False)
 
-    def _one_output(self, bench: _Bench4f, whole: int, see: Window | None, at_mask: Tensor, taps: Tensor) -> Tensor:
+    def _one_output(self, bench: _Bench4f, see: Window | None, at_mask: Tensor, taps: Tensor) -> Tensor:
         way, lens = bench.ways[1], bench.lenses[1]
         passed = at_mask * self._mask(bench, taps[0])
         passed = passed if passed.shape[1] == 1 else passed.sum(1, keepdim=True)
         waves = torch.fft.fft2(way(passed).mul_(lens)).mul_(way.transfer)
-        field = self._on_camera(waves, whole)
+        field = self._on_camera(waves, whole=see is not None)
         return field if see is None else see(field)
 
-    def _on_camera(self, waves: Tensor, whole: int) -> Tensor:
+    def _on_camera(self, waves: Tensor, *, whole: bool) -> Tensor:
         """The field at the camera's samples: along each axis by FFT where they divide the grid, or else as a matrix."""
+        turned = whole or self.upright  # both lenses turn the picture; ``see`` looks at it turned back
         for dim, n, room, coarse in zip((-2, -1), self.size, self.working_size(), self.coarse, strict=True):
-            finer = max(1, whole)
-            sample = torch.arange(room * finer if whole else n, device=waves.device)
-            beyond = sample >= finer * (n + room) / 2
-            sample = torch.where(beyond, sample - room * finer, sample) if whole else sample
-            turned = bool(whole) or self.upright  # both lenses turn the picture; ``see`` looks at it turned back
-            waves = self._along(waves.transpose(dim, -1), sample, n // 2, coarse, finer, turned).transpose(dim, -1)
+            sample = torch.arange(room if whole else n, device=waves.device)
+            if whole:
+                sample = torch.where(sample >= (n + room) / 2, sample - room, sample)
+            waves = self._along(waves.transpose(dim, -1), sample, n // 2, coarse, turned).transpose(dim, -1)
         return waves
 
-    def _along(self, waves: Tensor, sample: Tensor, axis: int, coarse: int, finer: int, turned: bool) -> Tensor:
-        """Σ_ν E(ν) e^{±i2πνx} along the last axis at ``sample``, in steps of dx·f2/f1/finer, counted from sample 0."""
+    def _along(self, waves: Tensor, sample: Tensor, axis: int, coarse: int, turned: bool) -> Tensor:
+        """Σ_ν E(ν) e^{±i2πνx} along the last axis at ``sample``, in steps of dx·f2/f1, counted from sample 0."""
         nu = torch.fft.fftfreq(waves.shape[-1], 1 / waves.shape[-1], dtype=torch.float64, device=waves.device)
-        sign, steps = -1 if turned else 1, coarse * finer / self.magnification
+        sign, steps = -1 if turned else 1, coarse / self.magnification
         level = nu.new_tensor(math.sqrt(self.magnification) / len(nu))  # both axes' product is f2/f1
         if abs(steps - round(steps)) > 1e-9 * steps:
-            turns = torch.outer(nu, (sample / finer - axis) * (sign * self.magnification / coarse))
+            turns = torch.outer(nu, (sample - axis) * (sign / steps))
             return waves @ _waves(turns, level.expand_as(turns)).to(waves.dtype)
-        moved = waves * _waves(nu * (-sign * axis * self.magnification / coarse), level).to(waves.dtype)
+        moved = waves * _waves(nu * (-sign * axis / steps), level).to(waves.dtype)
         resized = fourier.spectral_pad if round(steps) >= len(nu) else fourier.spectral_crop
         band = resized(moved[..., None, :], (1, round(steps)), keep_mean=False)[..., 0, :]
         transform = torch.fft.fft if turned else partial(torch.fft.ifft, norm="forward")

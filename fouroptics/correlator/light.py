@@ -35,13 +35,14 @@ class FourierLight:
         self.boundary, self.upright, self.stop = boundary, upright, stop
         self._pupils: dict[Key, Tensor] = {}
 
-    def working_size(self, *, aberrated: bool = False, between: bool = False) -> Pair:
-        """Samples of the grid that the transforms run on.
+    def working_size(self, *, aberrated: bool = False, whole: bool = False) -> Pair:
+        """Samples of the grid that the transforms run on; ``whole``: with the light on both sides of the picture.
 
         A kernel spreads light by its taps and no further. See ``surround`` for what else does.
         """
-        aberrated = aberrated and self._is_aberrated
-        room = surround(self.bench, self.size, stop=self.stop, aberrated=aberrated, between=between)
+        room = surround(self.bench, self.size, stop=self.stop, aberrated=aberrated and self._is_aberrated)
+        if whole:
+            room = room[0] + self.kernel[0], room[1] + self.kernel[1]
         return correlation.working_size(self.size, self.kernel, self.boundary, upright=self.upright, surround=room)
 
     def respond(
@@ -51,12 +52,11 @@ class FourierLight:
         *,
         aberrated: bool = False,
         see: Window | None = None,
-        finer: int = 1,
     ) -> Tensor:
         """``[..., in, y, x]`` → ``[..., out, y, x]`` or what ``see`` makes of the working grid (see ``correlate``)."""
-        size = self.working_size(aberrated=aberrated, between=see is not None)
+        size = self.working_size(aberrated=aberrated, whole=see is not None)
         pupil = self._pupil((aberrated and self._is_aberrated, size, amplitude.dtype, amplitude.device))
-        options = {"boundary": self.boundary, "upright": self.upright, "finer": finer}
+        options = {"boundary": self.boundary, "upright": self.upright}
         return correlate(amplitude, taps, pupil=pupil, size=size, see=see, **options)  # type: ignore[arg-type]
 
     @property
@@ -78,21 +78,18 @@ class FourierLight:
         return self._pupils[key]
 
 
-def surround(bench: Bench, size: Pair, *, stop: bool, aberrated: bool, between: bool) -> Pair:
+def surround(bench: Bench, size: Pair, *, stop: bool, aberrated: bool) -> Pair:
     """Dark samples that light needs beside a picture and its kernel's reach, ``(y, x)``.
 
     Behind a stop light rings without end, ever weaker: three pictures, or sixteen times the ripples' length, leave some
-    1e-3 to wrap. Where it is looked at ``between`` the samples a picture's own edges ring, for which one picture, or
-    sixteen samples, do; and the camera may stand aside. An aberration rings alike, and moves light by its slope.
+    1e-3 to wrap. An aberration rings less, for which one picture, or sixteen samples, do; and its slope moves light.
     """
     ripple = math.ceil(16 * band_width(bench) / stop_width(bench)) if stop else 0
     slopes = wavefront_reach(bench) if aberrated else (0, 0)
-    sample = bench.input.sample * bench.lens2.focal_length / bench.lens1.focal_length
-    aside = [math.ceil(abs(off) / sample) if between else 0 for off in reversed(bench.camera.offset)]
     rooms = []
-    for n, slope, off in zip(size, slopes, aside, strict=True):
-        ringing = max(3 * n, ripple) if stop else max(n, 16) if between or aberrated else 0
-        rooms.append(ringing + slope + off)
+    for n, slope in zip(size, slopes, strict=True):
+        ringing = max(3 * n, ripple) if stop else max(n, 16) if aberrated else 0
+        rooms.append(ringing + slope)
     return rooms[0], rooms[1]
 
 

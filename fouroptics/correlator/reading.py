@@ -19,7 +19,6 @@ from fouroptics.errors import InputError
 from fouroptics.optics.fourier import Pair
 
 HALF_MIRROR = 0.5  # where light and reference meet, one half of each goes to the camera
-FINER = 2  # |E|² has twice the field's bandwidth
 
 
 def sensor_of(bench: Bench) -> Sensor:
@@ -75,6 +74,7 @@ class Reading:
         kind: the readout.
         compand: what electronics does to each reading.
         upright: turn the camera's picture back.
+        periodic: the light wraps at the picture's size.
         reference: irradiance of the reference beam on the camera [W/m²].
     """
 
@@ -87,10 +87,11 @@ class Reading:
         kind: Readout,
         compand: Compand,
         upright: bool,
+        periodic: bool,
         reference: float,
     ) -> None:
         self.bench, self.size, self.window, self.kind, self.compand = bench, size, window, kind, compand
-        self.upright = upright
+        self.upright, self.periodic = upright, periodic
         self.sensor = sensor_of(bench).binned(math.prod(window.bin))
         beam = bench.reference
         self._patterns = partial(
@@ -108,13 +109,15 @@ class Reading:
         return math.prod(self.window.bin) * self.bench.camera.pitch**2 * self.bench.camera.fill_factor
 
     def see(self, field: Tensor) -> Tensor:
-        """Fields ``[..., y, x]`` on the fine working grid → mean irradiance of readings, ``[..., captures, Y, X]``."""
-        patterns = self._patterns(field)
-        key = (patterns.shape[-2], patterns.shape[-1]), patterns.dtype, patterns.device
+        """Fields ``[..., y, x]`` on a whole working grid → mean irradiance of readings, ``[..., captures, Y, X]``."""
+        key = (field.shape[-2], field.shape[-1]), field.real.dtype, field.device
         if key not in self._pixels:
-            rows, columns = self._readings()
-            self._pixels[key] = Pixels(key[0], rows, columns, finer=FINER, dtype=key[1], device=key[2])
-        return self._pixels[key](patterns)
+            places = [_places(room, n) for room, n in zip(key[0], self.size, strict=True)]
+            self._pixels[key] = Pixels(
+                (places[0], places[1]), *self._readings(), periodic=self.periodic, dtype=key[1], device=key[2]
+            )
+        pixels = self._pixels[key]
+        return pixels(self._patterns(pixels.between(field)))
 
     def electrons(self, irradiance: Tensor, exposure: float, pattern: Pattern | None = None) -> Tensor:
         """Mean electrons of readings under ``irradiance`` [W/m²]."""
@@ -213,6 +216,12 @@ def reference_irradiance(bench: Bench, kind: Readout, window: tuple[float, float
 def captures(kind: Readout) -> int:
     """Exposures a reading takes."""
     return CAPTURES[kind]
+
+
+def _places(room: int, samples: int) -> Tensor:
+    """Where a working grid's samples stand, the picture's sample 0 at its corner: half the room is before it."""
+    index = torch.arange(room, dtype=torch.float64)
+    return torch.where(index >= (room + samples) / 2, index - room, index)
 
 
 def _output_sample(bench: Bench) -> float:

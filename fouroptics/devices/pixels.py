@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fouroptics.errors import InputError
 
-Pair = tuple[int, int]
+_MARGIN = 8  # samples beside the readings that a pattern is known for; what lies further adds 1e-4
 
 
 @dataclass(frozen=True)
@@ -46,62 +46,100 @@ class Readings:
 
 
 class Pixels:
-    """The mean irradiance of each reading's sensitive area: a plan, two small real matrices.
+    """From a field's samples to readings: a plan of small real matrices, two for each axis.
 
-    The pattern is given by samples of one period, fine enough for its band: |E|² has twice the field's, so a field is
-    sampled twice as finely first. Between samples the pattern is what its frequencies say, and a pixel weighs each with
-    sinc(width·ν). Matrices are built in float64.
+    |E|² has twice the field's bandwidth. So the field is first sampled twice as finely (``between``), by sinc functions
+    in a dark surround, or by those of its period. Of the pattern that is made of it each reading then takes the mean
+    over its sensitive area: a pixel weighs the pattern's frequencies with sinc(width·ν). Matrices are built in float64.
 
     Args:
-        size: samples of the pattern ``(y, x)``.
+        places: of the field's samples ``(y, x)``, in any order; lengths are in samples.
         rows: readings along y.
         columns: readings along x.
-        finer: samples of the pattern for each sample that ``rows`` and ``columns`` count in.
+        periodic: the field repeats after as many samples as there are.
         dtype: float32 or float64.
         device: where the plan lives.
     """
 
     def __init__(
         self,
-        size: Pair,
+        places: tuple[Tensor, Tensor],
         rows: Readings,
         columns: Readings,
         *,
-        finer: int = 1,
+        periodic: bool = False,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str | None = None,
     ) -> None:
-        self.size = size
-        self._rows, self._columns = (
-            _integration(n, readings, finer).to(device=device, dtype=dtype)
-            for n, readings in zip(size, (rows, columns), strict=True)
-        )
+        self._between, self._integral = [], []
+        for at, readings in zip(places, (rows, columns), strict=True):
+            period = len(at) if periodic else None
+            fine = _fine_places(readings, period)
+            self._between.append(_waves_of(fine[:, None] - at, period).to(device=device, dtype=dtype))
+            self._integral.append(_mean_of_waves(readings, fine, period).to(device=device, dtype=dtype))
+
+    def between(self, field: Tensor) -> Tensor:
+        """The field ``[..., y, x]``, real or complex, twice as finely sampled about the readings."""
+        if field.is_complex():
+            parts = [self.between(part) for part in (field.real, field.imag)]
+            return torch.complex(parts[0], parts[1])
+        self._check(field, self._between)
+        return _sandwich(self._between, field)
 
     def __call__(self, pattern: Tensor) -> Tensor:
-        """``[..., y, x]`` irradiance at the samples → ``[..., Y, X]`` mean over each reading."""
-        if pattern.shape[-2:] != self.size:
-            raise InputError(f"the plan is for {self.size} samples, the pattern has {tuple(pattern.shape[-2:])}")
-        return self._rows @ pattern @ self._columns.mT
+        """``[..., y, x]`` irradiance at the fine samples → ``[..., Y, X]`` mean over each reading."""
+        self._check(pattern, self._integral)
+        return _sandwich(self._integral, pattern)
 
     def adjoint(self, readings: Tensor) -> Tensor:
-        """``[..., Y, X]`` → ``[..., y, x]``, the transpose."""
-        return self._rows.mT @ readings @ self._columns
+        """``[..., Y, X]`` → ``[..., y, x]`` on the fine samples, the transpose."""
+        return _sandwich([matrix.mT for matrix in self._integral], readings)
 
     @property
     def nbytes(self) -> int:
-        return self._rows.nbytes + self._columns.nbytes
+        return sum(matrix.nbytes for matrix in (*self._between, *self._integral))
+
+    def _check(self, field: Tensor, matrices: list[Tensor]) -> None:
+        due = tuple(matrix.shape[1] for matrix in matrices)
+        if tuple(field.shape[-2:]) != due:
+            raise InputError(f"the plan is for {due} samples, the pattern has {tuple(field.shape[-2:])}")
 
 
-def _integration(samples: int, readings: Readings, finer: int) -> Tensor:
-    """[count, samples]: Σ_q w(q) cos 2πq(u - m)/M / M, with w the pixel's sinc and the bin's mean of its pixels."""
-    orders = torch.arange(samples // 2 + 1, dtype=torch.float64)
-    nu = orders * finer / samples  # cycles a sample of the field
+def _sandwich(matrices: list[Tensor], field: Tensor) -> Tensor:
+    return matrices[0] @ (field @ matrices[1].mT)
+
+
+def _fine_places(readings: Readings, period: int | None) -> Tensor:
+    """Every half sample about the readings, or of the whole period."""
+    if period is not None:
+        return torch.arange(2 * period, dtype=torch.float64) / 2
+    half = (readings.count * readings.bin * abs(readings.pitch)) / 2
+    first, last = math.floor(readings.centre - half) - _MARGIN, math.ceil(readings.centre + half) + _MARGIN
+    return torch.arange(2 * first, 2 * last + 1, dtype=torch.float64) / 2
+
+
+def _waves_of(distance: Tensor, period: int | None) -> Tensor:
+    """What a sample contributes at a ``distance``: sinc, or the sum of its copies a period apart."""
+    if period is None:
+        return torch.sinc(distance)
+    orders = torch.arange(1, (period + 1) // 2, dtype=torch.float64)
+    total = 1 + 2 * torch.cos(2 * math.pi * distance[..., None] * orders / period).sum(-1)
+    return (total + (torch.cos(math.pi * distance) if period % 2 == 0 else 0.0)) / period
+
+
+def _mean_of_waves(readings: Readings, fine: Tensor, period: int | None) -> Tensor:
+    """[count, samples]: what fine samples contribute to readings, Σ_ν w(ν) cos 2πν(u - x) over the pattern's band.
+
+    w is the pixel's sinc and the mean over its bin. Without a period the sum is an integral over |ν| ≤ 1, taken as that
+    of a period long enough for its copies not to matter.
+    """
+    long = period if period is not None else 4 * math.ceil(float(fine.max() - fine.min()) + 1)
+    orders = torch.arange(long + 1, dtype=torch.float64)
+    nu = orders / long  # cycles a sample of the field, up to 1
     weight = torch.sinc(nu * readings.width) * _mean_over_bin(nu * readings.pitch, readings.bin)
-    weight = weight * torch.where((orders == 0) | (2 * orders == samples), 1.0, 2.0) / samples
-    at, of = readings.centres * finer / samples, torch.arange(samples, dtype=torch.float64) / samples
-    seen, given = 2 * math.pi * torch.outer(at, orders), 2 * math.pi * torch.outer(orders, of)
-    cosines = (seen.cos() * weight) @ given.cos()
-    return cosines + (seen.sin() * weight) @ given.sin()
+    weight = weight * torch.where((orders == 0) | (orders == long), 1.0, 2.0) / (2 * long)
+    seen, given = 2 * math.pi * torch.outer(readings.centres, nu), 2 * math.pi * torch.outer(nu, fine)
+    return (seen.cos() * weight) @ given.cos() + (seen.sin() * weight) @ given.sin()
 
 
 def _mean_over_bin(cycles: Tensor, pixels: int) -> Tensor:

@@ -36,7 +36,6 @@ def correlate(
     pupil: Tensor | None = None,
     size: Pair | None = None,
     see: Window | None = None,
-    finer: int = 1,
 ) -> Tensor:
     """What a bank of ideal 4f correlators makes of ``fields``: ``conv2d`` with ``padding="same"``, in light.
 
@@ -52,7 +51,6 @@ def correlate(
         size: of the working grid; None: ``working_size`` chooses, with no room for more than the kernels' reach.
         see: what to make of responses ``[batch, out, y, x]`` on the whole working grid, the picture's sample 0 at its
             corner, block by block; None takes the picture's samples.
-        finer: samples of that grid for each sample of the fields, each way; with ``see`` only.
 
     Returns:
         ``[..., out, y, x]``, or what ``see`` makes of it.
@@ -67,7 +65,7 @@ def correlate(
         if pupil is not None:
             spectrum = spectrum * (pupil[:, : padded[1] // 2 + 1] if half else pupil)
         see = see or partial(_window, size=picture, upright=upright)
-        form = _Form(padded, half, finer)
+        form = _Form(padded, half)
         kept = torch.is_grad_enabled() and (spectrum.requires_grad or kernels.requires_grad)
         response = (_outputs_for_gradient if kept else _outputs)(spectrum, kernels, form, see)
     return response.reshape(*fields.shape[:-3], *response.shape[1:])
@@ -90,11 +88,10 @@ def working_size(
 
 @dataclass(frozen=True)
 class _Form:
-    """Of a spectrum: the grid's size, whether half of it is kept, and how much finer the responses are sampled."""
+    """Of a spectrum: the grid's size, and whether half of it is kept."""
 
     padded: Pair
     half: bool
-    finer: int = 1
 
 
 class _ChannelSum(torch.autograd.Function):
@@ -135,7 +132,7 @@ def channel_sum(spectrum: Tensor, transfer: Tensor) -> Tensor:
 def _outputs(spectrum: Tensor, kernels: Tensor, form: _Form, see: Window) -> Tensor:
     """All outputs in blocks that stay in cache, written into one array."""
     batch, outputs = spectrum.shape[0], kernels.shape[0]
-    plane = spectrum[0, 0].nbytes * form.finer**2
+    plane = spectrum[0, 0].nbytes
     budget = _CACHE_BLOCK if spectrum.device.type == "cpu" else _GRADIENT_BLOCK
     of_outputs = _per_block(budget, plane, outputs)
     of_batch = _per_block(budget, plane * of_outputs, batch)
@@ -161,7 +158,7 @@ def _outputs_for_gradient(spectrum: Tensor, kernels: Tensor, form: _Form, see: W
         return see(_inverse(channel_sum(spectrum, transfer), form))
 
     outputs, inputs = kernels.shape[:2]
-    step = _per_block(_GRADIENT_BLOCK, spectrum[0, 0].nbytes * (inputs + spectrum.shape[0] * form.finer**2), outputs)
+    step = _per_block(_GRADIENT_BLOCK, spectrum[0, 0].nbytes * (inputs + spectrum.shape[0]), outputs)
     if step >= outputs:
         return block(spectrum, kernels)
     parts = [
@@ -176,10 +173,7 @@ def _per_block(budget: int, each: int, count: int) -> int:
 
 
 def _inverse(spectrum: Tensor, form: _Form) -> Tensor:
-    height, width = (n * form.finer for n in form.padded)
-    if form.finer > 1:
-        spectrum = fourier.refined(spectrum, form.padded, form.finer, half=form.half)
-    response: Tensor = torch.fft.irfft2(spectrum, s=(height, width)) if form.half else torch.fft.ifft2(spectrum)
+    response: Tensor = torch.fft.irfft2(spectrum, s=form.padded) if form.half else torch.fft.ifft2(spectrum)
     return response
 
 

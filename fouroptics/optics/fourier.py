@@ -251,21 +251,6 @@ def spectral_pad(spectrum: Tensor, size: Pair, *, keep_mean: bool = True) -> Ten
     return padded * scale if keep_mean else padded
 
 
-def refined(spectrum: Tensor, size: Pair, finer: int, *, half: bool = False) -> Tensor:
-    """The spectrum, in ``torch.fft``'s plain scaling, of the same field sampled ``finer`` times as densely each way.
-
-    ``half`` takes and gives the columns 0 … N // 2 of a real field of ``size``.
-    """
-    height, width = (n * finer for n in size)
-    scaled = spectrum * finer**2
-    if not half:
-        return spectral_pad(scaled, (height, width), keep_mean=False)
-    rows = _pad_axis(scaled, height, -2)
-    if size[1] % 2 == 0:
-        rows = torch.cat((rows[..., :-1], 0.5 * rows[..., -1:]), -1)
-    return F.pad(rows, (0, width // 2 + 1 - rows.shape[-1]))
-
-
 def _crop_axis(spectrum: Tensor, n: int, dim: int) -> Tensor:
     full = spectrum.shape[dim]
     if n == full:

@@ -201,8 +201,8 @@ class FresnelTransform:
                 finest = wavelength * distance / (2 * aside)
                 safe = f"distance ≥ {2 * pitch * aside / wavelength:.4g} m, or a pitch ≤ {finest:.4g} m"
                 _warn(
-                    f"at {distance:g} m samples of {pitch:g} m are too coarse for places {aside:.4g} m aside, where they "
-                    f"make copies; safe: {safe}"
+                    f"at {distance:g} m samples of {pitch:g} m are too coarse for places {aside:.4g} m aside, and "
+                    f"make copies there; safe: {safe}"
                 )
         self.near, self.far, self.distance, self.wavelength = near, far, distance, wavelength
         self._lens = MatrixFT(near, far, wavelength=wavelength, focal_length=distance, dtype=dtype, device=device)

@@ -193,68 +193,82 @@ def test_more_bits_say_more():
 # Pixels
 
 
-def pattern_of(size, seed=0):
-    """A periodic pattern, by its frequencies, so that it is known everywhere."""
-    amplitude = torch.randn(*size, dtype=torch.complex128, generator=generator(seed)) / math.prod(size)
-    spectrum = torch.fft.fft2(torch.fft.ifft2(amplitude).real)
-    for axis, n in enumerate(size):
-        if n % 2 == 0:
-            spectrum.index_fill_(axis, torch.tensor([n // 2]), 0)
-    return torch.fft.ifft2(spectrum).real, spectrum
+def field_at(field, y, x, period):
+    """A field of samples 0, 1, … at any places: by sinc functions in the dark, or by its period's frequencies."""
+    bases = []
+    for at, n in zip((y, x), field.shape, strict=True):
+        if period:
+            nu = torch.fft.fftfreq(n, dtype=torch.float64)
+            forward = torch.exp(-2j * math.pi * torch.outer(nu, torch.arange(n, dtype=torch.float64))) / n
+            wave = torch.exp(2j * math.pi * torch.outer(at, nu))
+            if n % 2 == 0:
+                wave[:, n // 2] = torch.cos(math.pi * at)
+            bases.append((wave @ forward).real)
+        else:
+            bases.append(torch.sinc(at[:, None] - torch.arange(n, dtype=torch.float64)))
+    return bases[0] @ field @ bases[1].mT
 
 
-def dense(spectrum, y, x):
-    """The pattern at any places (in samples), from its frequencies."""
-    rows, columns = (
-        torch.exp(2j * math.pi * torch.outer(at.to(torch.complex128), torch.fft.fftfreq(n).to(torch.complex128)))
-        for at, n in zip((y, x), spectrum.shape, strict=True)
-    )
-    return (rows @ spectrum @ columns.mT).real / spectrum.numel()
+ROWS = [
+    (5, 7.3, 1.0, 1.0, 1), (4, 8.0, 0.7, 0.55, 3), (3, 4.2, -1.3, 0.9, 2), (6, 7.5, 2.5, 2.5, 1),
+    (1, 0.0, 0.25, 0.2, 4),
+]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("count", "centre", "pitch", "width", "bins"),
-    [
-        (5, 7.3, 1.0, 1.0, 1),
-        (4, 8.0, 0.7, 0.55, 3),
-        (3, 2.2, -1.3, 0.9, 2),
-        (6, 7.5, 2.5, 2.5, 1),
-        (1, 0.0, 0.25, 0.2, 4),
-    ],
-)
-def test_pixels_integrate_as_a_dense_sum_does(count, centre, pitch, width, bins):
-    size = (16, 15)
-    pattern, spectrum = pattern_of(size)
+@pytest.mark.parametrize("period", [False, True])
+@pytest.mark.parametrize(("count", "centre", "pitch", "width", "bins"), ROWS)
+def test_pixels_integrate_as_a_dense_sum_does(count, centre, pitch, width, bins, period):
+    """|E|² of a white field between its samples, on 32 × 32 points of each pixel."""
+    field = torch.randn(16, 15, dtype=torch.float64, generator=generator())
     rows, columns = Readings(count, centre, pitch, width, bins), Readings(4, 6.0, 1.5, 1.2, 2)
-    seen = Pixels(size, rows, columns, dtype=torch.float64)(pattern)
+    places = torch.arange(16, dtype=torch.float64), torch.arange(15, dtype=torch.float64)
+    plan = Pixels(places, rows, columns, periodic=period, dtype=torch.float64)
+    seen = plan(plan.between(field).square())
     axes = []
     for row in (rows, columns):
         pixel = torch.arange(row.count * row.bin, dtype=torch.float64) - (row.count * row.bin - 1) / 2
         points = (torch.arange(32, dtype=torch.float64) + 0.5) / 32 - 0.5
         axes.append((row.centre + pixel * row.pitch)[:, None] + points * row.width)
-    values = dense(spectrum, axes[0].flatten(), axes[1].flatten())
-    shape = (rows.count, rows.bin * 32, columns.count, columns.bin * 32)
-    expected = values.reshape(shape).mean((1, 3))
-    assert (seen - expected).abs().max() <= 1e-3 * pattern.abs().max()
+    values = field_at(field, axes[0].flatten(), axes[1].flatten(), period).square()
+    expected = values.reshape(rows.count, rows.bin * 32, columns.count, columns.bin * 32).mean((1, 3))
+    assert (seen - expected).abs().max() <= 1e-3 * field.square().max()
+
+
+def test_a_complex_field_between_samples_is_its_parts():
+    places = torch.arange(9, dtype=torch.float64), torch.arange(8, dtype=torch.float64)
+    plan = Pixels(places, Readings(4, 4.0, 1.0, 1.0), Readings(4, 4.0, 1.0, 1.0), dtype=torch.float64)
+    field = torch.randn(2, 9, 8, dtype=torch.complex128, generator=generator())
+    fine = plan.between(field)
+    torch.testing.assert_close(fine, torch.complex(plan.between(field.real), plan.between(field.imag)))
+    shuffled = torch.tensor([3, 0, 8, 1, 2, 7, 6, 5, 4])
+    other = Pixels((places[0][shuffled], places[1]), Readings(4, 4.0, 1.0, 1.0), Readings(4, 4.0, 1.0, 1.0))
+    torch.testing.assert_close(other.between(field.real[:, shuffled].float()), fine.real.float())
 
 
 def test_pooling_on_the_sensor_shares_the_picture():
     for samples, count in ((12, 4), (32, 6), (7, 7)):
-        pattern = torch.rand(samples, samples, dtype=torch.float64, generator=generator())
-        share = Readings.shared(samples, count)
-        pooled = Pixels((samples, samples), share, share, dtype=torch.float64)(pattern)
-        assert float(pooled.mean()) == pytest.approx(float(pattern.mean()), rel=1e-9)  # a period, so nothing is lost
+        field = torch.rand(samples, samples, dtype=torch.float64, generator=generator())
+        share, places = Readings.shared(samples, count), torch.arange(samples, dtype=torch.float64)
+        plan = Pixels((places, places), share, share, periodic=True, dtype=torch.float64)
+        pooled = plan(plan.between(field).square())
+        mean = plan.between(field).square().mean()
+        assert float(pooled.mean()) == pytest.approx(float(mean), rel=1e-9)  # a period, so nothing is lost
     assert Readings.shared(12, 4).centres.tolist() == [1.0, 4.0, 7.0, 10.0]
 
 
 def test_the_plan_has_its_adjoint_and_refuses_other_sizes():
-    plan = Pixels((16, 15), Readings(4, 8.0, 0.7, 0.55, 3), Readings(5, 7.0, 1.0, 1.0), dtype=torch.float64)
-    a = torch.randn(16, 15, dtype=torch.float64, generator=generator())
+    places = torch.arange(16, dtype=torch.float64), torch.arange(15, dtype=torch.float64)
+    plan = Pixels(places, Readings(4, 8.0, 0.7, 0.55, 3), Readings(5, 7.0, 1.0, 1.0), dtype=torch.float64)
+    fine = plan.between(torch.randn(16, 15, dtype=torch.float64, generator=generator()))
+    a = torch.randn_like(fine)
     b = torch.randn(4, 5, dtype=torch.float64, generator=generator(1))
     assert float((plan(a) * b).sum()) == pytest.approx(float((plan.adjoint(b) * a).sum()), rel=1e-12)
-    assert plan.nbytes == 8 * (4 * 16 + 5 * 15)
+    y, x = fine.shape
+    assert plan.nbytes == 8 * (y * 16 + x * 15 + 4 * y + 5 * x)
     with pytest.raises(InputError, match="samples"):
         plan(a.T)
+    with pytest.raises(InputError, match="samples"):
+        plan.between(torch.ones(3, 3))
     with pytest.raises(InputError, match="sensor_pool"):
         Readings.shared(4, 5)
 

@@ -112,11 +112,13 @@ def rows(side, gradient):
             partial(run, partial(ours, way), way.kernels), partial(run, theirs, kernel), pairs=5 if side < 1024 else 3
         )
         kind = "same model" if name == "free_space" else "model change"
-        print(
-            f"  {side:>4}²  {plane.size[0]:>5}²  {kind:<13}{fast * 1e3:9.1f} ms  error {errors[name]:.0e}   torchoptics "
-            f"{slow * 1e3:9.0f} ms  error {their_error:.0e}   ratio {statistics.median(ratios):7.1f} "
-            f"({ratios[0]:.1f} … {ratios[-1]:.1f})"
-        )
+        print(f"  {side:>4}²  {plane.size[0]:>5}²  {kind:<13}{told(fast, errors[name])}", end="   ")
+        print(f"torchoptics {told(slow, their_error)}   ratio {statistics.median(ratios):7.1f} ", end="")
+        print(f"({ratios[0]:.1f} … {ratios[-1]:.1f})")
+
+
+def told(seconds, wrong):
+    return f"{seconds * 1e3:9.1f} ms  error {wrong:.0e}"
 
 
 @torch.no_grad()
@@ -140,7 +142,7 @@ def main():
         print("\ntorchoptics is not here: pip install -e '.[speed]' to measure against it")
         return
     print(
-        f"\nAgainst torchoptics {torchoptics.__version__}: one 4f, 7×7 kernel, complex128; picture, window, times, errors"
+        f"\nAgainst torchoptics {torchoptics.__version__}: one 4f, 7×7 kernel, complex128; picture, window, time, error"
     )
     for gradient in (False, True):
         print(" forward and backward to the kernel" if gradient else " forward")

@@ -249,6 +249,19 @@ def test_light_behind_a_stop_does_not_wrap_round():
     assert (seen - true).norm() < 5e-3 * true.norm()
 
 
+@pytest.mark.parametrize("width", [0.3e-3, 2e-3, 6e-3])
+def test_a_stop_is_a_sinc_in_an_endless_dark_surround(width):
+    """Closed form: each side of a square stop is a convolution with c·sinc(c·x), c its part of the sampled band."""
+    part = width / (532e-9 * 0.25 / 16e-6)
+    bench, one = BENCH.replace({"stop.size": f"{width!r} m"}), torch.ones(1, 1, 1, 1, dtype=torch.float64)
+    pictures = rand(1, 16, 16)
+    seen = fo.Correlator4f.from_kernels(one, bench, (16, 16), stop=True).field(pictures)[0].real
+    at = torch.arange(16, dtype=torch.float64)
+    blur = part * torch.sinc(part * (at[:, None] - at))
+    true = blur @ pictures[0] @ blur.T
+    assert (seen - true).abs().max() < 0.03 * true.abs().max()
+
+
 def test_power_by_hand():
     """A clear mask, a white picture: every loss is a number of the bench."""
     clear = torch.ones(1, 1, 1, 1, dtype=torch.float64)

@@ -99,7 +99,7 @@ def expected(electrons: Tensor, sensor: Sensor, pattern: Pattern | None = None) 
     """
     lifted = 0.0 if pattern is None else sensor.dsnu * pattern.offset
     black = lifted + sensor.black_level / sensor.gain  # electrons
-    after = torch.as_tensor(sensor.read_noise**2 + (1 / 12) / sensor.gain**2).to(electrons)  # noise behind the well
+    after = torch.as_tensor(sensor.read_noise**2 + _DELTA**2).to(electrons)  # noise behind the well
     room = torch.as_tensor(sensor.brightest / sensor.gain - black).to(electrons)  # what the ADC leaves above black
     limit = room - _mean_excess(room - sensor.full_well, after.sqrt())
     by_adc = _below((sensor.full_well - room) / after.sqrt())

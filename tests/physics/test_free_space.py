@@ -225,7 +225,15 @@ def test_what_leaves_the_window_is_cut_and_nothing_else(kind):
     moved = distance * (np.tan(np.arcsin(sine)) if kind is AngularSpectrum else sine)
     assert 20 < (moved > padded * pitch / 2).sum() < 100
     assert np.array_equal(transfer.abs().numpy() > 0.5, moved <= padded * pitch / 2)
+    assert torch.equal(plan.transfer[:, 0], transfer)
     assert transfer.abs().max() == pytest.approx(1, abs=1e-12)
+
+
+@pytest.mark.parametrize("kind", [AngularSpectrum, Fresnel])
+def test_a_plan_lifts_a_coarser_field_to_its_own_precision(kind):
+    plan, field = kind(Plane((16, 16), 8e-6), 1e-3, **DOUBLE), torch.rand(16, 16)
+    assert plan(field).dtype == torch.complex128
+    torch.testing.assert_close(plan(field), plan(field.double()), rtol=0, atol=1e-15)
 
 
 def test_the_batch_keeps_its_order():

@@ -16,6 +16,7 @@ slow: $(READY)
 	$(RUN) -m pytest -q -m "slow or not slow" --hypothesis-profile=slow
 
 speed: $(READY)
+	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[speed]"
 	$(RUN) -m tests.speed
 
 lint: $(READY)

@@ -331,15 +331,60 @@ def test_homodyne_reads_the_field_with_its_sign():
     for reading, response, scale in zip(seen, field, bank.scale, strict=True):
         assert torch.corrcoef(torch.stack([reading.flatten(), response.flatten()]))[0, 1] > 0.98
         assert scale > 0
-    # by hand: 4·r·Re E, in electrons of a reading of 16 pixels, in DN
+    # by hand: 4·r·Re E, in electrons of a pixel, in DN
     white = torch.ones(1, 16, 16, dtype=torch.float64)
-    one = fo.Correlator4f.from_kernels(torch.ones(1, 1, 1, 1).double(), bench, (16, 16), readout="homodyne")
+    wider = bench.replace({"lens2.focal_length": "400 mm", "camera.bin": 1})
+    one = fo.Correlator4f.from_kernels(torch.ones(1, 1, 1, 1).double(), wider, (16, 16), readout="homodyne")
     one.expose(seconds=1e-7)
-    lit = 5e-3 / (1920 * 8e-6 * 1080 * 8e-6)
+    lit = 5e-3 / (1920 * 8e-6 * 1080 * 8e-6) * (250 / 400) ** 2
     signal, reference = lit * 0.9 * 0.80 * 0.93**2 * 0.75 / 2, lit * 0.1 / 2  # a half mirror
-    photons = 4 * math.sqrt(signal * reference) * (16e-6) ** 2 * 1e-7 / (6.62607015e-34 * 299792458 / 532e-9)
-    middle = one(white)[0, 5:11, 5:11]
+    photons = 4 * math.sqrt(signal * reference) * (4e-6) ** 2 * 1e-7 / (6.62607015e-34 * 299792458 / 532e-9)
+    middle = one(white)[0, 30:70, 30:70]
     assert middle.mean().item() == pytest.approx(0.65 * photons * 0.36, rel=0.02)
+
+
+def test_an_empty_part_of_a_pair_limits_nothing_and_has_a_gradient():
+    taps = torch.stack([torch.full((1, 3, 3), 0.02), torch.zeros(1, 3, 3), -torch.eye(3)[None]]).double()
+    pair, whole = (
+        fo.Correlator4f.from_kernels(taps, CLEAN, (12, 12), readout=kind).expose(seconds=1e-6)
+        for kind in ("pair_intensity", "intensity")
+    )
+    torch.testing.assert_close(pair.scale, whole.scale)
+    assert pair.scale[0].item() == pytest.approx(1 / (9 * 0.02), rel=0.05)
+    for bank in (pair, whole):
+        bank(rand(1, 12, 12)).square().sum().backward()
+        assert torch.isfinite(bank.kernels.grad).all()
+
+
+def test_a_bin_s_dark_current_is_all_its_pixels():
+    bench = CLEAN.replace({"camera.dark_current": 1e4, "camera.bin": 4})
+    bank = fo.Correlator4f.from_kernels(randn(1, 1, 3, 3), bench, (8, 8)).expose(seconds=0.01)
+    dark = torch.zeros(1, 8, 8, dtype=torch.float64)
+    assert bank(dark).mean().item() == pytest.approx(0.36 * 16 * 1e4 * 0.01, rel=1e-6)
+
+
+@pytest.mark.parametrize(("kind", "reads"), [("intensity", 1), ("pair_intensity", 2), ("homodyne", 2)])
+def test_a_readout_takes_its_captures(kind, reads):
+    bank = fo.Correlator4f.from_kernels(randn(3, 1, 3, 3), BENCH, (8, 8), readout=kind).expose(seconds=1e-6)
+    assert bank.latency().captures == 3 * reads
+
+
+def test_a_bank_that_the_bench_does_not_hold_says_so():
+    small = BENCH.replace({"camera.pixels": [20, 20], "input.pixels": [60, 60], "layout.guard": "0 um"})
+    bank = fo.Correlator4f.from_kernels(randn(1, 1, 7, 7), small, (16, 16))
+    with pytest.warns(UserWarning, match="does not hold the bank") as caught:
+        bank.expose(seconds=1e-6)
+    said = " ".join(str(warning.message) for warning in caught)
+    assert all(key in said for key in ("camera.pixels", "layout.guard"))
+
+
+def test_the_free_space_window_holds_the_cross_terms_of_tiles():
+    """Two by two tiles of 32 + 2·12 samples: sums land up to 2·112 - 56 + 5 samples wide, and the band is 8.3 mm."""
+    bank = fo.Correlator4f.from_kernels(randn(1, 3, 5, 5), BENCH, (32, 32), light="free_space")
+    plane = bank._light.plane
+    for samples, pitch in zip(plane.size, plane.pitches, strict=True):
+        assert samples * pitch >= 532e-9 * 0.25 / 16e-6 + (2 * 112 - 56 + 5) * 16e-6
+        assert pitch <= 532e-9 * 0.25 / ((2 * 112 - 56 + 5) * 16e-6)
 
 
 def test_the_ideal_field_is_read_in_network_units_and_by_no_camera():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
 from collections.abc import Sequence
 
 
@@ -10,6 +12,14 @@ def check_choice(name: str, value: object, choices: Sequence[object]) -> None:
     if value not in choices:
         written = ", ".join(repr(choice) for choice in choices if choice is not None)
         raise InputError(f"{value!r} is unknown", where=name, mend=f"choose from {written}")
+
+
+def warn(message: str) -> None:
+    """A warning that points at the line outside this package, and outside torch, that led here."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back and frame.f_globals.get("__name__", "").split(".")[0] in ("fouroptics", "torch"):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, stacklevel=level)
 
 
 class InputError(ValueError):

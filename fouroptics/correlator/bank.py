@@ -6,7 +6,6 @@ The arithmetic is ``optics.correlation``; here it gets a bench, so that response
 from __future__ import annotations
 
 import math
-import warnings
 from typing import Any, Literal
 
 import torch
@@ -23,7 +22,7 @@ from fouroptics.devices import link, readout, source
 from fouroptics.devices.detector import Pattern
 from fouroptics.devices.layout import Sharing
 from fouroptics.devices.readout import Compand, Readout
-from fouroptics.errors import InputError, check_choice
+from fouroptics.errors import InputError, check_choice, warn
 from fouroptics.optics import correlation, grid
 from fouroptics.optics.correlation import Boundary, picture_size
 from fouroptics.optics.fourier import Pair
@@ -127,15 +126,15 @@ class Correlator4f(nn.Module):
         """Readings of a response ``(height, width)``."""
         return self._reading.window.count
 
-    def forward(self, pictures: Tensor) -> Tensor:
+    def forward(self, pictures: Tensor, pattern: Pattern | None = None) -> Tensor:
         """The reading that is expected, ``[..., out, Y, X]``: DN above the black level, after readout and companding.
 
         It is the mean over the noise of what is companded. ``two-sided-rectify`` doubles the outputs; ``ideal_field``
-        reads network units.
+        reads network units. With a ``pattern`` it is one camera's, without, an even camera's.
         """
         if self.readout == "ideal_field":
             return self._reading.linear(self._seen(self._amplitude(pictures), self.taps, aberrated=False))
-        return self._reading.expected(self._irradiance(pictures), self._exposure_in_force())
+        return self._reading.expected(self._irradiance(pictures), self._exposure_in_force(), pattern)
 
     def capture(
         self, pictures: Tensor, *, generator: Generator | None = None, pattern: Pattern | None = None
@@ -190,9 +189,11 @@ class Correlator4f(nn.Module):
     def expose(self, pictures: Tensor | None = None, *, seconds: float | None = None) -> Correlator4f:
         """Fix the exposure, by ``pictures`` (the training set's, say) or at ``seconds``; it is saved with the bank.
 
-        A bank whose bench says ``"auto"`` fixes it by natural-like pictures when it first reads. It never follows the
-        pictures that are read.
+        Until then a bank whose bench says ``"auto"`` takes what suits its kernels and natural-like pictures. It never
+        follows the pictures that are read.
         """
+        if pictures is not None and seconds is not None:
+            raise InputError("by pictures or in seconds, not both", where="expose", mend="give one of them")
         self._warn(PANEL_CODES, "this bench does not hold the bank, and its readings are of a larger one")
         found = self.exposure(pictures) if seconds is None else checks.check_exposure(seconds)
         self.shutter.fill_(found)
@@ -207,7 +208,7 @@ class Correlator4f(nn.Module):
             mend = "pass exposure=… in seconds, or write it into the bench"
             raise InputError("inputs one after another have no common exposure", where="camera.exposure", mend=mend)
         if pictures is None:
-            pictures = natural(4, self.channels[1], self.size).to(self.kernels)
+            pictures = natural(2, self.channels[1], self.size).to(self.kernels)
         with torch.no_grad():
             return self._reading.exposure_for(self._irradiance(pictures))
 
@@ -262,6 +263,8 @@ class Correlator4f(nn.Module):
             raise InputError(
                 f"{type(batch).__name__} is no number of pictures", where="batch", mend="such as len(pictures)"
             )
+        if isinstance(self._light, FreeSpaceLight):
+            return self._light.nbytes(batch, self.taps, gradient=gradient)
         return correlation.working_bytes(
             batch,
             self.channels,
@@ -296,7 +299,7 @@ class Correlator4f(nn.Module):
         report = self.bench.sampling(self.size, picture_size(self.taps), channels=self.channels)
         for problem in report.problems:
             if problem.code in codes:
-                warnings.warn(f"{what}: {problem}", stacklevel=5)
+                warn(f"{what}: {problem}")
 
     def _make_reading(self, sensor_pool: int | Pair | None) -> Reading:
         pool = (sensor_pool, sensor_pool) if isinstance(sensor_pool, int) else sensor_pool
@@ -322,12 +325,24 @@ class Correlator4f(nn.Module):
         return self._seen(self._lit(pictures), taps, aberrated=True)
 
     def _seen(self, amplitude: Tensor, taps: Tensor, *, aberrated: bool) -> Tensor:
+        if torch.is_grad_enabled() and (taps.requires_grad or amplitude.requires_grad):
+            fields = math.prod(amplitude.shape[:-3]) * taps.shape[0]
+            room = self._light.working_size(aberrated=aberrated, whole=True)
+            needed = self._reading.kept_bytes(fields, room, amplitude.element_size())
+            what = f"a gradient through the camera of {fields} responses"
+            memory.require(needed, amplitude.device, what=what, mend="smaller batches, or torch.no_grad()")
         return self._light.respond(amplitude, taps, aberrated=aberrated, see=self._reading.see)
 
     def _exposure_in_force(self) -> float:
-        if math.isnan(float(self.shutter)):
-            self.expose()
-        return float(self.shutter)
+        fixed = float(self.shutter)
+        return self.exposure() if math.isnan(fixed) else fixed
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Correlator4f:
+        """Casts are for kernels; the exposure keeps its digits."""
+        fixed = self.shutter
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self.shutter = fixed.to(self.kernels.device)
+        return self
 
     def _sharing(self) -> Sharing:
         inputs = "tiled" if self.layout == "mathematical" else self.layout
@@ -402,7 +417,7 @@ def _check_options(bench: Any, boundary: Any, layout: Any, stop: bool, light: An
 
 def _positive_negative(taps: Tensor) -> Tensor:
     """Kernels k → their parts k⁺ and k⁻, both ≥ 0, k = k⁺ - k⁻, as twice the outputs."""
-    return torch.cat((taps.clamp_min(0), (-taps).clamp_min(0)))
+    return torch.cat((taps.abs() + taps, taps.abs() - taps)) / 2  # at 0 both have half the slope
 
 
 def _times(taps: Tensor, factor: Tensor) -> Tensor:

@@ -26,6 +26,7 @@ from fouroptics.devices.layout import Sharing
 from fouroptics.optics import aperture, correlation, fourier, grid
 from fouroptics.optics.correlation import Window
 from fouroptics.optics.fourier import Pair, Plane
+from fouroptics.optics.kept import Kept
 from fouroptics.optics.propagation import AngularSpectrum, lens_transmission
 
 _FIELDS_AT_ONCE = 6  # working grids of one picture and output that are alive together
@@ -76,7 +77,7 @@ class FreeSpaceLight:
         self.centres = sharing.input_centres[:inputs] if tiled else ((0.0, 0.0),) * inputs
         self.magnification = bench.lens2.focal_length / bench.lens1.focal_length
         self.plane, self.coarse = self._working_plane(sharing)
-        self._built: dict[tuple[torch.dtype, torch.device], _Bench4f] = {}
+        self._built: Kept[_Bench4f] = Kept()
 
     def working_size(self, *, aberrated: bool = False, whole: bool = True) -> Pair:
         """Samples of the camera's grid: the picture with dark room round it, in which a pattern is integrated."""
@@ -123,10 +124,8 @@ class FreeSpaceLight:
         return Plane((size[0], size[1]), (pitch[0], pitch[1])), (coarse[0], coarse[1])
 
     def _bench4f(self, dtype: torch.dtype, device: torch.device) -> _Bench4f:
-        key = dtype, device
-        if key not in self._built:
-            self._built = {key: self._build(torch.promote_types(dtype, torch.complex64), device)}
-        return self._built[key]
+        exact = torch.promote_types(dtype, torch.complex64)
+        return self._built.get((dtype, device), lambda: self._build(exact, device))
 
     def _build(self, dtype: torch.dtype, device: torch.device) -> _Bench4f:
         bench, pitches = self.bench, self.plane.pitches
@@ -157,23 +156,26 @@ class FreeSpaceLight:
     def _to_mask(self, bench: _Bench4f, pictures: Tensor) -> Tensor:
         """Pictures ``[B, in, y, x]`` → what falls on their masks, ``[B, 1 or in, Y, X]``."""
         way, lens = bench.ways[0], bench.lenses[0]
-        waves = self._plane_waves(pictures.to(way.dtype))
-        waves = waves.sum(1, keepdim=True) if self.tiled and waves.shape[1] > 1 else waves
+        pictures = pictures.to(way.dtype)
+        if self.tiled:
+            waves = self._plane_waves(pictures[:, :1], self.centres[0])
+            for channel in range(1, pictures.shape[1]):
+                waves = waves + self._plane_waves(pictures[:, channel : channel + 1], self.centres[channel])
+        else:
+            waves = self._plane_waves(pictures, (0.0, 0.0))
         field = torch.fft.ifft2(waves.mul_(way.transfer))
         arrived: Tensor = way(field.mul_(lens))
         return arrived
 
-    def _plane_waves(self, pictures: Tensor) -> Tensor:
-        """Spectra ``[B, in, Y, X]`` of pictures in their places, band-limited between their samples."""
+    def _plane_waves(self, pictures: Tensor, centre: tuple[float, float]) -> Tensor:
+        """Spectra ``[B, in, Y, X]`` of pictures at a ``centre``, band-limited between their samples."""
         waves = torch.fft.fft(torch.fft.fft(pictures, n=self.coarse[1]), n=self.coarse[0], dim=-2)
         moves = []
         dtype = pictures.dtype
-        for axis, (n, room) in enumerate(zip(self.size, self.coarse, strict=True)):
+        for n, room, fine, middle in zip(self.size, self.coarse, self.plane.size, centre, strict=True):
             nu = grid.frequencies(room, device=pictures.device)
-            first = torch.tensor([centre[axis] - n // 2 for centre in self.centres]).to(nu)
-            finer = torch.full_like(first, self.plane.size[axis] / room)[:, None]
-            moves.append(_waves(-torch.outer(first, nu), finer).to(dtype))
-        placed = waves.mul_(moves[0][:, :, None]).mul_(moves[1][:, None, :])
+            moves.append(_waves(-nu * (middle - n // 2), torch.full_like(nu, fine / room)).to(dtype))
+        placed = waves.mul_(moves[0][:, None]).mul_(moves[1])
         return fourier.spectral_pad(placed, self.plane.size, keep_mean=False)
 
     def _one_output(self, bench: _Bench4f, see: Window | None, at_mask: Tensor, taps: Tensor) -> Tensor:
@@ -229,14 +231,17 @@ class FreeSpaceLight:
         masks = torch.stack([left @ right for left, right in zip(rows, columns, strict=True)])
         return masks if bench.stop is None else masks * bench.stop
 
-    def _require_memory(self, batch: int, taps: Tensor, kept: bool) -> None:
+    def nbytes(self, batch: int, taps: Tensor, *, gradient: bool = False) -> int:
+        """Most bytes that a batch takes at once."""
         arms = 1 if self.tiled else taps.shape[1]
-        height, width = self.plane.size
-        plane = height * width * 2 * taps.real.element_size()
-        needed = plane * (batch * (arms + _FIELDS_AT_ONCE) + arms * 2)
-        needed += min(_GRADIENT_BLOCK, plane * batch * taps.shape[0] * _KEPT) if kept else 0
-        what = f"{batch} pictures through free space on a grid of {height}×{width}"
-        memory.require(needed, taps.device, what=what, mend="smaller batches or pictures, or light='fourier'")
+        plane = math.prod(self.plane.size) * 2 * taps.real.element_size()
+        needed = plane * (batch * (2 * arms + _FIELDS_AT_ONCE) + arms * 2)
+        return needed + (min(_GRADIENT_BLOCK, plane * batch * taps.shape[0] * _KEPT) if gradient else 0)
+
+    def _require_memory(self, batch: int, taps: Tensor, kept: bool) -> None:
+        what = f"{batch} pictures through free space on a grid of {self.plane.size[0]}×{self.plane.size[1]}"
+        mend = "smaller batches or pictures, or light='fourier'"
+        memory.require(self.nbytes(batch, taps, gradient=kept), taps.device, what=what, mend=mend)
 
 
 def _waves(turns: Tensor, amplitude: Tensor | None = None) -> Tensor:

@@ -12,6 +12,7 @@ from fouroptics.errors import InputError
 from fouroptics.optics import aberration, aperture, correlation, fourier, grid
 from fouroptics.optics.correlation import Boundary, Window, correlate
 from fouroptics.optics.fourier import Pair
+from fouroptics.optics.kept import Kept
 
 Key = tuple[bool, Pair, torch.dtype, torch.device]
 
@@ -33,7 +34,7 @@ class FourierLight:
     ) -> None:
         self.bench, self.size, self.kernel = bench, size, kernel
         self.boundary, self.upright, self.stop = boundary, upright, stop
-        self._pupils: dict[Key, Tensor] = {}
+        self._pupils: Kept[Tensor] = Kept()
 
     def working_size(self, *, aberrated: bool = False, whole: bool = False) -> Pair:
         """Samples of the grid that the transforms run on; ``whole``: with the light on both sides of the picture.
@@ -67,28 +68,30 @@ class FourierLight:
         aberrated, size, dtype, device = key
         if not (aberrated or self.stop):
             return None
-        if key not in self._pupils:
+
+        def build() -> Tensor:
             pupil = stop_transmission(self.bench, size, device) if self.stop else None
             if aberrated:
                 errors = _wavefront_on_bins(self.bench, size, device)
                 pupil = errors if pupil is None else errors * pupil
             assert pupil is not None
             exact = torch.promote_types(dtype, torch.complex64) if pupil.is_complex() else dtype
-            self._pupils[key] = pupil.to(exact)
-        return self._pupils[key]
+            return pupil.to(exact)
+
+        return self._pupils.get(key, build)
 
 
 def surround(bench: Bench, size: Pair, *, stop: bool, aberrated: bool) -> Pair:
     """Dark samples that light needs beside a picture and its kernel's reach, ``(y, x)``.
 
     Behind a stop light rings without end, ever weaker: three pictures, or sixteen times the ripples' length, leave some
-    1e-3 to wrap. An aberration rings less, for which one picture, or sixteen samples, do; and its slope moves light.
+    1e-3 to wrap. An aberration rings less, for which 24 samples do, and its slope moves light.
     """
     ripple = math.ceil(16 * band_width(bench) / stop_width(bench)) if stop else 0
     slopes = wavefront_reach(bench) if aberrated else (0, 0)
     rooms = []
     for n, slope in zip(size, slopes, strict=True):
-        ringing = max(3 * n, ripple) if stop else max(n, 16) if aberrated else 0
+        ringing = max(3 * n, ripple) if stop else 24 if aberrated else 0
         rooms.append(ringing + slope)
     return rooms[0], rooms[1]
 

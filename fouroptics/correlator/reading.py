@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from dataclasses import dataclass
 from functools import partial
 
@@ -15,8 +14,9 @@ from fouroptics.devices import detector, readout, source
 from fouroptics.devices.detector import Pattern, Sensor
 from fouroptics.devices.pixels import Pixels, Readings
 from fouroptics.devices.readout import CAPTURES, NEEDS_REFERENCE, Compand, Readout
-from fouroptics.errors import InputError
+from fouroptics.errors import InputError, warn
 from fouroptics.optics.fourier import Pair
+from fouroptics.optics.kept import Kept
 
 HALF_MIRROR = 0.5  # where light and reference meet, one half of each goes to the camera
 
@@ -101,7 +101,7 @@ class Reading:
             visibility=beam.visibility if beam else 1.0,
             step_error=beam.phase_step_error if beam else 0.0,
         )
-        self._pixels: dict[tuple[Pair, torch.dtype, torch.device], Pixels] = {}
+        self._pixels: Kept[Pixels] = Kept()
 
     @property
     def area(self) -> float:
@@ -110,14 +110,20 @@ class Reading:
 
     def see(self, field: Tensor) -> Tensor:
         """Fields ``[..., y, x]`` on a whole working grid → mean irradiance of readings, ``[..., captures, Y, X]``."""
-        key = (field.shape[-2], field.shape[-1]), field.real.dtype, field.device
-        if key not in self._pixels:
-            places = [_places(room, n) for room, n in zip(key[0], self.size, strict=True)]
-            self._pixels[key] = Pixels(
-                (places[0], places[1]), *self._readings(), periodic=self.periodic, dtype=key[1], device=key[2]
-            )
-        pixels = self._pixels[key]
+        dtype, device = field.real.dtype, field.device
+
+        def build() -> Pixels:
+            y, x = (_places(room, n) for room, n in zip(field.shape[-2:], self.size, strict=True))
+            return Pixels((y, x), *self._readings(), periodic=self.periodic, dtype=dtype, device=device)
+
+        pixels = self._pixels.get((field.shape[-2:], dtype, device), build)
         return pixels(self._patterns(pixels.between(field)))
+
+    def kept_bytes(self, fields: int, room: Pair, element: int) -> int:
+        """Most bytes that a gradient keeps of so many complex fields on their way to readings, by measured counts."""
+        fine, shown = math.prod(2 * (n + 16) for n in self.size), captures(self.kind)
+        readings = math.prod(self.window.count) * shown
+        return fields * element * (6 * math.prod(room) + (8 + 4 * shown) * fine + 25 * readings)
 
     def electrons(self, irradiance: Tensor, exposure: float, pattern: Pattern | None = None) -> Tensor:
         """Mean electrons of readings under ``irradiance`` [W/m²]."""
@@ -130,6 +136,7 @@ class Reading:
 
     def expected(self, irradiance: Tensor, exposure: float, pattern: Pattern | None = None) -> Tensor:
         """What the electronics hands on, on average over the noise before it is companded."""
+        pattern = None if pattern is None else pattern.fitted(self.window.count, irradiance)
         electrons = self.electrons(irradiance, exposure, pattern)
         return self._electronics(detector.expected(electrons, self.sensor, pattern))
 
@@ -137,8 +144,8 @@ class Reading:
         self, irradiance: Tensor, exposure: float, generator: Generator | None, pattern: Pattern | None
     ) -> Tensor:
         """What the electronics hands on from noisy captures."""
-        if pattern is None:
-            pattern = Pattern.draw(self.window.count, irradiance, generator)
+        drawn = Pattern.draw(self.window.count, irradiance, generator) if pattern is None else pattern
+        pattern = drawn.fitted(self.window.count, irradiance)
         electrons = self.electrons(irradiance, exposure, pattern)
         return self._electronics(detector.capture(electrons, self.sensor, generator=generator, pattern=pattern))
 
@@ -187,8 +194,7 @@ class Reading:
         if dimmest >= self.sensor.holds:
             bright = _percentile(electrons.detach(), 0.999)
             would = exposure * detector.FILL * self.sensor.holds / bright
-            message = f"every reading is saturated at an exposure of {exposure:.3g} s; {would:.3g} s would do"
-            warnings.warn(message, stacklevel=5)
+            warn(f"every reading is saturated at an exposure of {exposure:.3g} s; {would:.3g} s would do")
 
 
 def reference_irradiance(bench: Bench, kind: Readout, window: tuple[float, float]) -> float:

@@ -79,6 +79,13 @@ class Pattern:
         response, offset = (like.new_empty(size).normal_(generator=generator) for _ in range(2))
         return cls(response, offset)
 
+    def fitted(self, size: tuple[int, int], like: Tensor) -> Pattern:
+        """The same for readings ``like`` these, of ``size``."""
+        if tuple(self.response.shape) != size or tuple(self.offset.shape) != size:
+            mend = "Pattern.draw(bank.readings, …)"
+            raise InputError(f"it is for {tuple(self.response.shape)} readings, not {size}", where="pattern", mend=mend)
+        return Pattern(self.response.to(like), self.offset.to(like))
+
 
 def mean_electrons(
     power: Tensor, exposure: Number, sensor: Sensor, *, wavelength: float, pattern: Pattern | None = None
@@ -95,18 +102,21 @@ def expected(electrons: Tensor, sensor: Sensor, pattern: Pattern | None = None) 
     """The mean reading [DN]: smooth where the well and the ADC cut the noise off, by the noise's own width.
 
     Light n with read noise r ends at min(n + r, well + r, ADC), which is r + min(n, min(well, ADC - r)), so the mean of
-    the inner minimum is a limit for n alone. Shot noise is taken as Gaussian: within 0.1 electrons or DN of the truth.
+    the inner minimum is a limit for n alone. Shot noise is taken as Gaussian there. In the dark n is never negative, so
+    only as much of it counts as read noise s can carry below zero, s/(s + ½): within 0.03 electrons of Poisson's sums.
     """
     lifted = 0.0 if pattern is None else sensor.dsnu * pattern.offset
     black = lifted + sensor.black_level / sensor.gain  # electrons
-    after = torch.as_tensor(sensor.read_noise**2 + _DELTA**2).to(electrons)  # noise behind the well
+    read = torch.as_tensor(sensor.read_noise).to(electrons)
     room = torch.as_tensor(sensor.brightest / sensor.gain - black).to(electrons)  # what the ADC leaves above black
-    limit = room - _mean_excess(room - sensor.full_well, after.sqrt())
-    by_adc = _below((sensor.full_well - room) / after.sqrt())
+    well = torch.as_tensor(sensor.full_well).to(electrons)
+    limit = _mean_lesser(room, well, read)
     shot = electrons.clamp_min(0) + _DELTA
-    charge = electrons - _mean_excess(electrons - limit, (shot + by_adc * after).sqrt())
+    by_adc = _below((well - room) / (read + _DELTA))
+    charge = _mean_lesser(electrons, limit, (shot + by_adc * read.square()).sqrt())
+    dark = (charge.clamp_min(0) * read / (read + 0.5) + read.square() + _DELTA**2).sqrt()
     signal = charge + black
-    return sensor.gain * (signal + _mean_excess(-signal, (charge.clamp_min(0) + after).sqrt()))
+    return sensor.gain * (signal - _mean_lesser(signal, torch.zeros_like(signal), dark))
 
 
 def capture(
@@ -156,10 +166,11 @@ def check_generator(generator: Generator | None, tensor: Tensor) -> None:
         raise InputError(f"it is on {generator.device}, the light on {tensor.device}", where="generator", mend=mend)
 
 
-def _mean_excess(beyond: Tensor, spread: Tensor) -> Tensor:
-    """E[max(0, X)] for X normal with mean ``beyond``: σ(φ(z) + z·Φ(z)), z = mean/σ."""
-    z = beyond / spread
-    return spread * (-0.5 * z.square()).exp() / math.sqrt(2 * math.pi) + beyond * _below(z)
+def _mean_lesser(mean: Tensor, limit: Tensor, spread: Tensor) -> Tensor:
+    """E[min(X, limit)] for X normal: min(μ, L) - σ(φ(z) - |z|·Φ(-|z|)), z = (μ - L)/σ, which loses no digits."""
+    z = ((mean - limit) / (spread + _DELTA**2)).abs()
+    tail = (-0.5 * z.square()).exp() / math.sqrt(2 * math.pi) - z * 0.5 * (z / math.sqrt(2)).erfc()
+    return torch.minimum(mean, limit) - spread * tail
 
 
 def _below(z: Tensor) -> Tensor:

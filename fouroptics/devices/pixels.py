@@ -31,13 +31,6 @@ class Readings:
     width: float
     bin: int = 1
 
-    @classmethod
-    def shared(cls, samples: int, count: int) -> Readings:
-        """``count`` readings that share a picture of ``samples`` with no gap: pooling on the sensor."""
-        if not 1 <= count <= samples:
-            raise InputError(f"{count} readings of {samples} samples", where="sensor_pool", mend=f"1 to {samples}")
-        return cls(count, (samples - 1) / 2, samples / count, samples / count)
-
     @property
     def centres(self) -> Tensor:
         """Where readings stand, in float64."""
@@ -103,10 +96,13 @@ class Pixels:
         due = tuple(matrix.shape[1] for matrix in matrices)
         if tuple(field.shape[-2:]) != due:
             raise InputError(f"the plan is for {due} samples, the pattern has {tuple(field.shape[-2:])}")
+        if field.dtype != matrices[0].dtype:
+            raise InputError(f"the plan is {matrices[0].dtype}, the pattern {field.dtype}", mend="make them alike")
 
 
 def _sandwich(matrices: list[Tensor], field: Tensor) -> Tensor:
-    return matrices[0] @ (field @ matrices[1].mT)
+    with torch.autocast(field.device.type, enabled=False):
+        return matrices[0] @ (field @ matrices[1].mT)
 
 
 def _fine_places(readings: Readings, period: int | None) -> Tensor:
@@ -122,9 +118,11 @@ def _waves_of(distance: Tensor, period: int | None) -> Tensor:
     """What a sample contributes at a ``distance``: sinc, or the sum of its copies a period apart."""
     if period is None:
         return torch.sinc(distance)
-    orders = torch.arange(1, (period + 1) // 2, dtype=torch.float64)
-    total = 1 + 2 * torch.cos(2 * math.pi * distance[..., None] * orders / period).sum(-1)
-    return (total + (torch.cos(math.pi * distance) if period % 2 == 0 else 0.0)) / period
+    turns = distance / period
+    whole = (turns - turns.round()).abs() < 1e-12
+    angle = math.pi * torch.where(whole, 0.25, turns)
+    below = angle.sin() if period % 2 else angle.tan()
+    return torch.where(whole, 1.0, (math.pi * distance).sin() / (period * below))
 
 
 def _mean_of_waves(readings: Readings, fine: Tensor, period: int | None) -> Tensor:

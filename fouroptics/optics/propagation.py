@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from fouroptics.errors import InputError, check_choice
+from fouroptics.errors import InputError, check_choice, warn
 from fouroptics.optics import aperture, grid
 from fouroptics.optics.fourier import MatrixFT, Pair, Plane
 
@@ -120,10 +120,7 @@ class _FreeSpace:
         return height, width
 
     def _convolve(self, field: Tensor, *, conjugate: bool) -> Tensor:
-        if field.shape[-2:] != self.plane.size:
-            raise InputError(f"the plan is for {self.plane.size} samples, the field has {tuple(field.shape[-2:])}")
-        if torch.promote_types(field.dtype, self.dtype) != self.dtype:
-            raise InputError(f"the plan is {self.dtype}, the field {field.dtype}", mend="use plan.to(torch.complex128)")
+        _check_field(field, self.plane.size, self.dtype)
         with torch.autocast(field.device.type, enabled=False):
             spectrum = torch.fft.fft2(field.to(self.dtype), s=self._padded)
             for factor in self._factors:
@@ -200,7 +197,7 @@ class FresnelTransform:
             if 2 * pitch * aside > wavelength * distance * (1 + 1e-9):
                 finest = wavelength * distance / (2 * aside)
                 safe = f"distance ≥ {2 * pitch * aside / wavelength:.4g} m, or a pitch ≤ {finest:.4g} m"
-                _warn(
+                warn(
                     f"at {distance:g} m samples of {pitch:g} m are too coarse for places {aside:.4g} m aside, and "
                     f"make copies there; safe: {safe}"
                 )
@@ -210,15 +207,26 @@ class FresnelTransform:
 
     def __call__(self, field: Tensor) -> Tensor:
         """``[..., y, x]`` on the near plane → ``[..., Y, X]`` on the far plane."""
+        _check_field(field, self.near.size, self._lens.dtype)
         return -1j * self._after * self._lens(field * self._before)
 
     def adjoint(self, field: Tensor) -> Tensor:
         """``[..., Y, X]`` on the far plane → ``[..., y, x]`` on the near plane."""
+        _check_field(field, self.far.size, self._lens.dtype)
         return 1j * self._before.conj() * self._lens.adjoint(field * self._after.conj())
 
     @property
     def nbytes(self) -> int:
         return self._lens.nbytes + self._before.nbytes + self._after.nbytes
+
+    def to(self, dtype: torch.dtype, device: torch.device | str | None = None) -> FresnelTransform:
+        """The same plan rebuilt from float64 for another dtype or device."""
+        device = self._before.device if device is None else device
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it has been said
+            return FresnelTransform(
+                self.near, self.far, self.distance, wavelength=self.wavelength, dtype=dtype, device=device
+            )
 
     def _chirp(self, plane: Plane, device: torch.device | str | None) -> Tensor:
         y, x = plane.coordinates(device)
@@ -299,6 +307,13 @@ def working_plane(extent: tuple[float, float], distance: float, *, wavelength: f
     return Plane((height, width), pitch)
 
 
+def _check_field(field: Tensor, size: Pair, dtype: torch.dtype) -> None:
+    if tuple(field.shape[-2:]) != size:
+        raise InputError(f"the plan is for {size} samples, the field has {tuple(field.shape[-2:])}")
+    if torch.promote_types(field.dtype, dtype) != dtype:
+        raise InputError(f"the plan is {dtype}, the field {field.dtype}", mend="use plan.to(torch.complex128)")
+
+
 def _slope(frequency: float, wavelength: float) -> float:
     """tan θ of a plane wave."""
     sine = min(wavelength * frequency, 1 - 1e-12)
@@ -321,7 +336,7 @@ def _check_reach(samples: int, pitch: float, distance: float, wavelength: float,
             where="distance",
             mend=f"{safe}; or FresnelTransform onto a wider plane",
         )
-    _warn(
+    warn(
         f"at {distance:g} m a field of {samples} samples of {pitch:g} m keeps frequencies up to {passed:.4g} /m of "
         f"{band:.4g} /m; what is steeper leaves the window; safe: {safe}"
     )
@@ -350,7 +365,7 @@ def _check_lens_sampling(
         if step > finest * (1 + 1e-9):
             steepest = wavelength / (2 * step)  # a sine, below 1 wherever a stigmatic lens comes to this
             widest = 2 * f * (steepest if straight else steepest / math.sqrt(1 - steepest**2))
-            _warn(
+            warn(
                 f"a lens of {f:g} m turns by more than π from one sample to the next at its edge; "
                 f"safe: a pitch ≤ {finest:.4g} m, or a pupil ≤ {widest:.4g} m"
             )
@@ -362,7 +377,3 @@ def _check_length(name: str, value: float, *, any_sign: bool = False) -> None:
         raise InputError(
             f"{value} is not usable", where=name, mend="a finite number" + ("" if any_sign else " above 0")
         )
-
-
-def _warn(message: str) -> None:
-    warnings.warn(message, stacklevel=4)

@@ -1,6 +1,7 @@
 """A bank on its whole bench: light through free space against the lens transform, errors of lenses, and readings."""
 
 import math
+import pickle
 import warnings
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 
 import fouroptics as fo
 from fouroptics.correlator import light
+from fouroptics.correlator.bank import _positive_negative
 from fouroptics.devices.detector import Pattern
 from fouroptics.optics import aberration, correlation, fourier
 
@@ -146,7 +148,7 @@ def test_free_space_does_not_wrap_and_checks_its_memory(monkeypatch):
         fo.Correlator4f.from_kernels(randn(1, 1, 3, 3), BENCH, (8, 8), light="free_space", boundary="circular")
     bank = fo.Correlator4f.from_kernels(randn(1, 1, 3, 3), BENCH, (8, 8), light="free_space")
     monkeypatch.setattr("fouroptics.memory.available", lambda device: 2**21)
-    with pytest.raises(fo.InputError, match="free space"):
+    with pytest.raises(fo.InputError, match="GiB are free"):
         bank.field(rand(40, 1, 8, 8))
 
 
@@ -434,10 +436,9 @@ def test_noise_has_gradients_and_hides_in_no_module():
 def test_the_exposure_is_fixed_once_saved_and_never_follows_the_pictures():
     bank = fo.Correlator4f.from_kernels(randn(2, 1, 3, 3), BENCH, (16, 16))
     bright, dim = rand(2, 1, 16, 16), 0.1 * rand(2, 1, 16, 16)
-    assert math.isnan(float(bank.shutter))
     one, two = bank(torch.cat([bright, dim])), torch.cat([bank(bright), bank(dim)])
     torch.testing.assert_close(one, two, rtol=0, atol=1e-9)
-    assert float(bank.shutter) == pytest.approx(bank.exposure())
+    torch.testing.assert_close(bank.expose()(bright), two[:2], rtol=0, atol=1e-9)
     bank.expose(dim)
     assert float(bank.shutter) == pytest.approx(bank.exposure(dim))
     assert bank.latency()["exposure"] == pytest.approx(2 * float(bank.shutter))
@@ -445,6 +446,85 @@ def test_the_exposure_is_fixed_once_saved_and_never_follows_the_pictures():
     other.load_state_dict(bank.state_dict())
     torch.testing.assert_close(other(bright), bank(bright))
     assert float(other.shutter) == float(bank.shutter)
+
+
+def test_a_gradient_that_does_not_fit_is_refused_beforehand(monkeypatch):
+    bank = fo.Correlator4f.from_kernels(randn(16, 1, 3, 3), BENCH, (32, 32)).expose(seconds=1e-6)
+    pictures = rand(64, 1, 32, 32)
+    monkeypatch.setattr("fouroptics.memory.available", lambda device: 2**28)
+    with pytest.raises(fo.InputError, match="a gradient through the camera"):
+        bank(pictures)
+    with torch.no_grad():
+        assert bank(pictures).shape == (64, 16, 32, 32)
+
+
+def test_reading_leaves_no_trace_in_a_bank():
+    bank = fo.Correlator4f.from_kernels(randn(1, 1, 3, 3), BENCH, (8, 8))
+    other = {"kernels": randn(1, 1, 3, 3, seed=5)}
+    before = bank(rand(1, 8, 8))
+    torch.func.functional_call(bank, other, (rand(1, 8, 8),))
+    assert math.isnan(float(bank.shutter))
+    assert torch.equal(bank(rand(1, 8, 8)), before)
+
+
+@pytest.mark.parametrize("way", ["fourier", "free_space"])
+def test_a_bank_that_was_evaluated_can_be_trained_cast_and_copied(way):
+    pictures = compact(1, (12, 12)).float()
+    start = randn(1, 1, 3, 3, dtype=torch.float32)
+    bank = fo.Correlator4f.from_kernels(start, BENCH, (12, 12), light=way, readout="homodyne").expose(seconds=1.23e-6)
+    fresh = pickle.dumps(bank)
+    with torch.inference_mode():
+        first = bank(pictures)
+    bank(pictures).sum().backward()
+    assert len(pickle.dumps(bank)) < len(fresh) + 2000
+    assert torch.equal(pickle.loads(pickle.dumps(bank))(pictures), first)
+    wide = fo.Correlator4f.from_kernels(start.double(), BENCH, (12, 12), light=way, readout="homodyne")
+    wide.expose(seconds=1.23e-6)
+    cast = bank.half().double()
+    assert float(cast.shutter) == 1.23e-6
+    cast.kernels.data.copy_(start)
+    torch.testing.assert_close(cast(pictures.double()), wide(pictures.double()))
+    torch.testing.assert_close(cast.float()(pictures), first)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        torch.testing.assert_close(bank.field(pictures), bank.float().field(pictures))
+
+
+def test_zero_taps_have_both_masks_slopes():
+    """k⁺ - k⁻ = k, also at 0."""
+    taps = torch.zeros(1, 1, 1, 1, dtype=torch.float64, requires_grad=True)
+    positive, negative = _positive_negative(taps).chunk(2)
+    (positive - negative).sum().backward()
+    assert taps.grad.item() == 1
+    parts = _positive_negative(torch.tensor([-2.0, 3.0]))
+    assert parts.tolist() == [0, 3, 2, 0]
+
+
+def test_one_camera_s_expected_reading_has_its_pattern():
+    bench = BENCH.replace({"camera.prnu": "5 %"})
+    bank = fo.Correlator4f.from_kernels(randn(1, 1, 3, 3), bench, (8, 8)).expose(seconds=1e-6)
+    pattern = Pattern.draw(bank.readings, torch.zeros(()), generator())
+    even, uneven = bank(rand(1, 8, 8)), bank(rand(1, 8, 8), pattern)
+    expected = even * (1 + 0.05 / 4 * pattern.response) + 0.36 * 0.8 * 4 * pattern.offset
+    torch.testing.assert_close(uneven, expected.detach().to(uneven), rtol=1e-3, atol=0.05)
+
+
+def test_the_profile_of_a_tiled_beam_by_hand():
+    """Four channels stand two by two; the beam is brightest where their tiles meet."""
+    bench = CLEAN.replace({"source.waist": "1 mm"})
+    size, tile = (12, 20), (12 + 24, 20 + 24)
+    bank = fo.Correlator4f.from_kernels(torch.ones(1, 4, 1, 1).double(), bench, size)
+    light = bank._lit(torch.ones(4, *size, dtype=torch.float64)).square()
+    assert bank._sharing().input_tiles == (2, 2)
+    for channel, (down, along) in enumerate(((-0.5, -0.5), (-0.5, 0.5), (0.5, -0.5), (0.5, 0.5))):
+        y = (torch.arange(12, dtype=torch.float64) - 5.5 + down * tile[0]) * 16e-6
+        x = (torch.arange(20, dtype=torch.float64) - 9.5 + along * tile[1]) * 16e-6
+        shape = torch.exp(-2 * (y[:, None] ** 2 + x**2) / 1e-6)
+        torch.testing.assert_close(light[channel] / light[0, -1, -1], shape / shape_at_meeting(tile))
+
+
+def shape_at_meeting(tile):
+    y, x = (5.5 - 0.5 * tile[0]) * 16e-6, (9.5 - 0.5 * tile[1]) * 16e-6
+    return math.exp(-2 * (y**2 + x**2) / 1e-6)
 
 
 def test_a_bank_on_whose_camera_everything_saturates_says_what_would_do():
@@ -541,6 +621,8 @@ def test_complex_kernels_have_no_pair_and_exposures_are_positive():
     for seconds in (0.0, -1.0, math.nan, math.inf, True):
         with pytest.raises(fo.InputError, match="exposure"):
             bank.expose(seconds=seconds)
+    with pytest.raises(fo.InputError, match="not both"):
+        bank.expose(rand(1, 8, 8), seconds=1e-3)
     for wrong in ("0 s", "-1 ms"):
         with pytest.raises(fo.InputError, match=r"camera\.exposure"):
             BENCH.replace({"camera.exposure": wrong})

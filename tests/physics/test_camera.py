@@ -125,6 +125,37 @@ def test_the_expected_reading_is_the_mean_of_many():
             )
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_light_far_beyond_the_well_stays_at_the_well(dtype):
+    for electrons in (2e4, 1e6, 1e9, 1e12):
+        seen = detector.expected(torch.tensor([electrons], dtype=dtype), SENSOR)
+        assert float(seen) == pytest.approx(10500 * 0.36 + 60, abs=0.01)
+    seen = detector.expected(torch.tensor([1e9], dtype=dtype), replace(SENSOR, gain=1.0))
+    assert float(seen) == pytest.approx(4095, abs=0.01)
+
+
+@pytest.mark.parametrize("read_noise", [0.0, 0.2, 1.0, 2.3, 8.0])
+def test_in_the_dark_the_mean_is_poisson_s_sum(read_noise):
+    """Σ P(n)·E[max(n + r, 0)] for a camera without a black level, in electrons; and a slope that is finite."""
+    sensor = replace(SENSOR, gain=1.0, black_level=0.0, read_noise=read_noise, adc_bits=20)
+    n = np.arange(200)
+    spread = max(read_noise, 1e-9)
+    lifted = n * stats.norm.cdf(n / spread) + spread * stats.norm.pdf(n / spread)
+    for mean in (1e-3, 0.01, 0.3, 1.0, 3.0, 10.0):
+        x = torch.tensor([mean], dtype=torch.float64, requires_grad=True)
+        seen = detector.expected(x, sensor)
+        assert seen.item() == pytest.approx(float((stats.poisson.pmf(n, mean) * lifted).sum()), abs=0.03)
+        seen.backward()
+        assert 0 < x.grad.item() < 2
+
+
+def test_a_pattern_fits_its_readings_or_is_refused():
+    pattern = Pattern.draw((4, 5), torch.zeros((), dtype=torch.float64), generator())
+    assert pattern.fitted((4, 5), torch.zeros(1)).response.dtype == torch.float32
+    with pytest.raises(InputError, match="pattern"):
+        pattern.fitted((5, 5), torch.zeros(1))
+
+
 def test_a_pattern_is_one_camera_s():
     sensor = replace(SENSOR, prnu=0.01, dsnu=5.0, black_level=100.0)
     pattern = Pattern.draw((300, 400), torch.zeros((), dtype=torch.float64), generator())
@@ -245,15 +276,17 @@ def test_a_complex_field_between_samples_is_its_parts():
     torch.testing.assert_close(other.between(field.real[:, shuffled].float()), fine.real.float())
 
 
-def test_pooling_on_the_sensor_shares_the_picture():
-    for samples, count in ((12, 4), (32, 6), (7, 7)):
-        field = torch.rand(samples, samples, dtype=torch.float64, generator=generator())
-        share, places = Readings.shared(samples, count), torch.arange(samples, dtype=torch.float64)
-        plan = Pixels((places, places), share, share, periodic=True, dtype=torch.float64)
-        pooled = plan(plan.between(field).square())
-        mean = plan.between(field).square().mean()
-        assert float(pooled.mean()) == pytest.approx(float(mean), rel=1e-9)  # a period, so nothing is lost
-    assert Readings.shared(12, 4).centres.tolist() == [1.0, 4.0, 7.0, 10.0]
+@pytest.mark.parametrize("period", [1, 2, 7, 8])
+def test_a_period_s_samples_are_its_frequencies(period):
+    """At samples the field itself, and everywhere what its frequencies say, an even one's last shared."""
+    field = torch.randn(period, 1, dtype=torch.float64, generator=generator())
+    readings = Readings(1, 0.0, 1.0, 1.0)
+    plan = Pixels((torch.arange(period), torch.zeros(1)), readings, readings, periodic=True, dtype=torch.float64)
+    fine = plan.between(field)[:, 0]
+    torch.testing.assert_close(fine[::2], field[:, 0], rtol=0, atol=1e-12)
+    at = torch.arange(2 * period, dtype=torch.float64) / 2
+    expected = field_at(field, at, torch.zeros(1, dtype=torch.float64), True)[:, 0]
+    torch.testing.assert_close(fine, expected, rtol=0, atol=1e-12)
 
 
 def test_the_plan_has_its_adjoint_and_refuses_other_sizes():
@@ -269,8 +302,10 @@ def test_the_plan_has_its_adjoint_and_refuses_other_sizes():
         plan(a.T)
     with pytest.raises(InputError, match="samples"):
         plan.between(torch.ones(3, 3))
-    with pytest.raises(InputError, match="sensor_pool"):
-        Readings.shared(4, 5)
+    with pytest.raises(InputError, match="alike"):
+        plan(fine.float())
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert plan(fine).dtype == torch.float64
 
 
 # Readouts

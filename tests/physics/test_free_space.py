@@ -229,6 +229,24 @@ def test_what_leaves_the_window_is_cut_and_nothing_else(kind):
     assert transfer.abs().max() == pytest.approx(1, abs=1e-12)
 
 
+def test_the_transform_is_rebuilt_and_checks_its_field():
+    plan = FresnelTransform(Plane((8, 8), 5e-6), Plane((6, 6), 9e-6), 3e-3, wavelength=WAVELENGTH)
+    fine = FresnelTransform(Plane((8, 8), 5e-6), Plane((6, 6), 9e-6), 3e-3, **DOUBLE)
+    field = rand(8, 8)
+    assert torch.equal(plan.to(torch.complex128)(field), fine(field))
+    for wrong, says in ((torch.ones(1, 8), "samples"), (field, "complex128")):
+        with pytest.raises(InputError, match=says):
+            plan(wrong)
+    with pytest.raises(InputError, match="samples"):
+        plan.adjoint(torch.ones(8, 8))
+
+
+def test_a_warning_points_at_the_line_that_asked():
+    with pytest.warns(UserWarning) as caught:
+        AngularSpectrum(Plane((64, 64), 8e-6), 0.2, wavelength=WAVELENGTH)
+    assert caught[0].filename == __file__
+
+
 @pytest.mark.parametrize("kind", [AngularSpectrum, Fresnel])
 def test_a_plan_lifts_a_coarser_field_to_its_own_precision(kind):
     plan, field = kind(Plane((16, 16), 8e-6), 1e-3, **DOUBLE), torch.rand(16, 16)

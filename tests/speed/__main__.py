@@ -4,7 +4,7 @@ import sys
 
 import torch
 
-from tests.speed import bank, machine, peers, scaling
+from tests.speed import bank, machine, peers, reading, scaling
 
 
 def main() -> int:
@@ -12,6 +12,7 @@ def main() -> int:
     print(machine.line())
     bank.main()
     scaling.main()
+    reading.main()
     peers.main()
     print(machine.load())
     return 0

@@ -284,7 +284,7 @@ def _plain(error: ValidationError) -> InputError:
     where = ".".join(str(step) for step in first["loc"] if step not in ("[key]", "is-instance[str]"))
     cause = first.get("ctx", {}).get("error")
     if isinstance(cause, InputError):
-        return InputError(cause.what, where=where, mend=cause.mend)
+        return InputError(cause.what, where=f"{where}.{cause.where}" if cause.where else where, mend=cause.mend)
     if first["type"] == "extra_forbidden":
         return InputError("unknown key", where=where, mend=_nearest_key(first["loc"]))
     if first["type"] == "missing":

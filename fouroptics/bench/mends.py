@@ -204,6 +204,10 @@ def _damage(q: Quantities) -> Iterator[Mend]:
     yield {"source.power": text(_down(q.bench.source.power * limit / q.focus), "power")}
 
 
+def _aberration_disc(q: Quantities) -> Iterator[Mend]:
+    yield {"aberration.diameter": text(_up(min(q.stop_width, max(q.band_extent))), "length")}
+
+
 def _static_mask(q: Quantities) -> Iterator[Mend]:
     yield {"layout.outputs": "tiled"}
 
@@ -245,6 +249,7 @@ CANDIDATES: dict[str, Callable[[Quantities], Iterator[Mend]]] = {
     "lens2-pupil": _lens2_pupil,
     "paraxial-band": _paraxial_band,
     "paraxial-field": _paraxial_field,
+    "aberration-disc": _aberration_disc,
     "illumination": _illumination,
     "damage": _damage,
     "static-mask": _static_mask,

@@ -233,7 +233,7 @@ class Camera(Part):
     def _leaves_room_above_black(self) -> Camera:
         if self.black_level >= (1 << self.adc_bits) - 1:
             what = f"a black level of {self.black_level:g} DN leaves nothing of {self.adc_bits} bits"
-            raise InputError(what, mend=f"less than {(1 << self.adc_bits) - 1}")
+            raise InputError(what, where="black_level", mend=f"less than {(1 << self.adc_bits) - 1}")
         return self
 
 

@@ -299,6 +299,16 @@ def _lens_lines(q: Quantities) -> Iterator[Line]:
         q.field_error > 0.5,
         f"bent by {math.degrees(max(q.bent_angles)):.1f}° the tiles' corner lands {q.field_error:.1f} samples off",
     )
+    disc, opening = q.bench.aberration.diameter, min(q.stop_width, max(q.band_extent))
+    yield Line(
+        "disc of the lenses' errors",
+        "round the opening" if disc is None else show(disc, "length"),
+        f"≥ {show(opening, 'length')}",
+        "aberration-disc",
+        "aberration.diameter",
+        disc is not None and bool(q.bench.aberration.zernike) and _over(opening, disc),
+        f"Zernike terms are known on {show(disc or 0.0, 'length')} and light fills {show(opening, 'length')}",
+    )
     yield Line("track length", show(q.track_length, "length"))
     yield Line("spot on the camera", f"{show(q.spot, 'length')} at half maximum, Strehl {q.strehl:.3f}")
 

@@ -33,7 +33,7 @@ Light = Literal["fourier", "free_space"]
 
 
 LENS_CODES = ("lens1-pupil", "lens2-pupil", "paraxial-band", "paraxial-field", "guard")
-PANEL_CODES = ("input-panel", "camera-window", "guard")
+PANEL_CODES = ("input-panel", "mask-extent", "camera-window", "guard")
 
 
 class Correlator4f(nn.Module):
@@ -57,8 +57,8 @@ class Correlator4f(nn.Module):
             subtracted), ``"homodyne"`` (balanced, signed), ``"interference"``, or ``"ideal_field"`` (simulation only).
         compand: what electronics does to a reading: ``"none"``, ``"sqrt"``, ``"log"``, ``"rectify"`` or
             ``"two-sided-rectify"``.
-        sensor_pool: readings of a response, one number or ``(height, width)``, each binned on the sensor from as many
-            pixels as there are; None takes the bench's bins.
+        sensor_pool: how many readings a response has, one number or ``(height, width)``, each binned on the sensor from
+            as many pixels as there are; None takes the bench's bins.
     """
 
     kernels: nn.Parameter
@@ -194,7 +194,10 @@ class Correlator4f(nn.Module):
         """
         if pictures is not None and seconds is not None:
             raise InputError("by pictures or in seconds, not both", where="expose", mend="give one of them")
-        self._warn(PANEL_CODES, "this bench does not hold the bank, and its readings are of a larger one")
+        if self.readout == "ideal_field":  # which is not exposed
+            return self
+        if seconds is not None:
+            self._warn_of_panels()
         found = self.exposure(pictures) if seconds is None else checks.check_exposure(seconds)
         self.shutter.fill_(found)
         return self
@@ -205,8 +208,9 @@ class Correlator4f(nn.Module):
         if camera.exposure != "auto":
             return float(camera.exposure)
         if self.layout == "frames" and self.channels[1] > 1:
-            mend = "pass exposure=… in seconds, or write it into the bench"
+            mend = "expose(seconds=…), latency(exposure=…), or write it into the bench"
             raise InputError("inputs one after another have no common exposure", where="camera.exposure", mend=mend)
+        self._warn_of_panels()
         if pictures is None:
             pictures = natural(2, self.channels[1], self.size).to(self.kernels)
         with torch.no_grad():
@@ -293,6 +297,9 @@ class Correlator4f(nn.Module):
         self._warn(LENS_CODES, "free space will differ from the transform")
         options = {"upright": self.upright, "stop": self.stop, "tiled": self.layout == "tiled"}
         return FreeSpaceLight(self.bench, self.size, taps, self.channels[1], self._sharing(), **options)
+
+    def _warn_of_panels(self) -> None:
+        self._warn(PANEL_CODES, "this bench does not hold the bank, and its readings are of a larger one")
 
     def _warn(self, codes: tuple[str, ...], what: str) -> None:
         """Pass on what the sampling report says of this bank on its bench."""

@@ -70,7 +70,7 @@ def check_range(pictures: Tensor) -> None:
 
 def check_exposure(seconds: Any) -> float:
     if isinstance(seconds, bool) or not isinstance(seconds, float | int) or not 0 < seconds < math.inf:
-        raise InputError(f"an exposure of {seconds} s", where="exposure", mend="a positive time in seconds")
+        raise InputError(f"an exposure of {seconds!r} s", where="exposure", mend="a positive number of seconds")
     return float(seconds)
 
 

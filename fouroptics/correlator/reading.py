@@ -18,6 +18,7 @@ from fouroptics.errors import InputError, warn
 from fouroptics.optics.fourier import Pair
 from fouroptics.optics.kept import Kept
 
+SATURATED = 0.05  # the part of readings from which on it is told
 HALF_MIRROR = 0.5  # where light and reference meet, one half of each goes to the camera
 
 
@@ -92,6 +93,11 @@ class Reading:
     ) -> None:
         self.bench, self.size, self.window, self.kind, self.compand = bench, size, window, kind, compand
         self.upright, self.periodic = upright, periodic
+        aside = [
+            abs(off) >= n * _output_sample(bench) for n, off in zip(size, reversed(bench.camera.offset), strict=True)
+        ]
+        if any(aside):
+            warn("camera.offset: the window stands beside the response, and sees nothing of it; less than its width")
         self.sensor = sensor_of(bench).binned(math.prod(window.bin))
         beam = bench.reference
         self._patterns = partial(
@@ -190,11 +196,12 @@ class Reading:
         return readings[0], readings[1]
 
     def _warn_if_saturated(self, electrons: Tensor, exposure: float) -> None:
-        dimmest = float(electrons.detach().amin())
-        if dimmest >= self.sensor.holds:
+        part = float((electrons.detach() >= self.sensor.holds).double().mean())
+        if part > SATURATED:
             bright = _percentile(electrons.detach(), 0.999)
             would = exposure * detector.FILL * self.sensor.holds / bright
-            warn(f"every reading is saturated at an exposure of {exposure:.3g} s; {would:.3g} s would do")
+            which = "every reading is" if part == 1 else f"{part:.0%} of the readings are"
+            warn(f"{which} saturated at an exposure of {exposure:.3g} s; {would:.3g} s would do")
 
 
 def reference_irradiance(bench: Bench, kind: Readout, window: tuple[float, float]) -> float:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
@@ -159,8 +160,11 @@ def exposure_to_fill(electron_rate: float, sensor: Sensor) -> float:
     return FILL * sensor.holds / electron_rate
 
 
-def check_generator(generator: Generator | None, tensor: Tensor) -> None:
+def check_generator(generator: Any, tensor: Tensor) -> None:
     """Noise is drawn where the light is."""
+    if generator is not None and not isinstance(generator, Generator):
+        mend = "torch.Generator().manual_seed(0)"
+        raise InputError(f"{generator!r} is no generator", where="generator", mend=mend)
     if generator is not None and generator.device.type != tensor.device.type:
         mend = f"torch.Generator('{tensor.device}')"
         raise InputError(f"it is on {generator.device}, the light on {tensor.device}", where="generator", mend=mend)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -19,6 +19,7 @@ from fouroptics.optics.fourier import MatrixFT, Pair, Plane
 
 Boundary = Literal["linear", "circular"]
 Number = float | Tensor
+_MOST_SAMPLES = 100_000  # a side: no more are proposed
 LENSES = ("stigmatic", "parabolic")
 
 
@@ -309,9 +310,11 @@ def working_plane(extent: tuple[float, float], distance: float, *, wavelength: f
 
 def _check_field(field: Tensor, size: Pair, dtype: torch.dtype) -> None:
     if tuple(field.shape[-2:]) != size:
-        raise InputError(f"the plan is for {size} samples, the field has {tuple(field.shape[-2:])}")
+        what = f"the plan is for {size} samples, the field has {tuple(field.shape[-2:])}"
+        raise InputError(what, where="field", mend="samples [..., y, x] of the plan's plane")
     if torch.promote_types(field.dtype, dtype) != dtype:
-        raise InputError(f"the plan is {dtype}, the field {field.dtype}", mend="use plan.to(torch.complex128)")
+        what = f"the plan is {dtype}, the field {field.dtype}"
+        raise InputError(what, where="field", mend="use plan.to(torch.complex128), or field.to(plan.dtype)")
 
 
 def _slope(frequency: float, wavelength: float) -> float:
@@ -329,7 +332,7 @@ def _check_reach(samples: int, pitch: float, distance: float, wavelength: float,
         return
     furthest = window / _slope(band, wavelength)
     needed = grid.smooth_size(math.ceil(distance * _slope(band, wavelength) / pitch * (1 - 1e-12)))
-    safe = f"distance ≤ {furthest:.4g} m, or ≥ {needed} samples"
+    safe = f"distance ≤ {furthest:.4g} m" + (f", or ≥ {needed} samples" if needed <= _MOST_SAMPLES else "")
     if passed * window < 1:
         raise InputError(
             f"at {distance:g} m light of a single sample overfills {samples} samples of {pitch:g} m",
@@ -353,6 +356,8 @@ def _check_lens_sampling(
     straight: bool,
 ) -> None:
     """Warn where the lens's phase turns by more than π from one sample to the next; ``straight``: its slope is r/f."""
+    if not isinstance(focal_length, Tensor):
+        _check_length("focal_length", focal_length, any_sign=True)
     f = abs(float(torch.as_tensor(focal_length).detach()))
     if not (f > 0 and math.isfinite(f)):
         raise InputError(f"a focal length of {f} m", where="focal_length", mend="such as 0.25")
@@ -372,8 +377,8 @@ def _check_lens_sampling(
             return
 
 
-def _check_length(name: str, value: float, *, any_sign: bool = False) -> None:
-    if not math.isfinite(value) or (value <= 0 and not any_sign):
-        raise InputError(
-            f"{value} is not usable", where=name, mend="a finite number" + ("" if any_sign else " above 0")
-        )
+def _check_length(name: str, value: Any, *, any_sign: bool = False) -> None:
+    usable = isinstance(value, float | int) and math.isfinite(value) and (value > 0 or any_sign)
+    if not usable:
+        mend = "a finite number of metres" + ("" if any_sign else " above 0")
+        raise InputError(f"{value!r} is not usable", where=name, mend=mend)

@@ -50,6 +50,7 @@ PLANTED = {
     "lens2-pupil": ({"lens2.pupil": "10 mm"}, {}),
     "paraxial-band": ({"input.pitch": "1 um"}, {}),
     "paraxial-field": ({"lens1.focal_length": "15 mm", "lens2.focal_length": "15 mm"}, {}),
+    "aberration-disc": ({"aberration.diameter": "6 mm"}, {}),
     "illumination": ({"source.waist": "2 mm"}, {}),
     "damage": ({"source.power": "1 W"}, {}),
     "static-mask": ({"mask.preset": "etched-16", "mask.frame_rate": None}, {}),

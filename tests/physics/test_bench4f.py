@@ -378,6 +378,19 @@ def test_a_bank_that_the_bench_does_not_hold_says_so():
         bank.expose(seconds=1e-6)
     said = " ".join(str(warning.message) for warning in caught)
     assert all(key in said for key in ("camera.pixels", "layout.guard"))
+    with pytest.warns(UserWarning, match="does not hold the bank"):
+        bank.exposure()
+    with pytest.warns(UserWarning, match="sees nothing of it"):
+        fo.Correlator4f.from_kernels(randn(1, 1, 3, 3), BENCH.replace({"camera.offset": ["0 um", "-2 mm"]}), (16, 16))
+
+
+def test_zernike_terms_that_light_overfills_are_told():
+    narrow = BENCH.replace({"aberration.diameter": "6 mm"})
+    report = narrow.sampling(size=(32, 32), kernel=3, channels=(1, 1))
+    (problem,) = [p for p in report.problems if p.code == "aberration-disc"]
+    assert "aberration-disc" not in {p.code for p in report.after(problem).problems}
+    wide = BENCH.replace({"aberration.diameter": "8.4 mm"}).sampling(size=(32, 32), kernel=3, channels=(1, 1))
+    assert "aberration-disc" not in {p.code for p in wide.problems}
 
 
 def test_the_free_space_window_holds_the_cross_terms_of_tiles():
@@ -402,6 +415,7 @@ def test_the_ideal_field_is_read_in_network_units_and_by_no_camera():
     torch.testing.assert_close(seen, (blur @ wide @ blur.T)[:, 200:224, 200:224], rtol=0, atol=1e-2)
     with pytest.raises(fo.InputError, match="homodyne"):
         bank.capture(pictures)
+    assert torch.equal(bank.expose()(pictures), seen)
 
 
 def test_captures_scatter_about_the_expected_reading():
@@ -531,6 +545,10 @@ def test_a_bank_on_whose_camera_everything_saturates_says_what_would_do():
     bank = fo.Correlator4f.from_kernels(torch.ones(1, 1, 1, 1).double(), BENCH, (8, 8)).expose(seconds=1.0)
     with pytest.warns(UserWarning, match=r"saturated at an exposure of 1 s; (\S+) s would do") as caught:
         bank(torch.ones(1, 8, 8).double())
+    one_row = torch.zeros(1, 8, 8).double()
+    one_row[:, 4] = 1
+    with pytest.warns(UserWarning, match=r"\d\d% of the readings are saturated"):
+        bank.expose(seconds=2e-5)(one_row)
     would = float(str(caught[0].message).split("; ")[1].split()[0])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -626,7 +644,7 @@ def test_complex_kernels_have_no_pair_and_exposures_are_positive():
     for wrong in ("0 s", "-1 ms"):
         with pytest.raises(fo.InputError, match=r"camera\.exposure"):
             BENCH.replace({"camera.exposure": wrong})
-    with pytest.raises(fo.InputError, match="black level"):
+    with pytest.raises(fo.InputError, match=r"camera\.black_level: a black level"):
         BENCH.replace({"camera.black_level": 5000})
 
 

@@ -386,6 +386,7 @@ def test_overfill_is_what_misses_the_panel():
         (lambda: detector.mean_electrons(torch.ones(1), -1.0, SENSOR, wavelength=WAVELENGTH), "exposure"),
         (lambda: readout.patterns("amplitude", field_of(2, 2)), "readout"),
         (lambda: readout.compand(torch.ones(1, 1, 1), "cube"), "compand"),
+        (lambda: detector.poisson(torch.ones(2), generator=0), "no generator"),
         (lambda: detector.capture(torch.ones(2, device="meta"), SENSOR, generator=torch.Generator()), "generator"),
     ],
 )

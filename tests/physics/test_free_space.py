@@ -393,6 +393,8 @@ def test_the_working_plane_holds_all_the_light():
         (lambda: Fresnel(Plane((64, 64), 8e-6), 0.1, wavelength=WAVELENGTH, boundary="dark"), "boundary"),
         (lambda: Fresnel(Plane((4, 4), 8e-6), 0, wavelength=WAVELENGTH)(torch.ones(4, 4).double()), "complex128"),
         (lambda: FresnelTransform(Plane((4, 4), 8e-6), Plane((4, 4), 8e-6), 0.0, wavelength=WAVELENGTH), "distance"),
+        (lambda: AngularSpectrum(Plane((4, 4), 8e-6), "10 km", wavelength=WAVELENGTH), "distance"),
+        (lambda: thin_lens(torch.ones(2), torch.ones(2), "100 mm", wavelength=1e-6, pitch=(1, 1)), "focal_length"),
         (lambda: thin_lens(torch.ones(2), torch.ones(2), 0.0, wavelength=1e-6, pitch=(1, 1)), "focal length"),
         (lambda: thin_lens(torch.ones(2), torch.ones(2), 1.0, wavelength=1e-6, pitch=(1, 1), pupil=-1), "pupil"),
         (lambda: working_plane((1e-3, 1e-3), 0.1, wavelength=WAVELENGTH, band=2e6), "travel"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from abc import ABC, abstractmethod
 from typing import Any, Literal
 
 import torch
@@ -23,7 +24,7 @@ _MOST_SAMPLES = 100_000  # a side: no more are proposed
 LENSES = ("stigmatic", "parabolic")
 
 
-class _FreeSpace:
+class _FreeSpace(ABC):
     """A convolution with what a point becomes: × H(ν) between two transforms. Subclasses write H.
 
     With ``boundary="linear"`` the surround is dark: the field is padded to twice its size, and what would leave that
@@ -105,8 +106,9 @@ class _FreeSpace:
                 device=self._factors[0].device if device is None else device,
             )
 
+    @abstractmethod
     def _transfer(self, y: Tensor, x: Tensor) -> tuple[Tensor, ...]:
-        raise NotImplementedError
+        """H at frequencies ``y`` and ``x`` [1/m], as factors that broadcast."""
 
     @property
     def _padded(self) -> Pair:

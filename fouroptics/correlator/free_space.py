@@ -21,7 +21,7 @@ from torch.utils.checkpoint import checkpoint
 
 from fouroptics import memory
 from fouroptics.bench import Bench
-from fouroptics.correlator.light import band_width, stop_width, surround, wavefront_transmission
+from fouroptics.correlator.light import band_width, stop_width, surround, wavefront_reach, wavefront_transmission
 from fouroptics.devices.layout import Sharing
 from fouroptics.optics import aperture, correlation, fourier, grid
 from fouroptics.optics.correlation import Window
@@ -77,11 +77,12 @@ class FreeSpaceLight:
         self.centres = sharing.input_centres[:inputs] if tiled else ((0.0, 0.0),) * inputs
         self.magnification = bench.lens2.focal_length / bench.lens1.focal_length
         self.plane, self.coarse = self._working_plane(sharing)
+        self._slopes = wavefront_reach(bench)
         self._built: Kept[_Bench4f] = Kept()
 
     def working_size(self, *, aberrated: bool = False, whole: bool = True) -> Pair:
         """Samples of the camera's grid: the picture with dark room round it, in which a pattern is integrated."""
-        room = surround(self.bench, self.size, stop=self.stop, aberrated=True)
+        room = surround(self.bench, self.size, self._slopes, stop=self.stop)
         room = room[0] + self.kernel[0], room[1] + self.kernel[1]
         return correlation.working_size(self.size, self.kernel, "linear", surround=room)
 

@@ -34,6 +34,7 @@ class FourierLight:
     ) -> None:
         self.bench, self.size, self.kernel = bench, size, kernel
         self.boundary, self.upright, self.stop = boundary, upright, stop
+        self._slopes = wavefront_reach(bench)
         self._pupils: Kept[Tensor] = Kept()
 
     def working_size(self, *, aberrated: bool = False, whole: bool = False) -> Pair:
@@ -41,7 +42,8 @@ class FourierLight:
 
         A kernel spreads light by its taps and no further. See ``surround`` for what else does.
         """
-        room = surround(self.bench, self.size, stop=self.stop, aberrated=aberrated and self._is_aberrated)
+        slopes = self._slopes if aberrated and self._is_aberrated else None
+        room = surround(self.bench, self.size, slopes, stop=self.stop)
         if whole:
             room = room[0] + self.kernel[0], room[1] + self.kernel[1]
         return correlation.working_size(self.size, self.kernel, self.boundary, upright=self.upright, surround=room)
@@ -81,17 +83,16 @@ class FourierLight:
         return self._pupils.get(key, build)
 
 
-def surround(bench: Bench, size: Pair, *, stop: bool, aberrated: bool) -> Pair:
+def surround(bench: Bench, size: Pair, slopes: Pair | None, *, stop: bool) -> Pair:
     """Dark samples that light needs beside a picture and its kernel's reach, ``(y, x)``.
 
     Behind a stop light rings without end, ever weaker: three pictures, or sixteen times the ripples' length, leave some
-    1e-3 to wrap. An aberration rings less, for which 24 samples do, and its slope moves light.
+    1e-3 to wrap. An aberration rings less, for which 24 samples do, and moves light by its ``slopes`` (None: none).
     """
     ripple = math.ceil(16 * band_width(bench) / stop_width(bench)) if stop else 0
-    slopes = wavefront_reach(bench) if aberrated else (0, 0)
     rooms = []
-    for n, slope in zip(size, slopes, strict=True):
-        ringing = max(3 * n, ripple) if stop else 24 if aberrated else 0
+    for n, slope in zip(size, slopes or (0, 0), strict=True):
+        ringing = max(3 * n, ripple) if stop else 24 if slopes else 0
         rooms.append(ringing + slope)
     return rooms[0], rooms[1]
 

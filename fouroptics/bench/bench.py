@@ -8,17 +8,18 @@ import hashlib
 import json
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
 from fouroptics import units
 from fouroptics.bench import parts
-from fouroptics.devices.layout import Inputs, Sharing, share
+from fouroptics.devices import material
+from fouroptics.devices.layout import Inputs, Outputs, Sharing, share
 from fouroptics.errors import InputError
 from fouroptics.files import is_file, is_folder, read_text, write_whole
 
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 FORMAT = "fouroptics-bench/1"
 CALIBRATION_FORMAT = "fouroptics-calibration/1"
 _PRESETS = files("fouroptics") / "presets"
+_TABLES = (("mask", "lut"), ("mask", "dead"))  # keys that name files which belong to the bench and move with it
+_FILES = (*_TABLES, ("calibration", "file"))
+_PATHS = (("aberration", "zernike"), ("mask", "wavefront"))  # optical paths, which may be in waves
 
 
 class Bench(BaseModel):
@@ -122,38 +126,100 @@ class Bench(BaseModel):
         return _toml_text(self.to_dict())
 
     def save(self, path: str | Path) -> None:
-        """Write the resolved bench; a look-up table is put beside it, so that the two can be moved together."""
+        """Write the resolved bench; its tables are put beside it, so that they can be moved together."""
         path = Path(path)
         data = self.to_dict()
-        if self.mask.lut:
-            lut = Path(self.mask.lut)
-            beside = path.with_name(f"{path.stem}-lut{lut.suffix}")
-            if beside.resolve() != lut.resolve():
-                write_whole(beside, lut.read_bytes())
-            data["mask"]["lut"] = beside.name
+        for section, key, table in self._tables():
+            beside = path.with_name(f"{path.stem}-{key}{table.suffix}")
+            if beside.resolve() != table.resolve():
+                write_whole(beside, table.read_bytes())
+            data[section][key] = beside.name
         write_whole(path, _toml_text(data).encode())
 
     def fingerprint(self) -> str:
         """SHA-256 of what the bench is: its values and its tables' content, neither its file's bytes nor its name."""
         data = self.to_dict()
         data.pop("name")
-        if self.mask.lut:
-            data["mask"]["lut"] = hashlib.sha256(Path(self.mask.lut).read_bytes()).hexdigest()
+        for section, key, table in self._tables():
+            data[section][key] = hashlib.sha256(table.read_bytes()).hexdigest()
         return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
+
+    def _tables(self) -> Iterator[tuple[str, str, Path]]:
+        """The tables that this bench has: section, key, file."""
+        for section, key in _TABLES:
+            name = getattr(getattr(self, section), key)
+            if name:
+                yield section, key, Path(name)
+
+    @model_validator(mode="after")
+    def _knows_its_glasses(self) -> Bench:
+        """Indices must be known at the laser's wavelength."""
+        wavelength, table = self.source.wavelength, self.mask.index
+        if table and len(table) > 1 and not min(table) <= wavelength <= max(table):
+            what = f"the table does not reach the laser's {units.show(wavelength, 'length')}"
+            raise InputError(what, where="mask.index", mend="add the index at the laser's wavelength")
+        for where, name in (("mask.material", self.mask.material), *self._lens_glasses()):
+            try:
+                material.index(name or "air", wavelength)
+            except InputError as error:
+                raise InputError(error.what, where=where, mend=error.mend) from None
+        return self
+
+    def _lens_glasses(self) -> Iterator[tuple[str, str | None]]:
+        yield "lens1.glass", self.lens1.glass
+        yield "lens2.glass", self.lens2.glass
 
     @property
     def guard_samples(self) -> int:
         """Dark picture samples on each side of a picture."""
         return int(self.layout.guard / self.input.sample + 1e-6)
 
-    def share(self, size: tuple[int, int], channels: tuple[int, int], *, inputs: Inputs | None = None) -> Sharing:
-        """How a bank ``(outputs, inputs)`` of pictures of ``size`` is arranged on this bench."""
+    def share(
+        self,
+        size: tuple[int, int],
+        channels: tuple[int, int],
+        *,
+        inputs: Inputs | None = None,
+        outputs: Outputs | None = None,
+        band: tuple[int, int] | None = None,
+    ) -> Sharing:
+        """How a bank ``(outputs, inputs)`` of pictures of ``size``, cut to ``band``, is arranged on this bench."""
         panel = (
             self.input.pixels[1] // self.input.super_pixel,
             self.input.pixels[0] // self.input.super_pixel,
         )
-        ways = (inputs or self.layout.inputs, self.layout.outputs)
-        return share(*ways, channels, size, self.guard_samples, panel)
+        ways = (inputs or self.layout.inputs, outputs or self.layout.outputs)
+        kept = [b / s for b, s in zip(band or size, size, strict=True)]
+        magnified = self.input.sample * self.lens2.focal_length / self.lens1.focal_length
+        sensor = [int(side / magnified + 1e-6) for side in self.camera.extent]
+        return share(
+            *ways,
+            channels,
+            size,
+            self.guard_samples,
+            panel,
+            sensor=(sensor[0], sensor[1]),
+            mask=self.mask.extent,
+            band=(kept[0], kept[1]),
+        )
+
+    def choose_layout(
+        self,
+        size: tuple[int, int],
+        kernel: int | tuple[int, int],
+        channels: tuple[int, int],
+        *,
+        band: tuple[int, int] | None = None,
+    ) -> tuple[Inputs, Outputs, str]:
+        """The layout that carries such a bank best on these parts, and why in one sentence.
+
+        Raises:
+            InputError: none does; it says by how much the nearest one fails, and what would mend that.
+        """
+        from fouroptics.bench.arrange import choose_layout
+        from fouroptics.bench.quantities import Load
+
+        return choose_layout(self, Load.checked(size, kernel, band, channels))
 
     def sampling(
         self,
@@ -203,7 +269,7 @@ def _toml(source: str, place: str) -> dict[str, Any]:
 
 
 def _with_absolute_paths(data: dict[str, Any], folder: Path) -> dict[str, Any]:
-    for section, key in (("mask", "lut"), ("calibration", "file")):
+    for section, key in _FILES:
         table = data.get(section)
         name = table.get(key) if isinstance(table, dict) else None
         if isinstance(table, dict) and isinstance(name, str) and name:
@@ -234,7 +300,10 @@ def _filled(section: str, value: Any) -> Any:
         near = difflib.get_close_matches(str(value["preset"]), known, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"presets: {', '.join(known) or 'none for this part'}"
         raise InputError(f"no preset {value['preset']!r}", where=f"{section}.preset", mend=hint)
-    return known[value["preset"]] | value
+    preset = known[value["preset"]]
+    if "index" in value:
+        preset = {key: kept for key, kept in preset.items() if key != "material"}  # one's own index beats the preset's
+    return preset | value
 
 
 def _calibrated(given: dict[str, Any]) -> dict[str, Any]:
@@ -260,21 +329,28 @@ def _calibrated(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _waves_as_lengths(data: dict[str, Any]) -> dict[str, Any]:
-    aberration = data.get("aberration")
-    terms = aberration.get("zernike") if isinstance(aberration, dict) else None
     source = data.get("source")
-    if not isinstance(terms, dict) or not isinstance(source, dict):
-        return data
-    if not any(isinstance(path, str) and path.endswith(" waves") for path in terms.values()):
-        return data
-    wavelength = units.parse(source.get("wavelength"), "length")
+    for section, key in _PATHS:
+        part = data.get(section)
+        terms = part.get(key) if isinstance(part, dict) else None
+        if isinstance(part, dict) and isinstance(terms, dict) and isinstance(source, dict) and _has_waves(terms):
+            lengths = _lengths(terms, units.parse(source.get("wavelength"), "length"), f"{section}.{key}")
+            data = data | {section: part | {key: lengths}}
+    return data
+
+
+def _has_waves(terms: dict[str, Any]) -> bool:
+    return any(isinstance(path, str) and path.endswith(" waves") for path in terms.values())
+
+
+def _lengths(terms: dict[str, Any], wavelength: float, where: str) -> dict[str, str]:
     lengths = {}
     for index, path in terms.items():
         try:
             lengths[index] = units.text(units.parse(path, "optical path", wavelength=wavelength), "optical path")
         except InputError as error:
-            raise error.within(f"aberration.zernike.{index}") from None
-    return data | {"aberration": {**data["aberration"], "zernike": lengths}}
+            raise error.within(f"{where}.{index}") from None
+    return lengths
 
 
 def _plain(error: ValidationError) -> InputError:
@@ -284,7 +360,7 @@ def _plain(error: ValidationError) -> InputError:
     where = ".".join(str(step) for step in first["loc"] if step not in ("[key]", "is-instance[str]"))
     cause = first.get("ctx", {}).get("error")
     if isinstance(cause, InputError):
-        return InputError(cause.what, where=f"{where}.{cause.where}" if cause.where else where, mend=cause.mend)
+        return InputError(cause.what, where=".".join(filter(None, (where, cause.where))), mend=cause.mend)
     if first["type"] == "extra_forbidden":
         return InputError("unknown key", where=where, mend=_nearest_key(first["loc"]))
     if first["type"] == "missing":
@@ -296,6 +372,7 @@ def _plain(error: ValidationError) -> InputError:
         )
     due = {"int_type": "a whole number without quotes", "float_type": "a number without quotes"}
     mend = due.get(first["type"], _lowered(first["msg"]).removeprefix("input should be "))
+    mend = mend.replace("greater than or equal to", "at least").replace("less than or equal to", "at most")
     return InputError(f"{first['input']!r} will not do", where=where, mend=f"write {mend}")
 
 
@@ -333,11 +410,16 @@ def _toml_text(data: dict[str, Any]) -> str:
     return "\n\n".join(["\n".join(head), *tables]) + "\n"
 
 
+def _toml_key(key: Any) -> str:
+    return str(key) if re.fullmatch("[A-Za-z0-9_-]+", str(key)) else _toml_value(key)
+
+
 def _toml_value(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, dict):
-        return "{ " + ", ".join(f"{k} = {_toml_value(v)}" for k, v in value.items()) + " }" if value else "{}"
+        entries = ", ".join(f"{_toml_key(key)} = {_toml_value(entry)}" for key, entry in value.items())
+        return f"{{ {entries} }}" if value else "{}"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(_toml_value(v) for v in value) + "]"
     return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)

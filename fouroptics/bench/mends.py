@@ -72,8 +72,8 @@ def _guard(q: Quantities) -> Iterator[Mend]:
 def _mask_extent(q: Quantities) -> Iterator[Mend]:
     shrink = min(m / b for m, b in zip(q.mask_room, q.band_extent, strict=True))
     yield _lens_change(q, q.f1 * shrink, rounding=_down)
-    panel = (q.bench.mask.pixels[1], q.bench.mask.pixels[0])
-    need = [math.ceil(b / r * n - 1e-6) for b, r, n in zip(q.band_extent, q.mask_room, panel, strict=True)]
+    arms, pitch = q.sharing.arm_grid, q.bench.mask.pitch
+    need = [n * math.ceil(b / pitch - 1e-6) for n, b in zip(arms, q.band_extent, strict=True)]
     yield {"mask.pixels": [max(n, p) for n, p in zip(reversed(need), q.bench.mask.pixels, strict=True)]}
     yield from _fewer_channels(q)
 

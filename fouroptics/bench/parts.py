@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import PurePath
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
 
+from fouroptics.devices.lut import Lut, read_dead, read_lut
+from fouroptics.devices.material import Material
 from fouroptics.errors import InputError
 from fouroptics.units import Quantity
 
@@ -18,13 +22,15 @@ def _pixels(value: Any) -> tuple[int, int]:
     return pair[0], pair[1]
 
 
-Wavelength = Annotated[float, Quantity("length", 100e-9, 20e-6, "532 nm")]
+_WAVELENGTH = Quantity("length", 100e-9, 20e-6, "532 nm")
+Wavelength = Annotated[float, _WAVELENGTH]
 Pitch = Annotated[float, Quantity("length", 50e-9, 1e-3, "8 um")]
 Blur = Annotated[float, Quantity("length", 0.0, 1e-3, "1.5 um")]
 Aperture = Annotated[float, Quantity("length", 1e-6, 10.0, "25 mm")]
 Guard = Annotated[float, Quantity("length", 0.0, 1.0, "192 um")]
 Focal = Annotated[float, Quantity("length", 10e-6, 100.0, "250 mm")]
 Power = Annotated[float, Quantity("power", 1e-12, 1e3, "5 mW")]
+Depth = Annotated[float, Quantity("length", 0.1e-9, 100e-6, "72.2 nm")]
 Irradiance = Annotated[float, Quantity("irradiance", 1e-3, 1e12, "2 W/cm^2")]
 Share = Annotated[float, Quantity("ratio", 1e-6, 1.0, "93 %")]
 Fraction = Annotated[float, Quantity("ratio", 0.0, 1.0, "0.6 %")]
@@ -71,6 +77,42 @@ def _or_word(quantity: Quantity, word: str) -> Any:
     return BeforeValidator(read), PlainSerializer(lambda value: value if value == word else quantity.text(value))
 
 
+def _zernike(value: Any) -> Any:
+    if not isinstance(value, dict):
+        raise InputError("Zernike terms are a table", mend='write something like { 4 = "10 nm" } (Noll index)')
+    terms: dict[int, Any] = {}
+    for key, path in value.items():
+        index = str(key)
+        if not (index.isascii() and index.isdigit() and 1 <= int(index) <= 1000):
+            raise InputError(f"{key!r} is not a Noll index", mend="write 4 for defocus, 11 for spherical")
+        terms[int(index)] = path
+    return terms
+
+
+def _index_table(value: Any) -> dict[float, float]:
+    """``{ "532 nm" = 1.4607 }``: wavelength [m] → refractive index."""
+    example = 'write something like { "532 nm" = 1.4607, "633 nm" = 1.457 }'
+    if not isinstance(value, dict) or not value:
+        raise InputError(f"{value!r} is not a table of the index", mend=example)
+    table: dict[float, float] = {}
+    for key, n in value.items():
+        wavelength = key if isinstance(key, float) else _WAVELENGTH.parse(key)
+        if isinstance(n, bool) or not isinstance(n, int | float) or not 1 < n <= 10:
+            raise InputError(f"{n!r} is not a refractive index", mend=f"{example}, each above 1")
+        if wavelength in table:
+            raise InputError(f"{key!r} is listed twice", mend="keep one of the two")
+        table[wavelength] = float(n)
+    return dict(sorted(table.items()))
+
+
+def _index_text(table: dict[float, float] | None) -> dict[str, float] | None:
+    return None if table is None else {_WAVELENGTH.text(wavelength): n for wavelength, n in table.items()}
+
+
+Zernike = Annotated[dict[int, Path], BeforeValidator(_zernike)]  # Noll index → rms optical path [m]
+IndexTable = Annotated[dict[float, float], BeforeValidator(_index_table), PlainSerializer(_index_text)]
+
+
 class Part(BaseModel):
     """One section of the file. Values are read only; ``Bench.replace`` makes a changed bench."""
 
@@ -112,17 +154,40 @@ class Input(Part):
         return self.pixels[1] * self.pitch, self.pixels[0] * self.pitch
 
 
+Glass = Literal["fused-silica", "n-bk7"]
+
+
 class Lens(Part):
-    """A thin lens; ``pupil`` is its clear diameter, unlimited if left out."""
+    """A thin lens; ``pupil`` is its clear diameter, unlimited if left out.
+
+    ``glass`` makes it a single lens, whose focal length follows the wavelength; left out: an achromat.
+    """
 
     focal_length: Focal
     pupil: Aperture | None = None
+    glass: Glass | None = None
 
 
 MaskKind = Literal[
     "phase_slm", "multilevel_phase", "binary_amplitude", "grey_amplitude", "dmd", "metasurface", "complex"
 ]
-Encoding = Literal["ideal", "phase", "double-phase", "carrier", "lee"]
+Encoding = Literal["ideal", "phase", "double-phase", "fit", "carrier", "lee"]
+
+_LEVELLED = ("phase_slm", "multilevel_phase", "binary_amplitude", "grey_amplitude", "dmd")
+_ONLY_OF = {  # keys that one kind of mask has
+    "material": "multilevel_phase",
+    "index": "multilevel_phase",
+    "step_depth": "multilevel_phase",
+    "phase_range": "phase_slm",
+}
+_STEADY = {  # the column of a look-up table that may not turn back
+    "phase_slm": "phase_rad",
+    "multilevel_phase": "phase_rad",
+    "metasurface": "phase_rad",
+    "grey_amplitude": "transmittance",
+    "binary_amplitude": "transmittance",
+    "dmd": "transmittance",
+}
 
 
 class Mask(Part):
@@ -134,11 +199,18 @@ class Mask(Part):
     pitch: Pitch
     pixels: Pixels
     fill_factor: Share = 1.0
+    leak: Fraction = 0.0
+    dead: str = ""
     lut: str = ""
     lut_applied_by: Literal["file", "controller"] = "file"
     phase_range: Angle | None = None
     crosstalk: Blur = 0.0
     flicker: Angle = 0.0
+    wavefront: Zernike = Field(default_factory=dict)
+    material: Glass | None = None
+    index: IndexTable | None = None
+    step_depth: Depth | None = None
+    dc_block: Aperture | None = None
     frame_rate: Rate | None = None
     settle: Settle = 0.0
     transmission: Share = 1.0
@@ -150,6 +222,83 @@ class Mask(Part):
     def extent(self) -> tuple[float, float]:
         """Active area (y, x) [m]."""
         return self.pixels[1] * self.pitch, self.pixels[0] * self.pitch
+
+    @property
+    def medium(self) -> Material | None:
+        """What a plate is made of, for ``devices.material.index``: its own table, or a glass's name."""
+        return self.index or self.material
+
+    @property
+    def table(self) -> Lut | None:
+        """The look-up table, read anew."""
+        return read_lut(self.lut, monotonic=_STEADY.get(self.kind, "")) if self.lut else None
+
+    @property
+    def stuck(self) -> list[tuple[int, int, int]]:
+        """Stuck pixels (x, y, level), read anew."""
+        table = self.table if self.levels is None else None
+        levels = self.levels if table is None else len(table)
+        return read_dead(self.dead, pixels=self.pixels, levels=levels) if self.dead else []
+
+    @model_validator(mode="after")
+    def _is_one_that_exists(self) -> Mask:
+        self._check_levels()
+        self._check_keys_of_its_kind()
+        self._check_tables()
+        if self.dc_block is not None and self.dc_block >= min(self.extent):
+            raise InputError("the spot covers the whole mask", where="dc_block", mend='such as "100 um"')
+        return self
+
+    def _check_levels(self) -> None:
+        if self.kind in ("binary_amplitude", "dmd") and self.levels not in (None, 2):
+            raise InputError(f"a {self.kind} mask has two levels, not {self.levels}", where="levels", mend="write 2")
+        if self.kind in _LEVELLED and self.levels is None:
+            mend = "write how many it shows, such as 256, or name a preset that has it"
+            raise InputError(f"a {self.kind} mask has levels", where="levels", mend=mend)
+
+    def _check_keys_of_its_kind(self) -> None:
+        for key, kind in _ONLY_OF.items():
+            if getattr(self, key) is not None and self.kind != kind:
+                raise InputError(f"only a {kind} mask has one, and this is {self.kind}", where=key, mend="leave it out")
+        if self.material is not None and self.index is not None:
+            raise InputError("the material is given too", where="index", mend="keep one of the two")
+        if self.step_depth is not None and self.medium is None:
+            raise InputError("what a step delays depends on the plate", where="step_depth", mend="add a material")
+        if self.phase_range == 0:
+            raise InputError("a mask without a range shows nothing", where="phase_range", mend='such as "6.283 rad"')
+
+    def _check_tables(self) -> None:
+        if self.kind == "metasurface" and not self.lut and self.encoding != "ideal":
+            mend = "name a file with columns drive (the cell's number), phase_rad, transmittance"
+            raise InputError("a metasurface shows what its cells do", where="lut", mend=mend)
+        if self.lut and self.kind == "complex":
+            raise InputError("an ideal mask has no table", where="lut", mend="leave it out")
+        if self.dead and self.levels is None and not self.lut:
+            raise InputError("stuck pixels need a mask of levels", where="dead", mend="write how many levels it has")
+        table = _told_in("lut", lambda: self.table)
+        _told_in("dead", lambda: self.stuck)
+        if table is not None and self.levels is not None:
+            _check_rows(table, self.levels, whole=self.kind == "metasurface")
+
+
+def _told_in(key: str, read: Callable[[], Any]) -> Any:
+    """A fault of a table beside the bench, told as one of the key that names it; the file without its folder."""
+    try:
+        return read()
+    except InputError as error:
+        file, _, line = error.where.rpartition(": line ")
+        place = f"{PurePath(file or error.where).name}{': line ' + line if file else ''}"
+        raise InputError(f"{place}: {error.what}", where=key, mend=error.mend) from None
+
+
+def _check_rows(table: Lut, levels: int, *, whole: bool) -> None:
+    """One row a level; or fewer, between which lines are drawn, that begin at level 0 and end at the last."""
+    rows, ends = len(table), (table.drive[0], table.drive[-1])
+    if rows > levels or (whole and rows < levels):
+        raise InputError(f"the table has {rows} rows, the mask {levels} levels", where="lut", mend=f"levels = {rows}")
+    if rows < levels and ends != (0, levels - 1):
+        what = f"its {rows} rows run from {ends[0]:g} to {ends[1]:g} and the mask's levels from 0 to {levels - 1}"
+        raise InputError(what, where="lut", mend="add the rows of the first and the last level")
 
 
 class Layout(Part):
@@ -167,28 +316,13 @@ class Stop(Part):
     size: Annotated[float | Literal["band"], *_or_word(Quantity("length", 1e-6, 10.0, "8 mm"), "band")]
 
 
-def _zernike(value: Any) -> Any:
-    if not isinstance(value, dict):
-        raise InputError("Zernike terms are a table", mend='write something like { 4 = "10 nm" } (Noll index)')
-    terms: dict[int, Any] = {}
-    for key, path in value.items():
-        index = str(key)
-        if not (index.isascii() and index.isdigit() and 1 <= int(index) <= 1000):
-            raise InputError(f"{key!r} is not a Noll index", mend="write 4 for defocus, 11 for spherical")
-        terms[int(index)] = path
-    return terms
-
-
 class Aberration(Part):
     """The sum of both lenses' errors at the Fourier plane: Noll index → rms optical path [m] over a disc.
 
     Its ``diameter`` left out: the circle round the stop's opening, or round the band where there is no stop.
     """
 
-    zernike: Annotated[
-        dict[int, Path],
-        BeforeValidator(_zernike),
-    ] = Field(default_factory=dict)
+    zernike: Zernike = Field(default_factory=dict)
     diameter: Aperture | None = None
 
 

@@ -8,7 +8,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from fouroptics.devices import link, source
-from fouroptics.devices.layout import part_of_panel
 from fouroptics.errors import InputError
 
 if TYPE_CHECKING:
@@ -17,9 +16,9 @@ if TYPE_CHECKING:
 Pair = tuple[int, int]
 
 # Mask pixels that one frequency bin needs, so that the encoding is as faithful as it can be: within 1 % for
-# double-phase, 5 % for carriers. "phase" drops the amplitude, whatever the pixels.
-PIXELS_A_BIN = {"ideal": 1, "phase": 1, "double-phase": 3, "carrier": 4, "lee": 4}
-_PHASE, _AMPLITUDE = ("double-phase", "carrier", "phase"), ("lee",)
+# double-phase, 5 % for carriers. "phase" drops the amplitude, whatever the pixels; "fit" searches for phases that do.
+PIXELS_A_BIN = {"ideal": 1, "phase": 1, "double-phase": 3, "fit": 2, "carrier": 4, "lee": 4}
+_PHASE, _AMPLITUDE = ("double-phase", "carrier", "fit", "phase"), ("lee",)
 CARRIER_PERIOD = 4  # mask pixels a period of the grating that carrier and Lee masks ride on
 ENCODINGS_OF = {
     "phase_slm": _PHASE,
@@ -86,7 +85,7 @@ class Quantities:
         self.f1, self.f2 = bench.lens1.focal_length, bench.lens2.focal_length
         self.sample = bench.input.sample
         self.guard = bench.guard_samples
-        self.sharing = bench.share(load.size, load.channels)
+        self.sharing = bench.share(load.size, load.channels, band=load.band)
 
     @property
     def input_panel(self) -> Pair:
@@ -123,7 +122,32 @@ class Quantities:
     @property
     def mask_room(self) -> tuple[float, float]:
         """What the band may take up: the mask's panel, or an arm's part of it [m]."""
-        return part_of_panel(self.bench.mask.extent, self.sharing.arms, self.band_extent)
+        height, width = self.arm_pixels
+        return height * self.bench.mask.pitch, width * self.bench.mask.pitch
+
+    @property
+    def arm_pixels(self) -> Pair:
+        """Mask pixels (y, x) that a whole mask has, one of as many as there are arms on the panel."""
+        return self.sharing.arm_pixels((self.bench.mask.pixels[1], self.bench.mask.pixels[0]))
+
+    @cached_property
+    def phase_range(self) -> float:
+        """Phases that a liquid crystal reaches [rad]: its table's, else its range, else a whole turn."""
+        table = self.bench.mask.table
+        if table is not None:
+            return abs(table.phase[-1] - table.phase[0])
+        return 2 * math.pi if self.bench.mask.phase_range is None else self.bench.mask.phase_range
+
+    @property
+    def missed_phases(self) -> float:
+        """Share of the circle that the range does not reach."""
+        return max(0.0, 1 - self.phase_range / (2 * math.pi))
+
+    @property
+    def blaze(self) -> float:
+        """What a blazed grating, its ramp pressed into the range R, sends to the first order: sinc²((2π - R)/2π)."""
+        missed = math.pi * self.missed_phases
+        return (math.sin(missed) / missed) ** 2 if missed else 1.0
 
     @property
     def pixels_a_bin(self) -> tuple[float, float]:
@@ -295,6 +319,7 @@ class Quantities:
             "fourier_period": self.period,
             "band_extent": self.band_extent,
             "mask_extent": self.bench.mask.extent,
+            "mask_arms": self.sharing.arm_grid,
             "mask_pixels_a_bin": self.pixels_a_bin,
             "mask_pixels_a_bin_needed": self.needed_a_bin,
             "stop": self.stop_width,
@@ -317,7 +342,12 @@ class Quantities:
             "power_share": self.sharing.power_share,
             "frames": self.sharing.frames,
             "camera_readout": self.camera_readout,
-        }
+        } | self._phase_data()
+
+    def _phase_data(self) -> dict[str, Any]:
+        if self.bench.mask.kind != "phase_slm":
+            return {}
+        return {"missed_phases": self.missed_phases, "blaze_efficiency": self.blaze}
 
 
 def _sine_excess(angle: float) -> float:

@@ -52,8 +52,12 @@ class Problem:
     mend: Mend
 
     def __str__(self) -> str:
+        return f"{self.where}: {self.what}; mend: {self.mend_text}"
+
+    @property
+    def mend_text(self) -> str:
         mend = ", ".join(f"{key} = {json.dumps(value)}" for key, value in self.mend.items())
-        return f"{self.where}: {self.what}; mend: {mend or 'none by one change, see bench solve'}"
+        return mend or "none by one change, see bench solve"
 
 
 @dataclass(frozen=True)
@@ -119,6 +123,11 @@ def report(bench: Bench, load: Load) -> SamplingReport:
     return SamplingReport(bench, load, lines, problems, quantities.data())
 
 
+def bad_codes(quantities: Quantities) -> set[str]:
+    """Codes of the problems, without looking for mends."""
+    return {line.code for line in _lines(quantities) if line.bad}
+
+
 def _first_that_mends(quantities: Quantities, code: str, before: set[str]) -> Mend:
     """The first candidate that mends this problem and makes no new one; failing that, the first that mends it."""
     second_best: Mend = {}
@@ -129,7 +138,7 @@ def _first_that_mends(quantities: Quantities, code: str, before: set[str]) -> Me
             changed = Quantities(*_mended(quantities.bench, quantities.load, candidate))
         except InputError:
             continue  # it asks for a value that no part can have
-        after = {line.code for line in _lines(changed) if line.bad}
+        after = bad_codes(changed)
         if code not in after:
             if after < before:
                 return candidate
@@ -184,6 +193,9 @@ def _mask_lines(q: Quantities) -> Iterator[Line]:
     beyond = q.stop_width - q.stop_needed
     stop, needed_stop = show(q.stop_width, "length"), show(q.stop_needed, "length")
     yield Line("Fourier bin", _lengths(q.bins))
+    if q.sharing.arms > 1:
+        arms = f"{pair_text(q.sharing.arm_grid)}, {pair_text(q.arm_pixels)} pixels each"
+        yield Line("arms on the mask", arms)
     yield Line(
         "band on the mask",
         _lengths(q.band_extent),
@@ -211,6 +223,9 @@ def _mask_lines(q: Quantities) -> Iterator[Line]:
         mask.encoding not in ENCODINGS_OF[mask.kind],
         f"a {mask.kind} mask cannot show the encoding {mask.encoding!r}",
     )
+    if mask.kind == "phase_slm":
+        missed = f"{q.missed_phases:.1%} of a turn missing, a blaze keeps {q.blaze:.1%}"
+        yield Line("phase range", f"{show(q.phase_range, 'angle')}: {missed}")
     yield Line(
         "stop",
         stop,
@@ -342,7 +357,10 @@ def _light_lines(q: Quantities) -> Iterator[Line]:
 
 def _frame_lines(q: Quantities) -> Iterator[Line]:
     (outputs, inputs), rate, frames = q.load.channels, q.bench.mask.frame_rate, q.sharing.frames
-    time = f": {show(frames / rate, 'time')} or more at {show(rate, 'rate')}, twice that if read twice" if rate else ""
+    time = ""
+    if rate:
+        once, twice = (show(float(f"{reads * frames / rate:.2g}"), "time") for reads in (1, 2))
+        time = f": {once} or more at {show(rate, 'rate')}, {twice} if each is read twice"
     yield Line(
         "frames a picture",
         f"{frames}{time if frames > 1 else ''}",

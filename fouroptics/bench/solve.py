@@ -125,17 +125,32 @@ def _fits(bench: Bench, load: Load) -> bool:
 
 def _sharing(bench: Bench, load: Load) -> layout.Sharing:
     panel = (bench.input.pixels[1], bench.input.pixels[0])
-    lay = bench.layout
-    return layout.share(lay.inputs, lay.outputs, load.channels, load.size, max(1, load.reach), panel)
+    most_seen = (bench.camera.pixels[1] // 2, bench.camera.pixels[0] // 2)  # at two pixels a sample
+    return layout.share(
+        bench.layout.inputs,
+        bench.layout.outputs,
+        load.channels,
+        load.size,
+        max(1, load.reach),
+        panel,
+        sensor=most_seen,
+        mask=bench.mask.extent,
+        band=_kept(load),
+    )
+
+
+def _kept(load: Load) -> tuple[float, float]:
+    """Part of the sampled spectrum that is kept."""
+    height, width = (b / s for b, s in zip(load.band or load.size, load.size, strict=True))
+    return height, width
 
 
 def _walls(bench: Bench, load: Load, sharing: layout.Sharing) -> tuple[float, float]:
     """Shortest and longest f1 for one metre of picture sample; both grow with the sample's pitch."""
     mask, wavelength = bench.mask, bench.source.wavelength
-    kept = [b / s for b, s in zip(load.band or load.size, load.size, strict=True)]
     low = PIXELS_A_BIN[mask.encoding] * max(sharing.mask_field) * mask.pitch / wavelength
-    room = layout.part_of_panel(mask.extent, sharing.arms, (kept[0], kept[1]))
-    high = min(m / (wavelength * k) for m, k in zip(room, kept, strict=True))
+    room = sharing.arm_pixels((mask.pixels[1], mask.pixels[0]))
+    high = min(n * mask.pitch / (wavelength * k) for n, k in zip(room, _kept(load), strict=True))
     return low, high
 
 
@@ -164,7 +179,7 @@ def _design(bench: Bench, load: Load, sharing: layout.Sharing, super_pixel: int,
     field = [n * sample for n in sharing.input_field]
     light = math.hypot(*(f + period for f in field))
     pupil = text(_millimetres(1.2 * light * max(1.0, f2 / f1)), "length")
-    band = max(b / s for b, s in zip(load.band or load.size, load.size, strict=True))
+    band = max(_kept(load))
     return {
         "input.super_pixel": super_pixel,
         "layout.guard": text(_digits(max(1, load.reach) * sample, 12), "length"),

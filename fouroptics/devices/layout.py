@@ -5,12 +5,16 @@ Sizes are in picture samples, ``(y, x)``.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
+
+from fouroptics.errors import InputError
 
 Inputs = Literal["tiled", "lenslet", "frames"]
 Outputs = Literal["frames", "tiled", "lenslet"]
 Pair = tuple[int, int]
+Way = tuple[Inputs, Outputs]
 
 
 @dataclass(frozen=True)
@@ -22,7 +26,8 @@ class Sharing:
         input_tiles: pictures side by side on the input, ``(rows, columns)``.
         summed_tiles: those of them that one mask sums; ``(1, 1)`` where each picture has a 4f of its own.
         output_tiles: responses side by side on the camera.
-        arms: 4f's side by side, each with its part of the mask's panel.
+        arm_grid: 4f's side by side, each with its part of the mask's panel, ``(rows, columns)``.
+        arms: how many of them there are; the grid may have more places.
         frames: masks (and input pictures) shown one after another.
         input_changes: input pictures shown one after another.
         power_share: what an output keeps of the light on each picture, by splitting and summing.
@@ -33,6 +38,7 @@ class Sharing:
     summed_tiles: Pair
     output_tiles: Pair
     arms: int
+    arm_grid: Pair
     frames: int
     input_changes: int
     power_share: float
@@ -62,6 +68,18 @@ class Sharing:
         """Samples whose bins the mask must resolve: it bends input tiles to the axis and responses away from it."""
         return _times(self.output_pitch, self.output_tiles)
 
+    def arm_pixels(self, panel: Pair) -> Pair:
+        """Pixels ``(y, x)`` of a mask's panel that each arm has, at least one."""
+        return max(1, panel[0] // self.arm_grid[0]), max(1, panel[1] // self.arm_grid[1])
+
+    def arm_origins(self, panel: Pair) -> tuple[Pair, ...]:
+        """Upper left pixel ``(y, x)`` of each arm's part of a mask's panel, row by row; together they are centred."""
+        height, width = self.arm_pixels(panel)
+        rows, columns = self.arm_grid
+        top, left = (panel[0] - rows * height) // 2, (panel[1] - columns * width) // 2
+        places = ((top + row * height, left + column * width) for row in range(rows) for column in range(columns))
+        return tuple(places)[: self.arms]
+
     def output_field(self, size: Pair) -> Pair:
         """Samples that the camera must see, from the first response's edge to the last's."""
         height, width = (
@@ -70,8 +88,22 @@ class Sharing:
         return height, width
 
 
-def share(inputs: Inputs, outputs: Outputs, channels: Pair, size: Pair, guard: int, panel: Pair) -> Sharing:
+def share(
+    inputs: Inputs,
+    outputs: Outputs,
+    channels: Pair,
+    size: Pair,
+    guard: int,
+    panel: Pair,
+    *,
+    sensor: Pair | None = None,
+    mask: tuple[float, float] = (1.0, 1.0),
+    band: tuple[float, float] = (1.0, 1.0),
+) -> Sharing:
     """Arrange ``channels = (out, in)`` pictures of ``size`` with a dark ``guard`` round each, on a ``panel`` (samples).
+
+    ``sensor`` is what the camera sees (samples), to which tiled outputs are fitted; None: as much as the panel shows.
+    ``mask`` and ``band`` are the shapes, height to width, of the mask's panel and of the band that it must hold.
 
     Tiled inputs are summed in the mask and lose nothing by it. Besides the sum on the axis they make cross terms at all
     differences of tiles, so tiled outputs stand one whole input field apart. They share the mask's transmission, 1/O in
@@ -83,14 +115,17 @@ def share(inputs: Inputs, outputs: Outputs, channels: Pair, size: Pair, guard: i
     one = (1, 1)
     shown = one if inputs == "frames" else side_by_side(in_channels, tile, panel)
     summed = shown if inputs == "tiled" else one
+    pitch = _times(tile, summed)
+    seen = [s + p - n for s, p, n in zip(sensor or panel, pitch, size, strict=True)]  # the last guard may be cut off
     splits = out_channels if outputs == "lenslet" else 1
     combined = in_channels if inputs == "lenslet" else 1
     return Sharing(
         tile=tile,
         input_tiles=shown,
         summed_tiles=summed,
-        output_tiles=side_by_side(out_channels, _times(tile, summed), panel) if outputs == "tiled" else one,
+        output_tiles=side_by_side(out_channels, pitch, (seen[0], seen[1])) if outputs == "tiled" else one,
         arms=splits * combined,
+        arm_grid=arm_grid(mask, splits * combined, band),
         frames=(out_channels if outputs == "frames" else 1) * (in_channels if inputs == "frames" else 1),
         input_changes=in_channels if inputs == "frames" else 1,
         power_share=1 / (splits * combined * (out_channels**2 if outputs == "tiled" else 1)),
@@ -110,11 +145,60 @@ def side_by_side(count: int, tile: Pair, panel: Pair) -> Pair:
     return min(((-(-count // columns), columns) for columns in range(1, count + 1)), key=badness)
 
 
-def part_of_panel(panel: tuple[float, float], count: int, band: tuple[float, float]) -> tuple[float, float]:
-    """The one of ``count`` equal parts of a panel in which a ``band`` has most room."""
-    grids = ((-(-count // columns), columns) for columns in range(1, count + 1))
-    parts = ((panel[0] / rows, panel[1] / columns) for rows, columns in grids)
-    return max(parts, key=lambda part: min(part[0] / band[0], part[1] / band[1]))
+def arm_grid(panel: tuple[float, float], count: int, band: tuple[float, float]) -> Pair:
+    """Rows and columns that cut a panel into ``count`` equal parts in which a ``band`` has most room."""
+
+    def room(grid: Pair) -> float:
+        return min(panel[0] / grid[0] / band[0], panel[1] / grid[1] / band[1])
+
+    return max(((-(-count // columns), columns) for columns in range(1, count + 1)), key=room)
+
+
+def ways(channels: Pair, *, mask_changes: bool) -> tuple[Way, ...]:
+    """The layouts that ``choose`` chooses from; one channel has one way only.
+
+    Inputs one after another are left out: they are another function unless a reference beam makes them fields.
+    """
+    outputs: tuple[Outputs, ...] = ("frames", "tiled", "lenslet") if mask_changes else ("tiled", "lenslet")
+    inputs: tuple[Inputs, ...] = ("tiled", "lenslet")
+    return tuple((i, o) for i in inputs[: channels[1]] for o in (outputs if channels[0] > 1 else outputs[:1]))
+
+
+def choose(fitting: Mapping[Way, Sharing], *, mask_changes: bool) -> tuple[Inputs, Outputs, str]:
+    """The best of the layouts that fit, and why in one sentence.
+
+    A mask that does not change is there to be fast: fewest frames come first, light second. Where masks follow each
+    other, light comes first.
+    """
+    if not fitting:
+        raise InputError("there is none that fits", where="layout")
+
+    def cost(way: Way) -> tuple[float, float]:
+        frames, dark = fitting[way].frames, -fitting[way].power_share
+        return (dark, frames) if mask_changes else (frames, dark)
+
+    best, *others = sorted(fitting, key=cost)
+    return *best, f"{way_text(best)}: {_reason(best, others, fitting)}"
+
+
+def way_text(way: Way) -> str:
+    """``"tiled inputs, frames"``."""
+    return f"{way[0]} inputs, {_outputs_text(way)}"
+
+
+def _reason(best: Way, others: list[Way], fitting: Mapping[Way, Sharing]) -> str:
+    if not others:
+        return "the only one that fits"
+    won, next_best = fitting[best], fitting[others[0]]
+    rival = _outputs_text(others[0]) if others[0][0] == best[0] else way_text(others[0])
+    if won.frames < next_best.frames:
+        return f"read in {won.frames} frame{'s' * (won.frames > 1)}, not {next_best.frames}"
+    gain = won.power_share / next_best.power_share
+    return f"keeps {gain:.3g} times the light of {rival}" if gain > 1 else f"as good as {rival} and simpler"
+
+
+def _outputs_text(way: Way) -> str:
+    return "frames" if way[1] == "frames" else f"{way[1]} outputs"
 
 
 def _times(pair: Pair, by: Pair) -> Pair:

@@ -24,6 +24,7 @@ def test_the_shipped_bench_in_si():
 @pytest.mark.parametrize("name", presets())
 def test_every_shipped_bench_loads_and_carries_something(name):
     assert fo.Bench.load(name).sampling(size=(32, 32), kernel=3, channels=(4, 1)).ok
+    assert fo.Bench.load(name).sampling(size=(64, 64), kernel=7, channels=(16, 3)).ok
 
 
 def test_what_is_saved_loads_equal_and_keeps_its_fingerprint(tmp_path):
@@ -94,21 +95,33 @@ def test_measured_values_stand_in_for_nominal_ones(tmp_path):
     assert fo.Bench.load(tmp_path / "elsewhere.toml") == bench  # the calibration is inlined
 
 
-def test_a_look_up_table_moves_with_its_bench(tmp_path):
+def test_tables_move_with_their_bench_and_count_for_the_fingerprint(tmp_path):
     (tmp_path / "measured.csv").write_text("drive,phase_rad,transmittance\n0,0,1\n255,6.28,0.97\n")
-    (tmp_path / "b.toml").write_text(SLM.to_toml().replace('lut = ""', 'lut = "measured.csv"'), encoding="utf-8")
+    (tmp_path / "stuck.csv").write_text("x,y,level\n7,9,0\n")
+    text = SLM.to_toml().replace('lut = ""', 'lut = "measured.csv"').replace('dead = ""', 'dead = "stuck.csv"')
+    (tmp_path / "b.toml").write_text(text, encoding="utf-8")
     bench = fo.Bench.load(tmp_path / "b.toml")
+    before = bench.fingerprint()
     (tmp_path / "moved").mkdir()
     bench.save(tmp_path / "moved" / "b.toml")
-    (tmp_path / "measured.csv").unlink()
+    for name in ("measured.csv", "stuck.csv"):
+        (tmp_path / name).unlink()
     moved = fo.Bench.load(tmp_path / "moved" / "b.toml")
-    assert Path(moved.mask.lut).read_text().startswith("drive")
+    assert moved.fingerprint() == before
+    assert sorted(p.name for p in (tmp_path / "moved").iterdir()) == ["b-dead.csv", "b-lut.csv", "b.toml"]
     assert str(tmp_path) not in (tmp_path / "moved" / "b.toml").read_text()
+    assert moved.mask.table.phase == (0, 6.28)
+    assert moved.mask.stuck == [(7, 9, 0)]
+    Path(moved.mask.dead).write_text("x,y,level\n7,9,1\n")
+    assert moved.fingerprint() != before
 
 
 def test_waves_are_of_the_bench_s_wavelength():
     bench = SLM.replace({"aberration.zernike": {"4": "0.02 waves"}})
     assert bench.aberration.zernike == {4: pytest.approx(0.02 * 532e-9)}
+    bench = SLM.replace({"mask.wavefront": {"5": "0.1 waves", "6": "-20 nm"}})
+    assert bench.mask.wavefront == {5: pytest.approx(53.2e-9), 6: -20e-9}
+    assert fo.Bench.from_dict(tomllib.loads(bench.to_toml())) == bench
 
 
 BAD = [

@@ -50,8 +50,11 @@ def test_every_number_of_the_report_by_hand():
         "fourier_bin": (period / field[0], period / field[1]),
         "band_extent": band,
         "mask_extent": (1080 * 8e-6, 1920 * 8e-6),
+        "mask_arms": (1, 1),
         "mask_pixels_a_bin": (period / field[0] / 8e-6, period / field[1] / 8e-6),
         "mask_pixels_a_bin_needed": 3,
+        "missed_phases": 1 - 6.283 / (2 * math.pi),
+        "blaze_efficiency": 1 - (math.pi - 6.283 / 2) ** 2 / 3,
         "stop": 7.08e-3,
         "output_sample": 15e-6,
         "reading_ratio": 0.5,
@@ -92,6 +95,8 @@ def test_lenslets_share_light_and_panel():
     extent = next(line for line in arms.lines if line.code == "mask-extent")
     assert extent.bad  # eight arms have 4.32 × 3.84 mm each, the band 6.33 × 3.165 mm
     assert extent.limit == "≤ 4.32 mm × 3.84 mm"
+    assert arms.data["mask_arms"] == (2, 4)
+    assert "arms on the mask            2×4, 540×480 pixels each" in str(arms)
     assert bench.sampling(size=(48, 80), channels=(1, 2)).data["paraxial_field_error_samples"] == 0
 
 

@@ -53,7 +53,7 @@ PLANTED = {
     "aberration-disc": ({"aberration.diameter": "6 mm"}, {}),
     "illumination": ({"source.waist": "2 mm"}, {}),
     "damage": ({"source.power": "1 W"}, {}),
-    "static-mask": ({"mask.preset": "etched-16", "mask.frame_rate": None}, {}),
+    "static-mask": ({"mask.preset": "etched-16", "mask.frame_rate": None, "mask.phase_range": None}, {}),
     "input-frames": ({"layout.inputs": "frames", "reference": None}, {}),
 }
 
@@ -87,8 +87,9 @@ CHANGES = {
     "lens2.focal_length": lengths(10e-3, 2),
     "lens1.pupil": lengths(3e-3, 80e-3),
     "mask.pitch": lengths(1e-6, 30e-6),
-    "mask.encoding": st.sampled_from(["ideal", "phase", "double-phase", "carrier", "lee"]),
-    "mask.kind": st.sampled_from(["phase_slm", "multilevel_phase", "binary_amplitude", "complex", "dmd"]),
+    "mask.encoding": st.sampled_from(["ideal", "phase", "double-phase", "fit", "carrier", "lee"]),
+    "mask.preset": st.sampled_from(["slm-phase-8bit", "etched-16", "chrome", "ideal", "dmd"]),
+    "mask.frame_rate": st.none(),
     "layout.inputs": st.sampled_from(["tiled", "lenslet", "frames"]),
     "layout.outputs": st.sampled_from(["tiled", "lenslet", "frames"]),
     "layout.guard": lengths(1e-6, 1e-3),
@@ -106,7 +107,7 @@ def test_every_mend_that_is_proposed_works_and_can_be_bought(changes, data):
     kernel = data.draw(st.integers(1, min(15, *size)))
     channels = data.draw(st.tuples(st.sampled_from([1, 2, 16, 64]), st.sampled_from([1, 3, 8])))
     band = data.draw(st.none() | st.tuples(st.integers(1, size[0]), st.integers(1, size[1])))
-    report = SLM.replace(changes).sampling(size, kernel, band, channels)
+    report = SLM.replace({"mask.phase_range": None} | changes).sampling(size, kernel, band, channels)
     for problem in report.problems:
         if problem.mend:
             assert problem.code not in {p.code for p in report.after(problem).problems}, problem
@@ -144,7 +145,7 @@ def test_what_solve_finds_passes_and_what_it_refuses_comes_with_advice_that_work
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"mask.preset": "etched-16", "mask.kind": None, "mask.frame_rate": None}, "layout.outputs = 'tiled'"),
+        ({"mask.preset": "etched-16", "mask.phase_range": None, "mask.frame_rate": None}, "layout.outputs = 'tiled'"),
         ({"mask.encoding": "lee"}, "mask.encoding = 'double-phase'"),
         ({"layout.inputs": "frames", "reference": None}, "layout.inputs = 'tiled'"),
     ],
@@ -198,3 +199,43 @@ def test_the_band_decides_what_the_mask_must_hold():
     assert half.data["band_extent"] == pytest.approx(
         (whole.data["fourier_period"] / 2, whole.data["fourier_period"] / 4)
     )
+
+
+def line(report, quantity):
+    return next(line for line in report.lines if line.quantity == quantity).value
+
+
+def test_128_masks_read_twice_take_seconds_a_picture():
+    """2 · 128 / 60 Hz = 4.27 s."""
+    said = line(SLM.sampling(channels=(128, 3)), "frames a picture")
+    assert said == "128: 2.1 s or more at 60 Hz, 4.3 s if each is read twice"
+    assert line(SLM.sampling(channels=(16, 3)), "frames a picture").endswith("530 ms if each is read twice")
+    assert line(SLM.sampling(channels=(1, 3)), "frames a picture") == "1"
+
+
+@pytest.mark.parametrize(
+    ("reach", "missed", "keeps"), [("4.712389 rad", 0.25, 0.8106), ("3.14159265 rad", 0.5, 0.4053)]
+)
+def test_a_short_phase_range_is_allowed_and_told(reach, missed, keeps):
+    """sinc²(¼) = 8/π² = 0.8106, sinc²(½) = 4/π² = 0.4053."""
+    report = SLM.replace({"mask.phase_range": reach}).sampling()
+    assert report.ok
+    assert report.data["missed_phases"] == pytest.approx(missed, rel=1e-6)
+    assert report.data["blaze_efficiency"] == pytest.approx(keeps, abs=5e-5)
+    assert f"{missed:.1%} of a turn missing, a blaze keeps {keeps:.1%}" in line(report, "phase range")
+    assert SLM.replace({"mask.phase_range": "7 rad"}).sampling().data["missed_phases"] == 0
+    assert "missed_phases" not in fo.Bench.load("plate-532nm").sampling().data
+
+
+def test_a_measured_table_tells_the_phase_range(tmp_path):
+    (tmp_path / "t.csv").write_text("drive,phase_rad\n0,5.5\n255,0.7876110196\n", encoding="utf-8")  # falls by 3π/2
+    bench = SLM.replace({"mask.lut": str(tmp_path / "t.csv")})
+    assert bench.sampling().data["missed_phases"] == pytest.approx(0.25, rel=1e-6)
+
+
+def test_a_fitted_mask_needs_two_pixels_a_bin():
+    """8.3125 mm / (2·(N + 24)) / 8 µm: 2.29 pixels a bin for 203 samples, and for 248 1.91."""
+    for size, fits in ((203, True), (248, False)):
+        report = SLM.replace({"mask.encoding": "fit"}).sampling(size=(size, size))
+        assert ("mask-bins" not in {p.code for p in report.problems}) == fits
+        assert report.data["mask_pixels_a_bin_needed"] == 2

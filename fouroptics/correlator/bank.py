@@ -1,6 +1,7 @@
 """The heart: a bank of 4f correlators ``[out, in]`` on one bench, each output the coherent sum over the inputs.
 
 The arithmetic is ``optics.correlation``; here it gets a bench, so that responses have light, and pictures take time.
+With ``masks="device"`` it also gets the masks that the bench's device can show (``correlator.masks``).
 """
 
 from __future__ import annotations
@@ -13,24 +14,28 @@ from torch import Generator, Tensor, nn
 
 from fouroptics import memory
 from fouroptics.bench import Bench
-from fouroptics.correlator import checks, reading
+from fouroptics.correlator import checks, reading, timing
+from fouroptics.correlator.device import DeviceMasks, Learn
 from fouroptics.correlator.free_space import FreeSpaceLight
 from fouroptics.correlator.light import FourierLight
-from fouroptics.correlator.passive import passive_scale
+from fouroptics.correlator.lighting import Lighting
+from fouroptics.correlator.masks import MaskPlan, Shown
+from fouroptics.correlator.passive import passive_scale, positive_negative
 from fouroptics.correlator.reading import Reading
-from fouroptics.devices import link, readout, source
+from fouroptics.devices import link, readout
 from fouroptics.devices.detector import Pattern
 from fouroptics.devices.layout import Sharing
+from fouroptics.devices.modulator import Quantize
 from fouroptics.devices.readout import Compand, Readout
-from fouroptics.errors import InputError, check_choice, warn
-from fouroptics.optics import correlation, grid
+from fouroptics.errors import InputError, warn
+from fouroptics.optics import correlation
 from fouroptics.optics.correlation import Boundary, picture_size
 from fouroptics.optics.fourier import Pair
 from fouroptics.pictures import natural
 
 Inputs = Literal["tiled", "lenslet", "frames", "mathematical"]
 Light = Literal["fourier", "free_space"]
-
+Masks = Literal["ideal", "device"]
 
 LENS_CODES = ("lens1-pupil", "lens2-pupil", "paraxial-band", "paraxial-field", "guard")
 PANEL_CODES = ("input-panel", "mask-extent", "camera-window", "guard")
@@ -49,8 +54,9 @@ class Correlator4f(nn.Module):
         size: samples of a picture ``(height, width)``.
         boundary: ``"linear"`` (dark surround) or ``"circular"``.
         upright: False: the camera's picture as it falls, turned by 180°.
-        layout: how inputs are summed, ``"tiled"``, ``"lenslet"`` or ``"frames"``; None takes the bench's.
-            ``"mathematical"`` adds numbers, for comparison only, and has no power.
+        layout: how inputs are summed, ``"tiled"``, ``"lenslet"`` or ``"frames"``; None takes the bench's. ``"auto"``
+            chooses inputs and outputs that fit, and says why in ``layout_why``. ``"mathematical"`` adds numbers, for
+            comparison only, and has no power.
         stop: put the bench's stop into the Fourier plane; without, the whole band passes.
         light: ``"fourier"`` (lenses are transforms) or ``"free_space"`` (waves, lenses and pupils; slow).
         readout: what the camera learns: ``"intensity"``, ``"pair_intensity"`` (positive and negative taps on two masks,
@@ -59,6 +65,11 @@ class Correlator4f(nn.Module):
             ``"two-sided-rectify"``.
         sensor_pool: how many readings a response has, one number or ``(height, width)``, each binned on the sensor from
             as many pixels as there are; None takes the bench's bins.
+        masks: ``"ideal"`` transfer functions, or what the bench's mask ``"device"`` shows of them.
+        learn: what is trained behind a device: its ``"masks"``, pixel by pixel (``device.drive``), or the ``"kernels"``
+            through their encoding.
+        quantize: how a device's levels are chosen in training: ``"straight-through"``, ``"soft"`` (a staircase, by
+            ``device.softness``) or ``"none"``. In evaluation (``eval()``) they are the nearest ones.
     """
 
     kernels: nn.Parameter
@@ -72,18 +83,26 @@ class Correlator4f(nn.Module):
         *,
         boundary: Boundary = "linear",
         upright: bool = True,
-        layout: Inputs | None = None,
+        layout: Inputs | Literal["auto"] | None = None,
         stop: bool = False,
         light: Light = "fourier",
         readout: Readout = "intensity",
         compand: Compand = "none",
         sensor_pool: int | Pair | None = None,
+        masks: Masks = "ideal",
+        learn: Learn = "masks",
+        quantize: Quantize = "straight-through",
     ) -> None:
         super().__init__()
-        _check_options(bench, boundary, layout, stop, light, readout, compand)
+        checks.check_options(bench, boundary, layout, stop, light, readout, compand, masks, learn, quantize)
         kernels = checks.checked_kernels(kernels)
         taps = picture_size(kernels)
         self.size = checks.checked_size(size, taps)
+        self.layout_why = ""
+        if layout == "auto":
+            channels = (kernels.shape[0], kernels.shape[1])
+            inputs, outputs, self.layout_why = bench.choose_layout(self.size, taps, channels)
+            bench, layout = bench.replace({"layout.inputs": inputs, "layout.outputs": outputs}), inputs
         self.bench, self.boundary, self.upright = bench, boundary, upright
         self.layout: Inputs = layout or bench.layout.inputs
         self.stop, self.light, self.readout, self.compand = stop, light, readout, compand
@@ -94,7 +113,20 @@ class Correlator4f(nn.Module):
         stored = torch.view_as_real(kernels.resolve_conj()) if self.is_complex else kernels
         self.kernels = nn.Parameter(stored.detach().clone(memory_format=torch.contiguous_format))
         self.register_buffer("shutter", torch.tensor(math.nan, dtype=torch.float64, device=kernels.device))
+        plan = self._make_plan(taps) if masks == "device" else None
+        self.device = None if plan is None else DeviceMasks(plan, self.kernels, learn=learn, quantize=quantize)
+        if self.device is not None:
+            self.kernels.requires_grad_(learn == "kernels")
         self._light = self._make_light(taps)
+        self._lighting = Lighting(
+            bench,
+            self._sharing(),
+            self.channels,
+            self.size,
+            layout=self.layout,
+            readout=readout,
+            device=masks == "device",
+        )
         self._reading = self._make_reading(sensor_pool)
         self._require_memory(1)
 
@@ -133,7 +165,9 @@ class Correlator4f(nn.Module):
         reads network units. With a ``pattern`` it is one camera's, without, an even camera's.
         """
         if self.readout == "ideal_field":
-            return self._reading.linear(self._seen(self._amplitude(pictures), self.taps, aberrated=False))
+            masks = self._masks()
+            seen = self._seen(self._amplitude(pictures), masks, aberrated=False)
+            return self._reading.linear(self._in_network_units(seen, masks, trailing=3))
         return self._reading.expected(self._irradiance(pictures), self._exposure_in_force(), pattern)
 
     def capture(
@@ -161,7 +195,8 @@ class Correlator4f(nn.Module):
         Returns:
             ``[..., out, height, width]`` complex.
         """
-        return _as_complex(self._light.respond(self._amplitude(pictures), self.taps))
+        masks = self._masks()
+        return _as_complex(self._in_network_units(self._light.respond(self._amplitude(pictures), masks), masks))
 
     def power(self, pictures: Tensor) -> Tensor:
         """The irradiance on the camera plane [W/m²], ``[..., out, height, width]``.
@@ -170,9 +205,8 @@ class Correlator4f(nn.Module):
         transmission and the square of its fill factor, the mask's transmission, what splitting and summing keep, and
         (f1/f2)² for the change of size. The beam's profile and the lenses' errors are in it.
         """
-        amplitude, factor = self._lit(pictures), self.scale * math.sqrt(self._light_gain())
-        response = self._light.respond(amplitude, _times(self.taps, factor), aberrated=True)
-        return readout.intensity(response)
+        self._lighting.require_meeting()
+        return readout.intensity(self._light.respond(self._lit(pictures), self._passive_masks(), aberrated=True))
 
     @property
     def scale(self) -> Tensor:
@@ -181,10 +215,22 @@ class Correlator4f(nn.Module):
         A mask that sums tiled inputs carries all kernels of its output, so its transmission reaches Σ_i|H_oi|;
         elsewhere each kernel has its own mask. The two masks of ``pair_intensity`` share one factor.
         """
+        if self.device is not None:
+            return self.device.scale(self.kernels)[: self.channels[0]]
         summed = self.layout in ("tiled", "mathematical")
         if self.readout == "pair_intensity":
-            return passive_scale(_positive_negative(self.taps), summed=summed, masks=2)
+            return passive_scale(positive_negative(self.taps), summed=summed, masks=2)
         return passive_scale(self.taps, summed=summed)
+
+    @property
+    def masks(self) -> Tensor:
+        """The levels that the device shows, ``[masks, Ny, Nx]``: what is exported, and what evaluation sees."""
+        return self._on_device().levels(self.kernels)
+
+    def put(self, levels: Tensor) -> Correlator4f:
+        """Show levels ``[masks, Ny, Nx]``, as ``masks`` hands them out."""
+        self._on_device().put(levels)
+        return self
 
     def expose(self, pictures: Tensor | None = None, *, seconds: float | None = None) -> Correlator4f:
         """Fix the exposure, by ``pictures`` (the training set's, say) or at ``seconds``; it is saved with the bank.
@@ -207,7 +253,7 @@ class Correlator4f(nn.Module):
         camera = self.bench.camera
         if camera.exposure != "auto":
             return float(camera.exposure)
-        if self.layout == "frames" and self.channels[1] > 1:
+        if self.layout == "frames" and self.channels[1] > 1 and self.readout != "homodyne":
             mend = "expose(seconds=…), latency(exposure=…), or write it into the bench"
             raise InputError("inputs one after another have no common exposure", where="camera.exposure", mend=mend)
         self._warn_of_panels()
@@ -226,9 +272,6 @@ class Correlator4f(nn.Module):
             reads: captures an output; None: what the readout takes.
             exposure: [s], instead of the bank's.
         """
-        bench = self.bench
-        if bench.link is None:
-            raise InputError("the bench has no [link]", where="link", mend='add [link] with rate = "2.5 Gbit/s"')
         reads = reading.captures(self.readout) if reads is None else reads
         if not isinstance(reads, int) or reads < 1:
             raise InputError(f"{reads!r} captures an output", where="reads", mend="1 or 2")
@@ -238,28 +281,7 @@ class Correlator4f(nn.Module):
             exposure = self.exposure(pictures)
         else:
             exposure = float(self.shutter)
-        sharing, camera, window = self._sharing(), bench.camera, self._reading.window
-        sample = bench.input.sample * bench.lens2.focal_length / bench.lens1.focal_length
-        rows, columns = (
-            n + round((tiles - 1) * apart * sample / camera.pitch)
-            for n, tiles, apart in zip(window.pixels, sharing.output_tiles, sharing.output_pitch, strict=True)
-        )
-        return link.latency(
-            frames=sharing.frames,
-            reads=reads,
-            mask_settle=bench.mask.settle,
-            mask_rate=bench.mask.frame_rate,
-            input_settle=bench.input.settle,
-            input_changes=sharing.input_changes,
-            exposure=exposure,
-            window=(rows, columns),
-            binning=window.bin,
-            sensor_rows=camera.pixels[1],
-            camera_rate=camera.frame_rate,
-            adc_bits=camera.adc_bits,
-            link_rate=bench.link.rate,
-            overhead=bench.link.overhead,
-        )
+        return timing.latency(self.bench, self._sharing(), self._reading.window, reads=reads, exposure=exposure)
 
     def nbytes(self, batch: int = 1, *, gradient: bool = False) -> int:
         """Most bytes that ``field`` of a batch takes at once, and with ``gradient`` its backward pass: beforehand."""
@@ -267,6 +289,9 @@ class Correlator4f(nn.Module):
             raise InputError(
                 f"{type(batch).__name__} is no number of pictures", where="batch", mend="such as len(pictures)"
             )
+        if self.device is not None:
+            room = self._light.working_size(aberrated=True, whole=True)
+            return self.device.plan.nbytes(batch, room, element=self.kernels.element_size(), gradient=gradient)
         if isinstance(self._light, FreeSpaceLight):
             return self._light.nbytes(batch, self.taps, gradient=gradient)
         return correlation.working_bytes(
@@ -288,15 +313,50 @@ class Correlator4f(nn.Module):
             f"readout {self.readout}, compand {self.compand}, bench {self.bench.name}"
         )
 
+    def _make_plan(self, taps: Pair) -> MaskPlan:
+        if self.boundary == "circular":
+            raise InputError("light behind a device's masks does not wrap", where="boundary", mend="use 'linear'")
+        if self.layout == "mathematical":
+            raise InputError("a mathematical sum has no masks", where="layout", mend="use 'tiled' or 'lenslet'")
+        checks.check_masks_fit(self.bench, self.size, taps, self.channels, self.layout)
+        pairs = 2 if self.readout == "pair_intensity" else 1
+        channels = (self.channels[0] * pairs, self.channels[1])
+        return MaskPlan(
+            self.bench, self.size, taps, channels, self._sharing(), inputs=self.layout, pairs=pairs, stop=self.stop
+        )
+
     def _make_light(self, taps: Pair) -> FourierLight | FreeSpaceLight:
+        plan = None if self.device is None else self.device.plan
         if self.light == "fourier":
-            options = {"upright": self.upright, "stop": self.stop}
+            options = {"upright": self.upright, "stop": self.stop, "plan": plan}
             return FourierLight(self.bench, self.size, taps, boundary=self.boundary, **options)
         if self.boundary == "circular":
             raise InputError("light in free space does not wrap", where="boundary", mend="use boundary='linear'")
         self._warn(LENS_CODES, "free space will differ from the transform")
-        options = {"upright": self.upright, "stop": self.stop, "tiled": self.layout == "tiled"}
+        options = {"upright": self.upright, "stop": self.stop, "tiled": self.layout == "tiled", "plan": plan}
         return FreeSpaceLight(self.bench, self.size, taps, self.channels[1], self._sharing(), **options)
+
+    def _on_device(self) -> DeviceMasks:
+        if self.device is None:
+            raise InputError("ideal masks have no levels", where="masks", mend="build the bank with masks='device'")
+        return self.device
+
+    def _masks(self) -> Tensor | Shown:
+        """What stands between the lenses: kernels in network units, or a device's pixels."""
+        return self.taps if self.device is None else self.device.shown(self.kernels)
+
+    def _passive_masks(self) -> Tensor | Shown:
+        """The same turned down until no mask amplifies; the two of a pair are outputs, first all positive ones."""
+        if self.device is not None:
+            return self._masks()
+        pair = self.readout == "pair_intensity"
+        taps, scale = positive_negative(self.taps) if pair else self.taps, self.scale
+        return taps * (torch.cat((scale, scale)) if pair else scale)[:, None, None, None]
+
+    def _in_network_units(self, response: Tensor, masks: Tensor | Shown, *, trailing: int = 2) -> Tensor:
+        if self.device is None or not isinstance(masks, Shown):
+            return response
+        return self.device.in_network_units(response, masks, self.kernels, trailing=trailing)
 
     def _warn_of_panels(self) -> None:
         self._warn(PANEL_CODES, "this bench does not hold the bank, and its readings are of a larger one")
@@ -325,20 +385,25 @@ class Correlator4f(nn.Module):
 
     def _irradiance(self, pictures: Tensor) -> Tensor:
         """Mean irradiance of each reading [W/m²], ``[..., out, captures, Y, X]``; paired masks are outputs."""
-        factor = self.scale * math.sqrt(self._light_gain())
-        taps = _times(self.taps, factor)
-        if self.readout == "pair_intensity":
-            taps = _positive_negative(taps)
-        return self._seen(self._lit(pictures), taps, aberrated=True)
+        masks, amplitude = self._passive_masks(), self._lit(pictures)
+        if self.layout != "frames":
+            return self._seen(amplitude, masks, aberrated=True)
+        if self.readout != "homodyne":
+            self._lighting.require_meeting()
+        each = amplitude.split(1, -3)  # one input after another, summed in the electronics
+        return torch.cat([self._seen(one, masks, aberrated=True, only=i) for i, one in enumerate(each)], -3)
 
-    def _seen(self, amplitude: Tensor, taps: Tensor, *, aberrated: bool) -> Tensor:
-        if torch.is_grad_enabled() and (taps.requires_grad or amplitude.requires_grad):
-            fields = math.prod(amplitude.shape[:-3]) * taps.shape[0]
+    def _seen(self, amplitude: Tensor, masks: Tensor | Shown, *, aberrated: bool, only: int | None = None) -> Tensor:
+        """Readings of responses, ``[..., out, captures, Y, X]``; with ``only``, of that input's masks."""
+        learns = masks.key is None if isinstance(masks, Shown) else masks.requires_grad
+        if torch.is_grad_enabled() and (learns or amplitude.requires_grad):
+            outputs = self.channels[0] * (2 if self.readout == "pair_intensity" else 1)
+            fields = math.prod(amplitude.shape[:-3]) * outputs
             room = self._light.working_size(aberrated=aberrated, whole=True)
             needed = self._reading.kept_bytes(fields, room, amplitude.element_size())
             what = f"a gradient through the camera of {fields} responses"
             memory.require(needed, amplitude.device, what=what, mend="smaller batches, or torch.no_grad()")
-        return self._light.respond(amplitude, taps, aberrated=aberrated, see=self._reading.see)
+        return self._light.respond(amplitude, masks, aberrated=aberrated, see=self._reading.see, only=only)
 
     def _exposure_in_force(self) -> float:
         fixed = float(self.shutter)
@@ -355,40 +420,11 @@ class Correlator4f(nn.Module):
         inputs = "tiled" if self.layout == "mathematical" else self.layout
         return self.bench.share(self.size, self.channels, inputs=inputs)
 
-    def _light_gain(self) -> float:
-        """Irradiance on the camera plane for a response of 1 [W/m²]."""
-        if self.layout == "mathematical":
-            mend = "choose layout='tiled', 'lenslet' or 'frames'"
-            raise InputError("a mathematical sum is no instrument and has no power", where="layout", mend=mend)
-        if self.layout == "frames" and self.channels[1] > 1:
-            mend = "choose layout='tiled' or 'lenslet'"
-            raise InputError("inputs shown one after another never meet on the camera", where="layout", mend=mend)
-        bench, sharing, beam = self.bench, self._sharing(), self.bench.source
-        lit = source.mean_irradiance(beam.power, beam.waist, bench.input.extent, self._lit_field(sharing))
-        losses = bench.input.transmission * bench.input.fill_factor**2 * bench.mask.transmission
-        if self.readout in readout.NEEDS_REFERENCE and bench.reference is not None:
-            losses *= (1 - bench.reference.power_ratio) * reading.HALF_MIRROR
-        return lit * losses * sharing.power_share * (bench.lens1.focal_length / bench.lens2.focal_length) ** 2
-
-    def _lit_field(self, sharing: Sharing) -> tuple[float, float]:
-        height, width = (n * self.bench.input.sample for n in sharing.input_field)
-        return height, width
-
     def _lit(self, pictures: Tensor) -> Tensor:
-        """Amplitudes under the beam's profile, whose mean square over the tiled field is 1."""
-        amplitude, beam, sharing = self._amplitude(pictures), self.bench.source, self._sharing()
-        if beam.waist is None:
-            return amplitude
-        axis = source.peak_irradiance(beam.power, beam.waist, self.bench.input.extent)
-        mean = source.mean_irradiance(beam.power, beam.waist, self.bench.input.extent, self._lit_field(sharing))
-        profile = []
-        for centre in sharing.input_centres[: self.channels[1]]:
-            y, x = (
-                grid.coordinates(n, self.bench.input.sample, centre="panel", offset=c * self.bench.input.sample)
-                for n, c in zip(self.size, centre, strict=True)
-            )
-            profile.append((source.illumination(y, x, beam.waist) * axis / mean).sqrt())
-        return amplitude * torch.stack(profile).to(amplitude)
+        """Amplitudes [√(W/m²)] under the beam's profile."""
+        amplitude = self._amplitude(pictures) * math.sqrt(self._lighting.gain)
+        profile = self._lighting.profile(amplitude)
+        return amplitude if profile is None else amplitude * profile
 
     def _amplitude(self, pictures: Tensor) -> Tensor:
         """Checked pictures as amplitudes ``[..., in, y, x]`` in the kernels' dtype."""
@@ -400,7 +436,7 @@ class Correlator4f(nn.Module):
 
     def _require_memory(self, batch: int) -> None:
         outputs, inputs = self.channels
-        gradient = torch.is_grad_enabled() and self.kernels.requires_grad
+        gradient = torch.is_grad_enabled() and any(part.requires_grad for part in self.parameters())
         what = f"{batch} × {inputs} → {outputs} channels of {self.size[0]}×{self.size[1]}"
         memory.require(
             self.nbytes(batch, gradient=gradient),
@@ -408,27 +444,6 @@ class Correlator4f(nn.Module):
             what=what,
             mend="smaller batches, pictures or banks",
         )
-
-
-def _check_options(bench: Any, boundary: Any, layout: Any, stop: bool, light: Any, readout_: Any, compand: Any) -> None:
-    if not isinstance(bench, Bench):
-        raise InputError(f"{bench!r} is not a bench", where="bench", mend='use fo.Bench.load("slm-532nm")')
-    check_choice("boundary", boundary, ("linear", "circular"))
-    check_choice("layout", layout, ("tiled", "lenslet", "frames", "mathematical", None))
-    check_choice("light", light, ("fourier", "free_space"))
-    check_choice("readout", readout_, readout.READOUTS)
-    check_choice("compand", compand, readout.COMPANDS)
-    if stop and bench.stop is None:
-        raise InputError("the bench has no stop", where="stop", mend="add a section [stop], or use stop=False")
-
-
-def _positive_negative(taps: Tensor) -> Tensor:
-    """Kernels k → their parts k⁺ and k⁻, both ≥ 0, k = k⁺ - k⁻, as twice the outputs."""
-    return torch.cat((taps.abs() + taps, taps.abs() - taps)) / 2  # at 0 both have half the slope
-
-
-def _times(taps: Tensor, factor: Tensor) -> Tensor:
-    return taps * factor[:, None, None, None]
 
 
 def _square_root(pictures: Tensor) -> Tensor:

@@ -9,9 +9,48 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fouroptics.errors import InputError
+from fouroptics.bench import Bench
+from fouroptics.devices import readout
+from fouroptics.devices.modulator import QUANTIZE
+from fouroptics.errors import InputError, check_choice
 from fouroptics.optics import correlation
 from fouroptics.optics.fourier import Pair
+
+MASK_CODES = ("input-panel", "mask-extent", "mask-bins", "encoding", "static-mask")
+
+
+def check_options(
+    bench: Any,
+    boundary: Any,
+    layout: Any,
+    stop: bool,
+    light: Any,
+    readout_: Any,
+    compand: Any,
+    masks: Any,
+    learn: Any,
+    quantize: Any,
+) -> None:
+    if not isinstance(bench, Bench):
+        raise InputError(f"{bench!r} is not a bench", where="bench", mend='use fo.Bench.load("slm-532nm")')
+    check_choice("boundary", boundary, ("linear", "circular"))
+    check_choice("layout", layout, ("tiled", "lenslet", "frames", "mathematical", "auto", None))
+    check_choice("light", light, ("fourier", "free_space"))
+    check_choice("readout", readout_, readout.READOUTS)
+    check_choice("compand", compand, readout.COMPANDS)
+    check_choice("masks", masks, ("ideal", "device"))
+    check_choice("learn", learn, ("masks", "kernels"))
+    check_choice("quantize", quantize, QUANTIZE)
+    if stop and bench.stop is None:
+        raise InputError("the bench has no stop", where="stop", mend="add a section [stop], or use stop=False")
+
+
+def check_masks_fit(bench: Bench, size: Pair, taps: Pair, channels: Pair, inputs: str) -> None:
+    """Refuse masks that cannot hold what they are asked to, in the words of the sampling report."""
+    arranged = bench.replace({"layout.inputs": inputs})
+    for problem in arranged.sampling(size, taps, channels=channels).problems:
+        if problem.code in MASK_CODES:
+            raise InputError(problem.what, where=problem.where, mend=problem.mend_text)
 
 
 def checked_kernels(kernels: Any) -> Tensor:

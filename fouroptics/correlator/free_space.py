@@ -12,6 +12,7 @@ steeper at its edge and needs no more: samples of a product that the grid can ca
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -21,12 +22,15 @@ from torch.utils.checkpoint import checkpoint
 
 from fouroptics import memory
 from fouroptics.bench import Bench
-from fouroptics.correlator.light import band_width, stop_width, surround, wavefront_reach, wavefront_transmission
+from fouroptics.correlator.fourier_plane import band_width, stop_width
+from fouroptics.correlator.light import surround, wavefront_reach, wavefront_transmission
+from fouroptics.correlator.masks import MaskPlan, Shown, input_pixel
 from fouroptics.devices.layout import Sharing
 from fouroptics.optics import aperture, correlation, fourier, grid
 from fouroptics.optics.correlation import Window
 from fouroptics.optics.fourier import Pair, Plane
 from fouroptics.optics.kept import Kept
+from fouroptics.optics.pixelated import PixelImage
 from fouroptics.optics.propagation import AngularSpectrum, lens_transmission
 
 _FIELDS_AT_ONCE = 6  # working grids of one picture and output that are alive together
@@ -44,6 +48,7 @@ class _Bench4f:
     stop: Tensor | None
     wavefront: Tensor
     places: tuple[Tensor, Tensor]  # in the mask plane [m]
+    pixels: PixelImage | None
 
 
 class FreeSpaceLight:
@@ -58,6 +63,7 @@ class FreeSpaceLight:
         tiled: pictures stand side by side and one mask sums them; otherwise each has a 4f of its own.
         upright: turn the camera's picture back.
         stop: put the bench's stop in; without, the mask is open for one period of the sampled spectrum.
+        plan: of the masks where they are a device's.
     """
 
     def __init__(
@@ -71,7 +77,9 @@ class FreeSpaceLight:
         tiled: bool,
         upright: bool,
         stop: bool,
+        plan: MaskPlan | None = None,
     ) -> None:
+        self.plan = plan
         self.bench, self.size, self.kernel = bench, size, kernel
         self.tiled, self.upright, self.stop = tiled, upright, stop
         self.centres = sharing.input_centres[:inputs] if tiled else ((0.0, 0.0),) * inputs
@@ -89,25 +97,29 @@ class FreeSpaceLight:
     def respond(
         self,
         amplitude: Tensor,
-        taps: Tensor,
+        masks: Tensor | Shown,
         *,
         aberrated: bool = False,
         see: Window | None = None,
+        only: int | None = None,
     ) -> Tensor:
         """``[..., in, y, x]`` → ``[..., out, y, x]`` or what ``see`` makes of the camera's grid."""
+        shown = masks.transmission if isinstance(masks, Shown) else masks
+        inputs = range(len(self.centres)) if only is None else range(only, only + 1)
+        outputs = range(shown.shape[0] if self.plan is None else self.plan.channels[0])
         batch = amplitude.flatten(0, -4) if amplitude.dim() > 3 else amplitude[None]
-        kept = torch.is_grad_enabled() and (amplitude.requires_grad or taps.requires_grad)
-        self._require_memory(batch.shape[0], taps, kept)
-        bench = self._bench4f(taps.real.dtype, taps.device)
+        kept = torch.is_grad_enabled() and (amplitude.requires_grad or shown.requires_grad)
+        self._require_memory(batch.shape[0], shown, kept)
+        bench = self._bench4f(shown.real.dtype, shown.device)
         with torch.autocast(amplitude.device.type, enabled=False):
             at_mask = self._to_mask(bench, batch)
             if aberrated:
                 at_mask = at_mask * bench.wavefront
-            step = partial(self._one_output, bench, see)
-            if kept and taps.shape[0] * at_mask[:, 0].nbytes * _KEPT > _GRADIENT_BLOCK:
+            step = partial(self._one_output, bench, see, inputs)
+            if kept and len(outputs) * at_mask[:, 0].nbytes * _KEPT > _GRADIENT_BLOCK:
                 step = partial(checkpoint, step, use_reentrant=False, preserve_rng_state=False)
-            outputs = [step(at_mask, taps[o : o + 1]) for o in range(taps.shape[0])]
-        response = torch.cat(outputs, 1)
+            responses = [step(at_mask, shown, o) for o in outputs]
+        response = torch.cat(responses, 1)
         return response.reshape(*amplitude.shape[:-3], *response.shape[1:])
 
     def _working_plane(self, sharing: Sharing) -> tuple[Plane, Pair]:
@@ -117,6 +129,8 @@ class FreeSpaceLight:
         size, pitch, coarse = [], [], []
         for n, tile, taps in zip(field, sharing.tile, self.kernel, strict=True):
             crossing = max(n, 2 * n - tile + taps)  # sums land at all differences of tiles
+            if self.plan is not None:  # and on a device also beside them, in a carrier's order
+                crossing = max(crossing, math.ceil(2 * self.plan.half_field[len(size)]))
             wide = band_width(bench) / dx + max(n, crossing * self.magnification)
             finest = min(1.0, self.magnification, band_width(bench) / dx / crossing)
             coarse.append(grid.smooth_size(math.ceil(wide * (1 - 1e-12))))
@@ -152,7 +166,15 @@ class FreeSpaceLight:
             stop,
             wavefront_transmission(bench, y, x).to(dtype),
             (y, x),
+            self._pixel_image(dtype, device),
         )
+
+    def _pixel_image(self, dtype: torch.dtype, device: torch.device) -> PixelImage | None:
+        if self.plan is None:
+            return None
+        mask, step = self.bench.mask, tuple(p / band_width(self.bench) for p in self.plane.pitches)
+        options = {"fill_factor": mask.fill_factor, "leak": mask.leak, "dtype": dtype, "device": device}
+        return PixelImage(self.plan.count, self.plan.pitch, self.plane.size, (step[0], step[1]), **options)  # type: ignore[arg-type]
 
     def _to_mask(self, bench: _Bench4f, pictures: Tensor) -> Tensor:
         """Pictures ``[B, in, y, x]`` → what falls on their masks, ``[B, 1 or in, Y, X]``."""
@@ -175,44 +197,61 @@ class FreeSpaceLight:
         dtype = pictures.dtype
         for n, room, fine, middle in zip(self.size, self.coarse, self.plane.size, centre, strict=True):
             nu = grid.frequencies(room, device=pictures.device)
-            moves.append(_waves(-nu * (middle - n // 2), torch.full_like(nu, fine / room)).to(dtype))
+            level = torch.ones_like(nu) if self.plan is None else input_pixel(self.bench, nu)
+            moves.append(_waves(-nu * (middle - n // 2), level * (fine / room)).to(dtype))
         placed = waves.mul_(moves[0][:, None]).mul_(moves[1])
         return fourier.spectral_pad(placed, self.plane.size, keep_mean=False)
 
-    def _one_output(self, bench: _Bench4f, see: Window | None, at_mask: Tensor, taps: Tensor) -> Tensor:
+    def _one_output(
+        self, bench: _Bench4f, see: Window | None, inputs: range, at_mask: Tensor, shown: Tensor, output: int
+    ) -> Tensor:
         way, lens = bench.ways[1], bench.lenses[1]
-        passed = at_mask * self._mask(bench, taps[0])
+        if self.plan is None:
+            passed = at_mask * self._mask(bench, shown[output, list(inputs)], [self.centres[i] for i in inputs])
+        else:
+            passed = at_mask * self._device_mask(bench, shown, output, inputs)
         passed = passed if passed.shape[1] == 1 else passed.sum(1, keepdim=True)
         waves = torch.fft.fft2(way(passed).mul_(lens)).mul_(way.transfer)
-        field = self._on_camera(waves, whole=see is not None)
+        centre = (0.0, 0.0) if self.plan is None else self.plan.centres[output]
+        field = self._on_camera(waves, centre, whole=see is not None)
         return field if see is None else see(field)
 
-    def _on_camera(self, waves: Tensor, *, whole: bool) -> Tensor:
-        """The field at the camera's samples: along each axis by FFT where they divide the grid, or else as a matrix."""
+    def _on_camera(self, waves: Tensor, centre: tuple[float, float], *, whole: bool) -> Tensor:
+        """The field at samples about a response's centre: by FFT where they divide the grid, or else as a matrix."""
         turned = whole or self.upright  # both lenses turn the picture; ``see`` looks at it turned back
-        for dim, n, room, coarse in zip((-2, -1), self.size, self.working_size(), self.coarse, strict=True):
+        for dim, n, room, coarse, middle in zip(
+            (-2, -1), self.size, self.working_size(), self.coarse, centre, strict=True
+        ):
             sample = torch.arange(room if whole else n, device=waves.device)
             if whole:
                 sample = torch.where(sample >= (n + room) / 2, sample - room, sample)
-            waves = self._along(waves.transpose(dim, -1), sample, n // 2, coarse, turned).transpose(dim, -1)
+            waves = self._along(waves.transpose(dim, -1), sample, n // 2, middle, coarse, turned).transpose(dim, -1)
         return waves
 
-    def _along(self, waves: Tensor, sample: Tensor, axis: int, coarse: int, turned: bool) -> Tensor:
+    def _along(self, waves: Tensor, sample: Tensor, axis: int, middle: float, coarse: int, turned: bool) -> Tensor:
         """Σ_ν E(ν) e^{±i2πνx} along the last axis at ``sample``, in steps of dx·f2/f1, counted from sample 0."""
         nu = torch.fft.fftfreq(waves.shape[-1], 1 / waves.shape[-1], dtype=torch.float64, device=waves.device)
         sign, steps = -1 if turned else 1, coarse / self.magnification
         level = nu.new_tensor(math.sqrt(self.magnification) / len(nu))  # both axes' product is f2/f1
+        beside = -middle / steps
         if abs(steps - round(steps)) > 1e-9 * steps:
-            turns = torch.outer(nu, (sample - axis) * (sign / steps))
+            turns = torch.outer(nu, (sample - axis) * (sign / steps) + beside)
             return waves @ _waves(turns, level.expand_as(turns)).to(waves.dtype)
-        moved = waves * _waves(nu * (-sign * axis / steps), level).to(waves.dtype)
+        moved = waves * _waves(nu * (beside - sign * axis / steps), level).to(waves.dtype)
         resized = fourier.spectral_pad if round(steps) >= len(nu) else fourier.spectral_crop
         band = resized(moved[..., None, :], (1, round(steps)), keep_mean=False)[..., 0, :]
         transform = torch.fft.fft if turned else partial(torch.fft.ifft, norm="forward")
         field: Tensor = transform(band)[..., sample % round(steps)]
         return field
 
-    def _mask(self, bench: _Bench4f, taps: Tensor) -> Tensor:
+    def _device_mask(self, bench: _Bench4f, shown: Tensor, output: int, inputs: range) -> Tensor:
+        """A device's masks for one output ``[1 or in, Y, X]``: what of their pixels this grid resolves."""
+        assert self.plan is not None and bench.pixels is not None
+        which = [self.plan.terms[output * len(self.centres) + i].mask for i in inputs]
+        masks = bench.pixels(shown[which[:1] if self.tiled else which])
+        return -masks  # each lens turns the phase by -90°
+
+    def _mask(self, bench: _Bench4f, taps: Tensor, centres: Sequence[tuple[float, float]]) -> Tensor:
         """One output's masks ``[1 or in, Y, X]``: transfer functions, each with what brings its tile to the axis.
 
         Tiles' masks add up, so they are one product of long rows and columns.
@@ -220,7 +259,7 @@ class FreeSpaceLight:
         dtype = bench.ways[0].dtype
         reach = band_width(self.bench)  # one period of a transfer function
         rows, columns = [], []
-        for centre, kernel in zip(self.centres, taps.to(dtype), strict=True):
+        for centre, kernel in zip(centres, taps.to(dtype), strict=True):
             down, along = (
                 _waves(torch.outer(places / reach, torch.arange(k).to(places) - fourier.kernel_centre(k) + c)).to(dtype)
                 for places, k, c in zip(bench.places, self.kernel, centre, strict=True)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from fouroptics.bench import Bench
-from fouroptics.errors import InputError
+from fouroptics.correlator.fourier_plane import band_width, stop_width
+from fouroptics.correlator.masks import BESIDE, MaskPlan, Shown, input_pixel
 from fouroptics.optics import aberration, aperture, correlation, fourier, grid
 from fouroptics.optics.correlation import Boundary, Window, correlate
 from fouroptics.optics.fourier import Pair
@@ -27,15 +29,26 @@ class FourierLight:
         boundary: ``"linear"`` or ``"circular"``.
         upright: turn the camera's picture back.
         stop: put the bench's stop in.
+        plan: of the masks where they are a device's.
     """
 
     def __init__(
-        self, bench: Bench, size: Pair, kernel: Pair, *, boundary: Boundary, upright: bool, stop: bool
+        self,
+        bench: Bench,
+        size: Pair,
+        kernel: Pair,
+        *,
+        boundary: Boundary,
+        upright: bool,
+        stop: bool,
+        plan: MaskPlan | None = None,
     ) -> None:
+        self.plan = plan
         self.bench, self.size, self.kernel = bench, size, kernel
         self.boundary, self.upright, self.stop = boundary, upright, stop
         self._slopes = wavefront_reach(bench)
         self._pupils: Kept[Tensor] = Kept()
+        self._transfers: Kept[Tensor] = Kept(most=2)
 
     def working_size(self, *, aberrated: bool = False, whole: bool = False) -> Pair:
         """Samples of the grid that the transforms run on; ``whole``: with the light on both sides of the picture.
@@ -43,6 +56,10 @@ class FourierLight:
         A kernel spreads light by its taps and no further. See ``surround`` for what else does.
         """
         slopes = self._slopes if aberrated and self._is_aberrated else None
+        if self.plan is not None:
+            beside = self._beside(aberrated=aberrated, whole=whole)
+            height, width = (grid.smooth_size(2 * (n + b) - 1) for n, b in zip(self.size, beside, strict=True))
+            return height, width
         room = surround(self.bench, self.size, slopes, stop=self.stop)
         if whole:
             room = room[0] + self.kernel[0], room[1] + self.kernel[1]
@@ -51,16 +68,43 @@ class FourierLight:
     def respond(
         self,
         amplitude: Tensor,
-        taps: Tensor,
+        masks: Tensor | Shown,
         *,
         aberrated: bool = False,
         see: Window | None = None,
+        only: int | None = None,
     ) -> Tensor:
-        """``[..., in, y, x]`` → ``[..., out, y, x]`` or what ``see`` makes of the working grid (see ``correlate``)."""
+        """``[..., in, y, x]`` → ``[..., out, y, x]`` or what ``see`` makes of the working grid (see ``correlate``).
+
+        With ``only``, the amplitude is that input's, and so are the masks that it meets.
+        """
+        which = slice(None) if only is None else slice(only, only + 1)
         size = self.working_size(aberrated=aberrated, whole=see is not None)
         pupil = self._pupil((aberrated and self._is_aberrated, size, amplitude.dtype, amplitude.device))
+        if isinstance(masks, Shown):
+            transfer = self._transfer(masks, size, self._beside(aberrated=aberrated, whole=see is not None))
+            window = see or partial(correlation.picture_window, size=self.size, upright=self.upright)
+            return correlation.filtered(amplitude, transfer[:, which], pupil=pupil, see=window)
         options = {"boundary": self.boundary, "upright": self.upright}
-        return correlate(amplitude, taps, pupil=pupil, size=size, see=see, **options)  # type: ignore[arg-type]
+        return correlate(amplitude, masks[:, which], pupil=pupil, size=size, see=see, **options)  # type: ignore[arg-type]
+
+    def _beside(self, *, aberrated: bool, whole: bool) -> Pair:
+        """Samples round the picture at which a device's light has to be right, ``(y, x)``."""
+        room = BESIDE if whole else int(not self.upright)  # turned, an even grid shows the sample beyond it
+        slopes = self._slopes if aberrated and self._is_aberrated else (0, 0)
+        return room + slopes[0], room + slopes[1]
+
+    def _transfer(self, shown: Shown, size: Pair, beside: Pair) -> Tensor:
+        assert self.plan is not None
+        plan = self.plan
+
+        def make() -> Tensor:
+            return plan.transfer(shown.transmission, size, beside)
+
+        if shown.key is None:
+            return make()
+        with torch.no_grad():
+            return self._transfers.get((shown.key, size, beside, shown.dtype, shown.device), make)
 
     @property
     def _is_aberrated(self) -> bool:
@@ -68,15 +112,17 @@ class FourierLight:
 
     def _pupil(self, key: Key) -> Tensor | None:
         aberrated, size, dtype, device = key
-        if not (aberrated or self.stop):
+        stopped = self.stop and self.plan is None  # a device's pixels carry the stop themselves
+        if not (aberrated or stopped or self.plan):
             return None
 
         def build() -> Tensor:
-            pupil = stop_transmission(self.bench, size, device) if self.stop else None
+            pupil = stop_transmission(self.bench, size, device) if stopped else torch.ones(1, 1).double().to(device)
+            if self.plan is not None:
+                rows, columns = (input_pixel(self.bench, grid.frequencies(n, device=device)) for n in size)
+                pupil = pupil * torch.outer(rows, columns)
             if aberrated:
-                errors = _wavefront_on_bins(self.bench, size, device)
-                pupil = errors if pupil is None else errors * pupil
-            assert pupil is not None
+                pupil = _wavefront_on_bins(self.bench, size, device) * pupil
             exact = torch.promote_types(dtype, torch.complex64) if pupil.is_complex() else dtype
             return pupil.to(exact)
 
@@ -95,19 +141,6 @@ def surround(bench: Bench, size: Pair, slopes: Pair | None, *, stop: bool) -> Pa
         ringing = max(3 * n, ripple) if stop else 24 if slopes else 0
         rooms.append(ringing + slope)
     return rooms[0], rooms[1]
-
-
-def band_width(bench: Bench) -> float:
-    """Width of the pictures' sampled spectrum in the Fourier plane, λf/dx [m]."""
-    return bench.source.wavelength * bench.lens1.focal_length / bench.input.sample
-
-
-def stop_width(bench: Bench) -> float:
-    assert bench.stop is not None
-    if bench.stop.size == "band":
-        what = "the stop follows a student's band, and there is none here"
-        raise InputError(what, where="stop.size", mend="write a length")
-    return float(bench.stop.size)
 
 
 def stop_transmission(bench: Bench, size: Pair, device: torch.device) -> Tensor:

@@ -50,3 +50,8 @@ def _peaks(taps: Tensor, fine: Pair, summed: bool) -> Tensor:
         brightest = combine(magnitude).flatten(1).argmax(1)
     rows, columns = brightest // magnitude.shape[-1], brightest % magnitude.shape[-1]
     return combine(fourier.transfer_at(taps, (rows, columns), fine).abs())
+
+
+def positive_negative(taps: Tensor) -> Tensor:
+    """Kernels k → their parts k⁺ and k⁻, both ≥ 0, k = k⁺ - k⁻, as twice the outputs."""
+    return torch.cat((taps.abs() + taps, taps.abs() - taps)) / 2  # at 0 both have half the slope

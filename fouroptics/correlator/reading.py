@@ -168,7 +168,7 @@ class Reading:
     def _electronics(self, counts: Tensor) -> Tensor:
         """Black level off, captures subtracted, companded: ``[..., out, captures, Y, X]`` → ``[..., out, Y, X]``."""
         if self.kind == "homodyne":
-            signal = counts[..., 0, :, :] - counts[..., 1, :, :]
+            signal = (counts[..., 0::2, :, :] - counts[..., 1::2, :, :]).sum(-3)  # of inputs one after another, all
         else:
             signal = counts[..., 0, :, :] - self.sensor.black_level
         if self.kind == "pair_intensity":

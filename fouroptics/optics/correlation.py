@@ -22,6 +22,7 @@ from fouroptics.optics.fourier import Pair
 
 Boundary = Literal["linear", "circular"]
 Window = Callable[[Tensor], Tensor]
+Transfer = Callable[[int, int], Tensor]  # transfer functions [n, in, v, u] of outputs from one number to another
 
 _CACHE_BLOCK = 2**21  # bytes of spectrum at a time when nothing is kept for a gradient: it stays in cache
 _GRADIENT_BLOCK = 2**28  # the same when a gradient is wanted: a block's transfer functions are computed twice
@@ -57,18 +58,64 @@ def correlate(
     """
     check_choice("boundary", boundary, ("linear", "circular"))
     _check_shapes(fields, kernels)
-    picture, batch = picture_size(fields), fields.flatten(0, -4) if fields.dim() > 3 else fields[None]
+    picture = picture_size(fields)
     padded = size or working_size(picture, picture_size(kernels), boundary, upright=upright)
     half = not any(tensor is not None and tensor.is_complex() for tensor in (fields, kernels, pupil))
+
+    def transfer(first: int, last: int) -> Tensor:
+        return fourier.kernel_transfer(kernels[first:last], padded, half=half)
+
+    see = see or partial(picture_window, size=picture, upright=upright)
+    return _through(fields, transfer, kernels.shape[0], kernels.requires_grad, _Form(padded, half), pupil, see)
+
+
+def filtered(
+    fields: Tensor,
+    transfer: Tensor,
+    *,
+    see: Window,
+    pupil: Tensor | None = None,
+) -> Tensor:
+    """The same for any transfer functions ``[out, in, v, u]``, on whose grid the fields are laid.
+
+    Args:
+        fields: ``[..., in, y, x]`` of at most the grid's size, their sample 0 at its corner.
+        transfer: complex, in FFT order.
+        see: what to make of responses ``[batch, out, v, u]`` on the grid, block by block.
+        pupil: ``[v, u]``, or one for each of the fields, ``[..., v, u]``.
+    """
+    form = _Form(picture_size(transfer), half=False)
+    return _through(
+        fields, lambda first, last: transfer[first:last], transfer.shape[0], transfer.requires_grad, form, pupil, see
+    )
+
+
+def _through(
+    fields: Tensor,
+    transfer: Transfer,
+    outputs: int,
+    learns: bool,
+    form: _Form,
+    pupil: Tensor | None,
+    see: Window,
+) -> Tensor:
+    leading = fields.shape[:-3]
+    batch = fields.flatten(0, -4) if fields.dim() > 3 else fields[None]
     with torch.autocast(fields.device.type, enabled=False):
-        spectrum = torch.fft.rfft2(batch, s=padded) if half else torch.fft.fft2(batch, s=padded)
+        spectrum = torch.fft.rfft2(batch, s=form.padded) if form.half else torch.fft.fft2(batch, s=form.padded)
         if pupil is not None:
-            spectrum = spectrum * (pupil[:, : padded[1] // 2 + 1] if half else pupil)
-        see = see or partial(_window, size=picture, upright=upright)
-        form = _Form(padded, half)
-        kept = torch.is_grad_enabled() and (spectrum.requires_grad or kernels.requires_grad)
-        response = (_outputs_for_gradient if kept else _outputs)(spectrum, kernels, form, see)
-    return response.reshape(*fields.shape[:-3], *response.shape[1:])
+            spectrum, leading = _behind(spectrum, pupil[..., : form.columns], leading)
+        kept = torch.is_grad_enabled() and (spectrum.requires_grad or learns)
+        response = (_outputs_for_gradient if kept else _outputs)(spectrum, transfer, outputs, form, see)
+    return response.reshape(*leading, *response.shape[1:])
+
+
+def _behind(spectrum: Tensor, pupil: Tensor, leading: torch.Size) -> tuple[Tensor, torch.Size]:
+    """Spectra ``[B, in, v, u]`` behind pupils whose leading dimensions broadcast with those of the fields."""
+    if pupil.dim() == 2:
+        return spectrum * pupil, leading
+    apart = spectrum.reshape(*leading, *spectrum.shape[1:]) * pupil.unsqueeze(-3)
+    return apart.flatten(0, -4) if apart.dim() > 3 else apart[None], apart.shape[:-3]
 
 
 def working_size(
@@ -92,6 +139,10 @@ class _Form:
 
     padded: Pair
     half: bool
+
+    @property
+    def columns(self) -> int:
+        return self.padded[1] // 2 + 1 if self.half else self.padded[1]
 
 
 class _ChannelSum(torch.autograd.Function):
@@ -129,18 +180,18 @@ def channel_sum(spectrum: Tensor, transfer: Tensor) -> Tensor:
     return _ChannelSum.apply(spectrum, transfer)  # type: ignore[no-any-return,no-untyped-call]
 
 
-def _outputs(spectrum: Tensor, kernels: Tensor, form: _Form, see: Window) -> Tensor:
+def _outputs(spectrum: Tensor, transfer: Transfer, outputs: int, form: _Form, see: Window) -> Tensor:
     """All outputs in blocks that stay in cache, written into one array."""
-    batch, outputs = spectrum.shape[0], kernels.shape[0]
+    batch = spectrum.shape[0]
     plane = spectrum[0, 0].nbytes
     budget = _CACHE_BLOCK if spectrum.device.type == "cpu" else _GRADIENT_BLOCK
     of_outputs = _per_block(budget, plane, outputs)
     of_batch = _per_block(budget, plane * of_outputs, batch)
     result = None
     for o in range(0, outputs, of_outputs):
-        transfer = fourier.kernel_transfer(kernels[o : o + of_outputs], form.padded, half=form.half)
+        here = transfer(o, o + of_outputs)
         for b in range(0, batch, of_batch):
-            block = see(_inverse(channel_sum(spectrum[b : b + of_batch], transfer), form))
+            block = see(_inverse(channel_sum(spectrum[b : b + of_batch], here), form))
             if block.shape[:2] == (batch, outputs):
                 return block.contiguous()
             if result is None:
@@ -150,19 +201,17 @@ def _outputs(spectrum: Tensor, kernels: Tensor, form: _Form, see: Window) -> Ten
     return result
 
 
-def _outputs_for_gradient(spectrum: Tensor, kernels: Tensor, form: _Form, see: Window) -> Tensor:
+def _outputs_for_gradient(spectrum: Tensor, transfer: Transfer, outputs: int, form: _Form, see: Window) -> Tensor:
     """All outputs at once, or in blocks that are computed again in the backward pass where they would not fit."""
 
-    def block(spectrum: Tensor, kernels: Tensor) -> Tensor:
-        transfer = fourier.kernel_transfer(kernels, form.padded, half=form.half)
-        return see(_inverse(channel_sum(spectrum, transfer), form))
+    def block(spectrum: Tensor, first: int, last: int) -> Tensor:
+        return see(_inverse(channel_sum(spectrum, transfer(first, last)), form))
 
-    outputs, inputs = kernels.shape[:2]
-    step = _per_block(_GRADIENT_BLOCK, spectrum[0, 0].nbytes * (inputs + spectrum.shape[0]), outputs)
+    step = _per_block(_GRADIENT_BLOCK, spectrum[0, 0].nbytes * sum(spectrum.shape[:2]), outputs)
     if step >= outputs:
-        return block(spectrum, kernels)
+        return block(spectrum, 0, outputs)
     parts = [
-        checkpoint(block, spectrum, kernels[o : o + step], use_reentrant=False, preserve_rng_state=False)
+        checkpoint(block, spectrum, o, o + step, use_reentrant=False, preserve_rng_state=False)
         for o in range(0, outputs, step)
     ]
     return torch.cat(parts, 1)
@@ -177,7 +226,7 @@ def _inverse(spectrum: Tensor, form: _Form) -> Tensor:
     return response
 
 
-def _window(response: Tensor, *, size: Pair, upright: bool) -> Tensor:
+def picture_window(response: Tensor, *, size: Pair, upright: bool) -> Tensor:
     """The picture's samples on the working grid, upright or turned about the optical axis at N // 2."""
     if upright:
         return response[..., : size[0], : size[1]]

@@ -17,16 +17,17 @@ class Kept(Generic[T]):
     Values are built outside inference mode, so that a bank which was evaluated can be trained.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = _MOST) -> None:
         self._values: dict[Hashable, T] = {}
+        self._most = most
 
     def get(self, key: Hashable, build: Callable[[], T]) -> T:
         if key not in self._values:
-            if len(self._values) >= _MOST:
+            if len(self._values) >= self._most:
                 self._values.pop(next(iter(self._values)))
             with torch.inference_mode(False):
                 self._values[key] = build()
         return self._values[key]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"_values": {}}
+        return {"_values": {}, "_most": self._most}

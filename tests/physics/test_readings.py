@@ -9,7 +9,7 @@ import torch
 
 import fouroptics as fo
 from fouroptics.correlator import light
-from fouroptics.correlator.bank import _positive_negative
+from fouroptics.correlator.passive import positive_negative
 from fouroptics.devices.detector import Pattern
 from fouroptics.optics import aberration
 
@@ -315,10 +315,10 @@ def test_a_bank_that_was_evaluated_can_be_trained_cast_and_copied(way):
 def test_zero_taps_have_both_masks_slopes():
     """k⁺ - k⁻ = k, also at 0."""
     taps = torch.zeros(1, 1, 1, 1, dtype=torch.float64, requires_grad=True)
-    positive, negative = _positive_negative(taps).chunk(2)
+    positive, negative = positive_negative(taps).chunk(2)
     (positive - negative).sum().backward()
     assert taps.grad.item() == 1
-    parts = _positive_negative(torch.tensor([-2.0, 3.0]))
+    parts = positive_negative(torch.tensor([-2.0, 3.0]))
     assert parts.tolist() == [0, 3, 2, 0]
 
 

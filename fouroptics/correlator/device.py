@@ -1,0 +1,113 @@
+"""A bank's masks as a module: the pixels' own parameters where they are trained, their levels, what they keep of light."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from fouroptics.correlator.masks import MaskPlan, Shown
+from fouroptics.correlator.passive import positive_negative
+from fouroptics.devices.modulator import Quantize
+from fouroptics.errors import InputError, check_choice
+from fouroptics.optics.kept import Kept
+
+Learn = Literal["masks", "kernels"]
+
+
+class DeviceMasks(nn.Module):
+    """Masks on the bench's device.
+
+    Args:
+        plan: where kernels stand on them.
+        kernels: the bank's, ``[out, in, ky, kx]`` or ``[out, in, ky, kx, 2]`` where they are complex.
+        learn: ``"masks"``: every pixel is a parameter, ``drive``, which begins as the kernels' encoding. ``"kernels"``:
+            pixels follow the kernels through their encoding.
+        quantize: how levels are chosen in training.
+    """
+
+    drive: nn.Parameter | None
+    fixed_scale: Tensor | None
+
+    def __init__(self, plan: MaskPlan, kernels: Tensor, *, learn: Learn, quantize: Quantize) -> None:
+        super().__init__()
+        if learn == "kernels" and plan.encoding == "fit":
+            mend = "learn='masks', or mask.encoding = \"double-phase\""
+            raise InputError("a fit passes no gradient to kernels", where="learn", mend=mend)
+        self.plan, self.learn, self.quantize, self.softness = plan, learn, quantize, 0.3
+        self._encodings: Kept[tuple[Tensor, Tensor]] = Kept(most=1)
+        self._gains: Kept[Tensor] = Kept()
+        self.drive, scale = None, None
+        if learn == "masks":
+            with torch.no_grad():
+                drive, scale = plan.encode(self.taps(kernels))
+            self.drive = nn.Parameter(drive.contiguous())
+        self.register_buffer("fixed_scale", None if scale is None else scale.clone())
+
+    def extra_repr(self) -> str:
+        count = "×".join(map(str, (self.plan.masks, *self.plan.count)))
+        return f"{count} pixels of {self.plan.modulator.kind}, {self.plan.encoding}, learns {self.learn}"
+
+    def taps(self, kernels: Tensor) -> Tensor:
+        """What stands on the masks; of pairs the positive and negative parts, twice the outputs."""
+        if kernels.dim() == 5:
+            return torch.view_as_complex(kernels)
+        return positive_negative(kernels) if self.plan.pairs == 2 else kernels
+
+    def scale(self, kernels: Tensor) -> Tensor:
+        """What the kernels were turned down by, ``[out]``."""
+        return self._encoded(kernels)[1] if self.fixed_scale is None else self.fixed_scale
+
+    def levels(self, kernels: Tensor) -> Tensor:
+        """The levels that are shown and exported, ``[masks, Ny, Nx]``."""
+        return self.plan.levels(self._driven(kernels))
+
+    def put(self, levels: Tensor) -> None:
+        """Drive every pixel to a given level ``[masks, Ny, Nx]``."""
+        if self.drive is None:
+            raise InputError("its pixels follow its kernels", where="learn", mend="build it with learn='masks'")
+        with torch.no_grad():
+            self.drive.copy_(self.plan.driven_to(levels, self.drive))
+
+    def shown(self, kernels: Tensor) -> Shown:
+        """Every pixel's transmission as things are: hard in evaluation, with a gradient in training."""
+        check_choice("quantize", self.quantize, ("straight-through", "soft", "none", "hard"))
+        source = kernels if self.drive is None else self.drive
+        learns = torch.is_grad_enabled() and source.requires_grad
+        followed = self.quantize == "straight-through" and not learns
+        quantize: Quantize = "hard" if followed or not self.training else self.quantize
+        make = partial(self._transmission, kernels, quantize)
+        key = None if learns else (id(source), source._version, quantize, self.softness)
+        return Shown(make, key, source)
+
+    def gain(self, shown: Shown, kernels: Tensor) -> Tensor:
+        """The part of the wanted amplitude, turned down by ``scale``, that comes out, ``[out]``."""
+
+        def make() -> Tensor:
+            return self.plan.gain(shown.transmission, self.taps(kernels), self.scale(kernels))
+
+        return make() if shown.key is None else self._gains.get((shown.key, shown.dtype, shown.device), make)
+
+    def in_network_units(self, response: Tensor, shown: Shown, kernels: Tensor, *, trailing: int = 2) -> Tensor:
+        """Responses ``[..., out, …]`` over what the masks keep of the kernels; of pairs, their difference."""
+        kept = self.scale(kernels) * self.gain(shown, kernels)
+        units = response / kept.reshape(-1, *(1,) * trailing)
+        if self.plan.pairs == 1:
+            return units
+        positive, negative = units.chunk(2, -1 - trailing)
+        return positive - negative
+
+    def _transmission(self, kernels: Tensor, quantize: Quantize) -> Tensor:
+        return self.plan.shown(self._driven(kernels), quantize, softness=self.softness)
+
+    def _driven(self, kernels: Tensor) -> Tensor:
+        return self._encoded(kernels)[0] if self.drive is None else self.drive
+
+    def _encoded(self, kernels: Tensor) -> tuple[Tensor, Tensor]:
+        """Drive and scale that follow the kernels, worked out once where no gradient asks for them."""
+        if torch.is_grad_enabled() and kernels.requires_grad:
+            return self.plan.encode(self.taps(kernels))
+        key = (id(kernels), kernels._version, kernels.dtype, kernels.device)
+        return self._encodings.get(key, lambda: self.plan.encode(self.taps(kernels)))

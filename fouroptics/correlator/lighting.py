@@ -1,0 +1,83 @@
+"""How much light a response has: the beam on the tiled pictures, every loss on the way, and what sharing costs."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from fouroptics.bench import Bench
+from fouroptics.correlator.reading import HALF_MIRROR
+from fouroptics.devices import readout, source
+from fouroptics.devices.layout import Sharing
+from fouroptics.devices.readout import Readout
+from fouroptics.errors import InputError
+from fouroptics.optics import grid
+from fouroptics.optics.fourier import Pair
+
+
+class Lighting:
+    """The light of one bank on its bench.
+
+    Args:
+        bench: the bench.
+        sharing: how channels share it.
+        channels: ``(outputs, inputs)``.
+        size: samples of a picture.
+        layout: how inputs are summed.
+        readout: what the camera learns.
+        device: the masks are a device's, and what they keep of the light is in their transmissions.
+    """
+
+    def __init__(
+        self, bench: Bench, sharing: Sharing, channels: Pair, size: Pair, *, layout: str, readout: Readout, device: bool
+    ) -> None:
+        self.bench, self.sharing, self.channels, self.size = bench, sharing, channels, size
+        self.layout, self.readout, self.device = layout, readout, device
+
+    @property
+    def gain(self) -> float:
+        """Irradiance on the camera plane for a response of 1 [W/m²]."""
+        if self.layout == "mathematical":
+            mend = "choose layout='tiled', 'lenslet' or 'frames'"
+            raise InputError("a mathematical sum is no instrument and has no power", where="layout", mend=mend)
+        bench, beam = self.bench, self.bench.source
+        lit = source.mean_irradiance(beam.power, beam.waist, bench.input.extent, self._field)
+        losses = bench.input.transmission * bench.input.fill_factor**2 * bench.mask.transmission
+        if self.readout in readout.NEEDS_REFERENCE and bench.reference is not None:
+            losses *= (1 - bench.reference.power_ratio) * HALF_MIRROR
+        share = 1 / self.sharing.arms if self.device else self.sharing.power_share
+        return lit * losses * share * (bench.lens1.focal_length / bench.lens2.focal_length) ** 2
+
+    def require_meeting(self) -> None:
+        """Refuse inputs that never meet on the camera."""
+        if self.layout == "frames" and self.channels[1] > 1:
+            mend = "choose layout='tiled' or 'lenslet'"
+            raise InputError("inputs shown one after another never meet on the camera", where="layout", mend=mend)
+
+    def profile(self, like: Tensor) -> Tensor | None:
+        """Amplitude of the beam over the pictures ``[in, y, x]``, its mean square over the tiled field 1; None: even."""
+        beam, sample = self.bench.source, self.bench.input.sample
+        if beam.waist is None:
+            return None
+        axis = source.peak_irradiance(beam.power, beam.waist, self.bench.input.extent)
+        mean = source.mean_irradiance(beam.power, beam.waist, self.bench.input.extent, self._field)
+        profile = []
+        for centre in self.sharing.input_centres[: self.channels[1]]:
+            y, x = (
+                grid.coordinates(n, sample, centre="panel", offset=c * sample)
+                for n, c in zip(self.size, centre, strict=True)
+            )
+            profile.append((source.illumination(y, x, beam.waist) * axis / mean).sqrt())
+        return torch.stack(profile).to(like)
+
+    @property
+    def _field(self) -> tuple[float, float]:
+        height, width = (n * self.bench.input.sample for n in self.sharing.input_field)
+        return height, width
+
+
+def amplitude_gain(lighting: Lighting) -> float:
+    """√ of the irradiance of a response of 1."""
+    return math.sqrt(lighting.gain)

@@ -1,0 +1,443 @@
+"""A bank's masks on the bench's own device: from kernels to pixels, and from pixels to what a point becomes.
+
+    kernels ─► wanted transmission on the pixels ─► encoded ─► nearest levels ─► point-spread function ─► transfer function
+
+A mask carries one or more *terms*, each an output's kernel for one input with the linear phase that brings the input's
+tile to the response's place.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from fouroptics.bench import Bench
+from fouroptics.correlator.fourier_plane import band_width, stop_width
+from fouroptics.correlator.passive import passive_scale
+from fouroptics.devices import encode, material, modulator
+from fouroptics.devices.layout import Sharing
+from fouroptics.devices.modulator import Modulator, Quantize, Table
+from fouroptics.errors import InputError
+from fouroptics.optics import aberration, aperture, fourier, grid
+from fouroptics.optics.fourier import Pair
+from fouroptics.optics.kept import Kept
+from fouroptics.optics.pixelated import PixelSpread, pixel_frequencies, spread_transfer
+
+BESIDE = 16  # samples round a picture at which a reading's light is known
+Place = tuple[float, float]
+
+
+class Shown:
+    """Masks as they stand in the plane.
+
+    Args:
+        make: gives every pixel's transmission ``[masks, Ny, Nx]``.
+        key: of what follows from it, so that it is worked out once; None where a gradient is wanted.
+        like: a tensor of the pixels' dtype and device.
+    """
+
+    def __init__(self, make: Callable[[], Tensor], key: Hashable | None, like: Tensor) -> None:
+        self._make, self.key, self.dtype, self.device = make, key, like.dtype, like.device
+
+    @cached_property
+    def transmission(self) -> Tensor:
+        return self._make()
+
+
+@dataclass(frozen=True)
+class Term:
+    """One kernel on one mask.
+
+    Args:
+        mask: which.
+        output: of the bank; twice as many where masks come in pairs.
+        input: of the bank.
+        centre: where its response stands on the camera, ``(y, x)`` samples.
+        place: the same seen from its input's tile.
+    """
+
+    mask: int
+    output: int
+    input: int
+    centre: Place
+    place: Place
+
+
+class MaskPlan:
+    """How a bank's kernels stand on the bench's mask device: a plan, for any kernels of one shape.
+
+    Args:
+        bench: the bench.
+        size: samples of a picture.
+        kernel: taps ``(ky, kx)``.
+        channels: ``(outputs, inputs)``; a pair of masks an output counts as two outputs, first all positive ones.
+        sharing: how channels share the bench.
+        inputs: how inputs are summed.
+        pairs: masks of an output that share their scale.
+        stop: put the bench's stop in.
+    """
+
+    def __init__(
+        self,
+        bench: Bench,
+        size: Pair,
+        kernel: Pair,
+        channels: Pair,
+        sharing: Sharing,
+        *,
+        inputs: str,
+        pairs: int = 1,
+        stop: bool = False,
+    ) -> None:
+        self.bench, self.size, self.kernel, self.channels = bench, size, kernel, channels
+        self.layout = inputs, bench.layout.outputs
+        self.pairs, self.stop, self._sharing = pairs, stop, sharing
+        self.modulator = modulator_of(bench)
+        self.encoding = bench.mask.encoding
+        self.pitch = bench.mask.pitch / band_width(bench)  # cycles a sample
+        self.count = self._pixels(sharing)
+        self.terms = tuple(self._terms(sharing))
+        self.masks = max(term.mask for term in self.terms) + 1
+        self.half_field = tuple((max(abs(t.place[d]) for t in self.terms) + size[d] + kernel[d]) for d in (0, 1))
+        self.centres = tuple(self.terms[o * channels[1]].centre for o in range(channels[0]))
+        self._spreads: Kept[PixelSpread] = Kept()
+        self._fixed: Kept[Tensor] = Kept(most=16)
+        self._dead: Kept[tuple[Tensor, Tensor]] = Kept()
+
+    @property
+    def drive_shape(self) -> tuple[int, ...]:
+        """Masks, pixels, and the pair that an ideal plate takes."""
+        return self.masks, *self.count, *((2,) if self.modulator.shows == "complex" else ())
+
+    @property
+    def origins(self) -> tuple[Pair, ...]:
+        """Upper left pixel ``(y, x)`` of each mask on the panel: masks one after another share one place."""
+        panel = self.bench.mask.pixels[1], self.bench.mask.pixels[0]
+        room = self._sharing.arm_pixels(panel)
+        inset = (room[0] - self.count[0]) // 2, (room[1] - self.count[1]) // 2
+        arms = [(top + inset[0], left + inset[1]) for top, left in self._sharing.arm_origins(panel)]
+        return tuple(arms[mask % len(arms)] for mask in range(self.masks))
+
+    @property
+    def on_carrier(self) -> bool:
+        return self.encoding in encode.ON_CARRIER
+
+    def encode(self, taps: Tensor) -> tuple[Tensor, Tensor]:
+        """Kernels ``[out, in, ky, kx]`` → drive of every pixel, and the scale of each output's response ``[out]``."""
+        wanted, scale = self._wanted(taps)
+        field = self._field(wanted.device) if self.encoding == "fit" else None
+        return encode.encode(wanted, self.encoding, self.modulator, field=field), scale
+
+    def shown(
+        self,
+        drive: Tensor,
+        quantize: Quantize = "hard",
+        *,
+        softness: float = 1.0,
+        table: Table | None = None,
+        stuck: tuple[Tensor, Tensor] | None = None,
+    ) -> Tensor:
+        """Transmission of every pixel ``[masks, Ny, Nx]``, with the panel's own wavefront and the stop."""
+        stuck = stuck or self._stuck(drive.device)
+        passed = self.modulator.show(drive, quantize, softness=softness, table=table, stuck=stuck)
+        return self._dressed(passed)
+
+    def levels(self, drive: Tensor) -> Tensor:
+        """The levels of every pixel ``[masks, Ny, Nx]``, dead ones included: what is exported."""
+        levels, stuck = self.modulator.nearest(drive), self._stuck(drive.device)
+        return levels if stuck is None else torch.where(stuck[0], stuck[1], levels)
+
+    def transmitted(self, levels: Tensor, dtype: torch.dtype) -> Tensor:
+        """What pixels of given levels pass: the same numbers as ``shown`` in hard evaluation."""
+        return self._dressed(self.modulator.transmission(levels, dtype=dtype))
+
+    def spread(self, transmission: Tensor, reach: Pair) -> Tensor:
+        """Masks → each term's point-spread function about its response, ``[out, in, Ky, Kx]``, K = 2·reach + 1."""
+        dtype, device = transmission.dtype, transmission.device
+        places = [sorted({term.place[dim] for term in self.terms}) for dim in (0, 1)]
+        options = {"fill_factor": self.bench.mask.fill_factor, "leak": self.bench.mask.leak}
+
+        def build() -> PixelSpread:
+            rows, columns = (tuple(axis) for axis in places)
+            return PixelSpread(self.count, self.pitch, rows, columns, reach, dtype=dtype, device=device, **options)
+
+        found = self._spreads.get((reach, dtype, device), build)(transmission)
+        which = [(t.mask, places[0].index(t.place[0]), places[1].index(t.place[1])) for t in self.terms]
+        mask, row, column = (torch.tensor(one, device=device) for one in zip(*which, strict=True))
+        return found[mask, row, column].reshape(*self.channels, *found.shape[-2:])
+
+    def reach(self, beside: Pair) -> Pair:
+        """Samples on both sides of a response that its point-spread function is needed for, ``(y, x)``."""
+        return self.size[0] - 1 + beside[0], self.size[1] - 1 + beside[1]
+
+    def transfer(self, transmission: Tensor, size: Pair, beside: Pair) -> Tensor:
+        """Masks → transfer functions ``[out, in, y, x]`` on a working grid of ``size`` samples."""
+        return spread_transfer(self.spread(transmission, self.reach(beside)), size)
+
+    def gain(self, transmission: Tensor, taps: Tensor, scale: Tensor) -> Tensor:
+        """How much of the wanted amplitude comes out, ``[out]``: the spread of input and mask, projected on kernels."""
+        spread = self.spread(transmission * self._kept("pixel", transmission), self.kernel)
+        wanted = torch.zeros_like(spread)
+        rows, columns = (
+            slice(n // 2 - (k - 1 - fourier.kernel_centre(k)), n // 2 + fourier.kernel_centre(k) + 1)
+            for n, k in zip(spread.shape[-2:], self.kernel, strict=True)
+        )
+        wanted[..., rows, columns] = taps.flip(-2, -1).to(spread.dtype) * scale[:, None, None, None]
+        energy = wanted.abs().square().sum((1, 2, 3))
+        along = (wanted.conj() * spread).sum((1, 2, 3)).real
+        return torch.where(energy > 0, along / torch.where(energy > 0, energy, 1.0), 1.0)
+
+    def driven_to(self, levels: Tensor, like: Tensor) -> Tensor:
+        """The drive whose nearest levels are the given ones."""
+        due = (self.masks, *self.count)
+        if tuple(levels.shape) != due:
+            raise InputError(f"levels are {tuple(levels.shape)}", where="levels", mend=f"{due} are due")
+        return self.modulator.drive_of(levels).to(like)
+
+    def nbytes(self, batch: int, room: Pair, *, element: int, gradient: bool) -> int:
+        """Most bytes that a batch's field takes at once: masks, spreads, transfer functions and responses."""
+        outputs, inputs = self.channels
+        plane, pixels = 2 * element * math.prod(room), 2 * element * math.prod(self.count)
+        rows, columns = (len({term.place[dim] for term in self.terms}) for dim in (0, 1))
+        spread = 2 * element * rows * columns * math.prod(2 * r + 1 for r in self.reach((BESIDE, BESIDE))) * self.masks
+        shown = pixels * self.masks * (8 if gradient else 4)
+        responses = plane * batch * (2 * inputs + (4 if gradient else 2) * outputs)
+        return shown + 2 * spread + 3 * plane * outputs * inputs + responses
+
+    def _pixels(self, sharing: Sharing) -> Pair:
+        """Pixels of a mask ``(y, x)``: what the band covers, or there are; centred as the panel or its part is."""
+        count = []
+        panel = self.bench.mask.pixels[1], self.bench.mask.pixels[0]
+        for room in sharing.arm_pixels(panel):
+            covered = min(room, math.floor(1 / self.pitch + 1e-6))
+            count.append(covered - (room - covered) % 2)
+        needed = [int(n) for n in sharing.mask_field]
+        if any(n < 1 for n in count):
+            raise InputError("a mask has no pixels in the band", where="mask.pixels", mend="a larger panel")
+        if any(n < need * 0.999 - 1 for n, need in zip(count, needed, strict=True)):
+            have, due = (f"{pair[0]}×{pair[1]}" for pair in (count, needed))
+            what = f"masks of {have} pixels cannot tell {due} frequency bins apart"
+            mend = "print(bench.sampling(…)) for what would, or layout='auto'"
+            raise InputError(what, where="layout", mend=mend)
+        return count[0], count[1]
+
+    def _terms(self, sharing: Sharing) -> list[Term]:
+        inputs, outputs = self.layout
+        bank, each = self.channels[0] // self.pairs, self.channels[1]
+        here = sharing.input_centres if inputs == "tiled" else ((0.0, 0.0),) * each
+        there = _centres(sharing.output_tiles, sharing.output_pitch) if outputs == "tiled" else ((0.0, 0.0),) * bank
+        beside = self._carrier_offset
+        terms = []
+        for output in range(self.channels[0]):
+            pair, which = divmod(output, bank)
+            first = pair if outputs == "tiled" else output
+            for channel in range(each):
+                mask = first if inputs == "tiled" else first * each + channel
+                centre = there[which][0], there[which][1] + beside
+                place = centre[0] - here[channel][0], centre[1] - here[channel][1]
+                terms.append(Term(mask, output, channel, centre, place))
+        return terms
+
+    @property
+    def _carrier_offset(self) -> float:
+        """Where the first order stands [samples]."""
+        return 1 / (encode.CARRIER_PERIOD * self.pitch) if self.on_carrier else 0.0
+
+    def _wanted(self, taps: Tensor) -> tuple[Tensor, Tensor]:
+        """The transmission that the pixels should have, |t| ≤ 1, and what kernels were turned down by."""
+        shared = self.layout[0] == "tiled"
+        scale = passive_scale(taps, summed=shared, masks=self.pairs).repeat(self.pairs)
+        exact = torch.promote_types(taps.dtype, torch.complex64)
+        scaled = (taps * scale[:, None, None, None]).to(exact) * self._kept("weights", taps)[:, :, None, None]
+        wanted = self._summed(scaled)
+        if self.bench.mask.precompensate:
+            wanted = wanted / self._kept("pixel", taps)
+        wanted = wanted * self._kept("panel", taps).conj()
+        peak = wanted.abs().flatten(1).amax(1)
+        per_output = self._per_output(torch.where(peak > 0, peak, 1.0))
+        per_mask = per_output[
+            torch.tensor([self._terms_of(m)[0].output for m in range(self.masks)], device=taps.device)
+        ]
+        wanted = wanted * (encode.HEADROOM / per_mask)[:, None, None] - self._leak_to_cancel
+        dark = self._kept("dark", taps) if self.bench.mask.dc_block else None
+        wanted = wanted if dark is None else encode.block_dc(wanted, dark.real > 0)
+        return wanted, scale * encode.HEADROOM / per_output
+
+    def _summed(self, taps: Tensor) -> Tensor:
+        """Σ over a mask's terms of its kernel's transfer function at the pixels, each with its place's phase."""
+        masks = []
+        for which in range(self.masks):
+            rows, columns = [], []
+            for term in self._terms_of(which):
+                down, along = (
+                    self._phases(dim, k, term.place[dim] - (self._carrier_offset if dim else 0.0), taps)
+                    for dim, k in enumerate(self.kernel)
+                )
+                rows.append(down)
+                columns.append(taps[term.output, term.input] @ along.mT)
+            masks.append(torch.cat(rows, 1) @ torch.cat(columns, 0))
+        return torch.stack(masks)
+
+    def _phases(self, dim: int, taps: int, place: float, like: Tensor) -> Tensor:
+        """e^{i2πν(m - place)} at pixels (rows) and taps (columns)."""
+        nu = pixel_frequencies(self.count[dim], self.pitch, device=like.device)
+        turns = torch.outer(nu, torch.arange(taps, device=like.device) - fourier.kernel_centre(taps) - place)
+        return torch.polar(torch.ones_like(turns), 2 * math.pi * (turns - turns.round())).to(like.dtype)
+
+    def _terms_of(self, mask: int) -> list[Term]:
+        return [term for term in self.terms if term.mask == mask]
+
+    def _per_output(self, peak: Tensor) -> Tensor:
+        """Per mask → per output: all masks that make one response, and all responses of one mask, share a factor."""
+        inputs, outputs = self.layout
+        if inputs != "tiled":
+            peak = peak.reshape(-1, self.channels[1]).amax(1)
+        bank = self.channels[0] // self.pairs
+        peak = peak.reshape(self.pairs, -1).amax(0)
+        return (peak.expand(bank) if outputs == "tiled" else peak).repeat(self.pairs)
+
+    @property
+    def _leak_to_cancel(self) -> float:
+        """What the gaps add to each pixel, in units of what it passes itself."""
+        mask = self.bench.mask
+        if not mask.precompensate or self.on_carrier:
+            return 0.0
+        return mask.leak * (1 - mask.fill_factor) / mask.fill_factor
+
+    def _dressed(self, passed: Tensor) -> Tensor:
+        return passed * self._kept("panel", passed) * self._kept("stop", passed)
+
+    def _kept(self, what: str, like: Tensor) -> Tensor:
+        """A map that belongs to the plan, for the dtype and device of a tensor."""
+        dtype = torch.promote_types(like.dtype, torch.complex64)
+        make = {
+            "pixel": self._input_pixel,
+            "panel": self._panel_wavefront,
+            "stop": self._stop,
+            "weights": self._weights,
+            "dark": self._dark,
+        }[what]
+        return self._fixed.get((what, dtype, like.device), lambda: make().to(dtype=dtype, device=like.device))
+
+    def _places_on_mask(self) -> tuple[Tensor, Tensor]:
+        """Pixels' centres about the axis [m]."""
+        y, x = (pixel_frequencies(n, self.bench.mask.pitch) for n in self.count)
+        return y, x
+
+    def _input_pixel(self) -> Tensor:
+        """What input pixels make of the frequency at each mask pixel."""
+        rows, columns = (input_pixel(self.bench, pixel_frequencies(n, self.pitch)) for n in self.count)
+        return torch.outer(rows, columns)
+
+    def _panel_wavefront(self) -> Tensor:
+        """The panel's own error, ``[Ny, Nx]``."""
+        terms, extent = self.bench.mask.wavefront, self.bench.mask.extent
+        if not terms:
+            return torch.ones(1, 1)
+        path = aberration.wavefront(*self._places_on_mask(), terms, math.hypot(*extent))
+        return aberration.delayed(path, self.bench.source.wavelength)
+
+    def _stop(self) -> Tensor:
+        """The part of each pixel that the stop leaves open."""
+        if not self.stop or self.bench.stop is None:
+            return torch.ones(1, 1)
+        shape = aperture.square if self.bench.stop.shape == "square" else aperture.circular
+        pitch = self.bench.mask.pitch
+        return shape(*self._places_on_mask(), stop_width(self.bench), pitch=(pitch, pitch))
+
+    def _weights(self) -> Tensor:
+        """What makes up for the pixels' own sinc, which dims responses away from the axis, ``[out, in]``."""
+        if not self.bench.mask.precompensate:
+            return torch.ones(1, 1)
+        clear = math.sqrt(self.bench.mask.fill_factor) * self.pitch
+        places = torch.tensor([term.place for term in self.terms], dtype=torch.float64)
+        dimmed = torch.sinc(clear * places).prod(1).reshape(self.channels)
+        return dimmed.amax() / dimmed
+
+    def _dark(self) -> Tensor:
+        y, x = self._places_on_mask()
+        return (torch.hypot(y[:, None], x) <= (self.bench.mask.dc_block or 0.0) / 2).double()
+
+    def _field(self, device: torch.device) -> Tensor:
+        """Where a point-spread function matters: the tiles' field, on a transform of the pixels."""
+        y, x = (
+            (torch.fft.fftfreq(grid.smooth_size(n), dtype=torch.float64, device=device) / self.pitch).abs() <= half
+            for n, half in zip(self.count, self.half_field, strict=True)
+        )
+        return y[:, None] & x
+
+    def _stuck(self, device: torch.device) -> tuple[Tensor, Tensor] | None:
+        """Dead pixels of the panel that lie under masks, and their levels, ``[masks, Ny, Nx]``."""
+        if not self.bench.mask.dead:
+            return None
+        return self._dead.get(device, lambda: self._read_dead(device))
+
+    def _read_dead(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        shape = (self.masks, *self.count)
+        where = torch.zeros(shape, dtype=torch.bool)
+        level = torch.zeros(shape, dtype=torch.long)
+        for x, y, stuck_at in self.bench.mask.stuck:
+            for mask, (top, left) in enumerate(self.origins):
+                if 0 <= y - top < self.count[0] and 0 <= x - left < self.count[1]:
+                    where[mask, y - top, x - left] = True
+                    level[mask, y - top, x - left] = stuck_at
+        return where.to(device), level.to(device)
+
+
+def modulator_of(bench: Bench) -> Modulator:
+    """The bench's mask device."""
+    mask = bench.mask
+    frame_time = 0.0 if mask.frame_rate is None else mask.settle + 1 / mask.frame_rate
+    return Modulator(
+        mask.kind,
+        table_of(bench),
+        crosstalk=mask.crosstalk / mask.pitch,
+        flicker=mask.flicker,
+        frame_time=frame_time,
+    )
+
+
+def table_of(bench: Bench) -> Table | None:
+    """The levels of the bench's mask device; None for the ideal plate."""
+    mask = bench.mask
+    if mask.kind == "complex":
+        return None
+    measured = mask.table
+    if measured is not None:
+        return modulator.measured_table(measured, mask.levels)
+    assert mask.levels is not None
+    if mask.kind in modulator.AMPLITUDE_KINDS:
+        return modulator.amplitude_table(mask.levels)
+    if mask.kind == "multilevel_phase" and mask.step_depth is not None:
+        return modulator.etched_table(
+            mask.levels, mask.step_depth, index_of(bench, bench.source.wavelength), bench.source.wavelength
+        )
+    return modulator.phase_table(mask.levels, mask.phase_range or modulator.FULL_TURN)
+
+
+def index_of(bench: Bench, wavelength: float) -> float:
+    """Of the plate that is etched."""
+    return float(material.index(bench.mask.medium or "fused-silica", wavelength))
+
+
+def input_pixel(bench: Bench, nu: Tensor) -> Tensor:
+    """What a picture sample's device pixels make of frequencies ``nu`` [cycles a sample]: their sinc and their sum."""
+    count = bench.input.super_pixel
+    clear = math.sqrt(bench.input.fill_factor) / count
+    steps = (torch.arange(count, dtype=torch.float64, device=nu.device) - (count - 1) / 2) / count
+    together = torch.cos(2 * math.pi * torch.outer(nu, steps)).mean(1)
+    return torch.sinc(clear * nu) * together
+
+
+def _centres(tiles: Pair, pitch: Pair) -> list[Place]:
+    """Where tiles are centred, ``(y, x)`` samples from the axis, row by row."""
+    return [
+        ((row - (tiles[0] - 1) / 2) * pitch[0], (column - (tiles[1] - 1) / 2) * pitch[1])
+        for row in range(tiles[0])
+        for column in range(tiles[1])
+    ]

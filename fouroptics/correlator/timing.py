@@ -1,0 +1,37 @@
+"""How long a bank takes for one picture, from the modulator to numbers in a computer."""
+
+from __future__ import annotations
+
+from fouroptics.bench import Bench
+from fouroptics.correlator.reading import Window
+from fouroptics.devices import link
+from fouroptics.devices.layout import Sharing
+from fouroptics.errors import InputError
+
+
+def latency(bench: Bench, sharing: Sharing, window: Window, *, reads: int, exposure: float) -> link.Latency:
+    """The terms of one picture's way, for ``reads`` captures an output of ``exposure`` [s] each."""
+    if bench.link is None:
+        raise InputError("the bench has no [link]", where="link", mend='add [link] with rate = "2.5 Gbit/s"')
+    camera = bench.camera
+    sample = bench.input.sample * bench.lens2.focal_length / bench.lens1.focal_length
+    rows, columns = (
+        n + round((tiles - 1) * apart * sample / camera.pitch)
+        for n, tiles, apart in zip(window.pixels, sharing.output_tiles, sharing.output_pitch, strict=True)
+    )
+    return link.latency(
+        frames=sharing.frames,
+        reads=reads,
+        mask_settle=bench.mask.settle,
+        mask_rate=bench.mask.frame_rate,
+        input_settle=bench.input.settle,
+        input_changes=sharing.input_changes,
+        exposure=exposure,
+        window=(rows, columns),
+        binning=window.bin,
+        sensor_rows=camera.pixels[1],
+        camera_rate=camera.frame_rate,
+        adc_bits=camera.adc_bits,
+        link_rate=bench.link.rate,
+        overhead=bench.link.overhead,
+    )

@@ -1,0 +1,154 @@
+"""A wanted complex transmission on a device that cannot show it: which phase, or which amplitude, each pixel is driven to.
+
+What is wanted lies within |t| ≤ 1 on the pixels. An encoding answers with a drive (see ``modulator``) whose light, near
+the axis or in the first order of a carrier, is the wanted one, weaker by ``gain``.
+
+    encoding       what pixels show                         where the response is       gain
+    ideal          the wanted t                             on the axis                 1
+    phase          its phase; the amplitude is dropped      on the axis                 (measured)
+    double-phase   arg t ± arccos|t|, a chequerboard        on the axis                 1
+    fit            a phase, fitted (Gerchberg-Saxton)       on the axis                 up to OVERDRIVE
+    carrier        a phase grating whose depth is |t|       in the first order          sinc(1/4)
+    lee            a grating of amplitude                   in the first order          0.31 binary, 1/4 grey
+
+For a real kernel t(-X) = t*(X). A chequerboard is the same upside down, so the error that double-phase makes is in
+quadrature with the response, pixel by pixel: Re E is exact at any number of pixels a bin, and |E|² is not.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from fouroptics.devices.modulator import Modulator, require_shows
+from fouroptics.errors import check_choice
+
+Encoding = Literal["ideal", "phase", "double-phase", "fit", "carrier", "lee"]
+ENCODINGS = ("ideal", "phase", "double-phase", "fit", "carrier", "lee")
+ON_CARRIER = ("carrier", "lee")
+CARRIER_PERIOD = 4  # mask pixels
+HEADROOM = 0.999  # the largest |t| that is asked for: the slope of arccos ends at 1
+OVERDRIVE = 2.0  # a fitted phase may be asked for more light than its strongest frequency has, and clips there
+_STAGGER = (-0.375, 0.125, -0.125, 0.375)  # pixels, row by row
+_ROUNDS = 30  # of a fit
+_TABLE = 1024  # places at which sinc is tabled before Newton's method
+
+
+def encode(wanted: Tensor, encoding: Encoding, modulator: Modulator, *, field: Tensor | None = None) -> Tensor:
+    """The drive that shows ``wanted`` ``[..., Ny, Nx]``, |t| ≤ 1; gradients pass it, but for a fit.
+
+    Args:
+        wanted: complex transmission at the pixels' centres.
+        encoding: one of ``ENCODINGS``.
+        modulator: the device.
+        field: for a fit, what matters of the point-spread function: true where it does, in FFT order on a transform of
+            at least as many samples as there are pixels.
+
+    Raises:
+        InputError: the device cannot show such a drive.
+    """
+    check_choice("mask.encoding", encoding, ENCODINGS)
+    needs = {"ideal": "complex", "lee": "amplitude"}.get(encoding, "phase")
+    if not (encoding == "ideal" and modulator.kind == "metasurface"):
+        require_shows(modulator, needs, encoding)
+    if encoding == "lee":
+        return _as_pair(_lee(wanted, binary=modulator.levels == 2), modulator)
+    if encoding == "ideal":
+        return torch.view_as_real(wanted) if modulator.shows == "complex" else wanted.angle()
+    phase = {"phase": Tensor.angle, "double-phase": double_phase, "carrier": carrier}.get(encoding)
+    drive = phase(wanted) if phase else fit_phase(wanted, field if field is not None else _everywhere(wanted))
+    return drive if modulator.shows == "phase" else _as_pair(torch.polar(torch.ones_like(drive), drive), modulator)
+
+
+def double_phase(wanted: Tensor) -> Tensor:
+    """Two phases whose mean is t, arg t ± arccos|t|, on the two colours of a chequerboard."""
+    y, x = (torch.arange(n, device=wanted.device) for n in wanted.shape[-2:])
+    colour = 1.0 - 2.0 * ((y[:, None] + x) % 2)
+    return wanted.angle() + colour.to(wanted.real.dtype) * wanted.abs().clamp(max=HEADROOM).acos()
+
+
+def carrier(wanted: Tensor) -> Tensor:
+    """A blazed grating M·ψ, ψ = arg t - 2πX/T within ±π: its first order is sinc(1 - M), so that M = 1 - sinc⁻¹|t|.
+
+    Counted from the middle of each period, the first order's phase is arg t at any depth; from its edge it would be
+    off by πM.
+    """
+    ramp = carrier_phase(wanted.shape[-1], wanted.device).to(wanted.real.dtype) + wanted.angle()
+    depth = 1 - _inverse_sinc(wanted.abs().clamp(max=HEADROOM))
+    return depth * (torch.remainder(ramp + math.pi, 2 * math.pi) - math.pi)
+
+
+def carrier_phase(pixels: int, device: torch.device | None = None) -> Tensor:
+    """-2πX/T of pixels centred on the axis, in float64: light goes to positive x."""
+    rank = torch.arange(pixels, dtype=torch.float64, device=device) - (pixels - 1) / 2
+    return -2 * math.pi * rank / CARRIER_PERIOD
+
+
+def fit_phase(wanted: Tensor, field: Tensor, *, rounds: int = _ROUNDS) -> Tensor:
+    """The phase-only mask whose point-spread function is the wanted one within the field, and anything beyond it.
+
+    Gerchberg and Saxton's way there and back: the spread is put right in the field, the transmission's amplitude on the
+    mask. It begins with double-phase. Not differentiable; its result is a start for training the pixels themselves.
+    """
+    phases = []
+    with torch.no_grad():
+        for one in wanted.reshape(-1, *wanted.shape[-2:]):
+            asked = one * OVERDRIVE
+            phase = double_phase(asked / asked.abs().clamp_min(1.0))
+            aim = torch.fft.fft2(asked, s=field.shape) * field
+            for _ in range(rounds):
+                spread = torch.fft.fft2(torch.polar(torch.ones_like(phase), phase), s=field.shape)
+                back = torch.fft.ifft2(torch.where(field, aim, spread))
+                phase = back[: one.shape[0], : one.shape[1]].angle()
+            phases.append(phase)
+    return torch.stack(phases).reshape(wanted.shape)
+
+
+def block_dc(wanted: Tensor, dark: Tensor) -> Tensor:
+    """No light from the centre of the mask, where a picture's mean is: ``dark`` is true there."""
+    return torch.where(dark, torch.zeros_like(wanted), wanted)
+
+
+def _lee(wanted: Tensor, *, binary: bool) -> Tensor:
+    """A grating of amplitude moved by the phase: grey, ½ + ½|t|·cos θ; binary, open over asin|t|/π of each period.
+
+    Four pixels a period are open or shut in five ways only. So rows are staggered by quarters of a pixel, which makes
+    seventeen, and sends what that adds to orders far off in y.
+    """
+    theta = carrier_phase(wanted.shape[-1], wanted.device).to(wanted.real.dtype) + wanted.angle()
+    size = wanted.abs().clamp(max=HEADROOM)
+    if not binary:
+        return (1 + size * theta.cos()) / 2
+    quarters = torch.tensor(_STAGGER, dtype=theta.dtype, device=theta.device)
+    rows = quarters[torch.arange(wanted.shape[-2], device=theta.device) % len(_STAGGER)]
+    theta = theta + (rows * (2 * math.pi / CARRIER_PERIOD))[:, None]
+    return ((theta.cos() - (1 - size.square()).sqrt()) / 2 + 0.5).clamp(0, 1)
+
+
+def _inverse_sinc(value: Tensor) -> Tensor:
+    """u in [0, 1] with sin(πu)/πu = value: Newton's method from a table, with the gradient of its last step."""
+    with torch.no_grad():
+        places = torch.linspace(1, 0, _TABLE, dtype=value.dtype, device=value.device)
+        root = places[torch.bucketize(value.contiguous(), torch.sinc(places)).clamp(max=_TABLE - 1)]
+        root = root.clamp_min(0.5 / _TABLE)
+        for _ in range(4):
+            root = root - (torch.sinc(root) - value) / _sinc_slope(root)
+    return root + (value - value.detach()) / _sinc_slope(root)
+
+
+def _sinc_slope(u: Tensor) -> Tensor:
+    return ((math.pi * u).cos() - torch.sinc(u)) / u
+
+
+def _as_pair(wanted: Tensor, modulator: Modulator) -> Tensor:
+    """A phase or amplitude mask on the ideal plate."""
+    if modulator.shows != "complex":
+        return wanted
+    return torch.view_as_real(wanted.to(torch.promote_types(wanted.dtype, torch.complex64)))
+
+
+def _everywhere(wanted: Tensor) -> Tensor:
+    return torch.ones(wanted.shape[-2:], dtype=torch.bool, device=wanted.device)

@@ -1,0 +1,352 @@
+"""What a mask device can show: a table of levels, the drive that chooses among them, and what becomes of it in glass.
+
+    wanted phase or amplitude ─► nearest level ─► level table ─► crosstalk ─► transmission of each pixel
+
+One ``Modulator`` serves liquid crystals, mirrors, etched plates, chrome, grey films, metasurfaces and the ideal plate:
+they differ in their tables. What is wanted (the *drive*) is a phase [rad] where light is delayed, an amplitude where it
+is held back, and a pair (real, imaginary) on the ideal plate.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from fouroptics.devices.lut import Lut
+from fouroptics.errors import InputError, check_choice
+
+Kind = Literal["phase_slm", "multilevel_phase", "binary_amplitude", "grey_amplitude", "dmd", "metasurface", "complex"]
+Quantize = Literal["hard", "straight-through", "soft", "none"]
+QUANTIZE = ("hard", "straight-through", "soft", "none")
+PHASE_KINDS = ("phase_slm", "multilevel_phase", "metasurface")
+AMPLITUDE_KINDS = ("binary_amplitude", "grey_amplitude", "dmd")
+FULL_TURN = 2 * math.pi
+_CLOSE_TO_A_TURN = 1e-3  # rad; a range of 6.283 is meant as a whole turn
+_WORD = 1 << 16  # levels of phase, and of amplitude, of the ideal plate
+_GAUSS = ((-math.sqrt(0.15), 5 / 18), (0.0, 8 / 18), (math.sqrt(0.15), 5 / 18))  # points of a pixel, and their weights
+_FINE = 4096  # phases at which a table's efficiency is averaged
+
+
+@dataclass(frozen=True)
+class Table:
+    """The transmissions that a device can show, ``a·e^{iφ}`` each: explicit, and uniform only by chance.
+
+    Args:
+        phase: [rad], ``[L]``, in any order.
+        amplitude: ``[L]``; rising where it is an amplitude that is chosen.
+    """
+
+    phase: Tensor
+    amplitude: Tensor
+
+    def __len__(self) -> int:
+        return len(self.phase)
+
+    @property
+    def transmission(self) -> Tensor:
+        """``[L]`` complex."""
+        return torch.polar(self.amplitude, self.phase)
+
+    def to(self, like: Tensor) -> Table:
+        return Table(self.phase.to(like), self.amplitude.to(like))
+
+
+def phase_table(levels: int, phase_range: float = FULL_TURN) -> Table:
+    """Even steps of phase: 2πk/L over a whole turn, where level L would be level 0; else from 0 to the range."""
+    whole = abs(phase_range - FULL_TURN) < _CLOSE_TO_A_TURN
+    step = FULL_TURN / levels if whole else phase_range / (levels - 1)
+    phase = torch.arange(levels, dtype=torch.float64) * step
+    return Table(phase, torch.ones_like(phase))
+
+
+def etched_table(levels: int, depth: float, index: float, wavelength: float) -> Table:
+    """A plate etched in steps of ``depth`` [m]: level k stands k steps high and delays by 2π(n - 1)·k·depth/λ."""
+    step = FULL_TURN * (index - 1) * depth / wavelength
+    phase = torch.arange(levels, dtype=torch.float64) * step
+    return Table(phase, torch.ones_like(phase))
+
+
+def amplitude_table(levels: int) -> Table:
+    """Even steps of amplitude from 0 to 1."""
+    amplitude = torch.arange(levels, dtype=torch.float64) / (levels - 1)
+    return Table(torch.zeros_like(amplitude), amplitude)
+
+
+def measured_table(lut: Lut, levels: int | None) -> Table:
+    """A table as it was measured, one row a level; fewer rows than levels are joined by straight lines."""
+    drive, phase, amplitude = (
+        torch.tensor(column, dtype=torch.float64) for column in (lut.drive, lut.phase, lut.amplitude)
+    )
+    if levels is not None and levels != len(drive):
+        at = torch.linspace(float(drive[0]), float(drive[-1]), levels, dtype=torch.float64)
+        phase, amplitude = _between(at, drive, phase), _between(at, drive, amplitude)
+    return Table(phase, amplitude)
+
+
+@dataclass(frozen=True)
+class Modulator:
+    """A device of one kind: what its pixels can show, and how they show it.
+
+    Args:
+        kind: what it is.
+        table: its levels; None for the ideal plate, which shows 2¹⁶ phases times 2¹⁶ amplitudes.
+        crosstalk: sigma of the blur of the phase from pixel to pixel, in pixels.
+        flicker: rms phase [rad] of a pixel about its mean, fast against an exposure.
+        frame_time: from one mask to the next [s]; 0 where it does not change.
+    """
+
+    kind: Kind
+    table: Table | None = field(repr=False)
+    crosstalk: float = 0.0
+    flicker: float | Tensor = 0.0
+    frame_time: float = 0.0
+
+    @property
+    def shows(self) -> Literal["phase", "amplitude", "complex"]:
+        """What is chosen of a pixel."""
+        if self.kind == "complex":
+            return "complex"
+        return "phase" if self.kind in PHASE_KINDS else "amplitude"
+
+    @property
+    def levels(self) -> int:
+        return _WORD * _WORD if self.table is None else len(self.table)
+
+    @property
+    def efficiency(self) -> float:
+        """Light that a smooth blazed phase (or, of amplitudes, a grating) sends to its order: |⟨t e^{-iθ}⟩|².
+
+        sinc²(1/L) for L even phases; 1/π² for a binary and 1/16 for a grey amplitude.
+        """
+        theta = torch.arange(_FINE, dtype=torch.float64) * (FULL_TURN / _FINE)
+        if self.shows == "complex":
+            return 1.0
+        wanted = theta if self.shows == "phase" else (1 + theta.cos()) / 2
+        shown = self.transmission(self.nearest(wanted))
+        return float((shown * torch.polar(torch.ones_like(theta), -theta)).mean().abs().square())
+
+    def nearest(self, drive: Tensor) -> Tensor:
+        """The levels ``[...]`` nearest to a drive: on the circle, or in the complex plane where amplitude is coupled.
+
+        A level of the ideal plate is amplitude · 2¹⁶ + phase, each in 2¹⁶ steps.
+        """
+        drive = drive.detach()
+        if self.table is None:
+            return _split_word(torch.view_as_complex(drive.contiguous()))
+        table = self.table.to(drive)
+        if self.shows == "amplitude":
+            return torch.bucketize(drive.contiguous(), (table.amplitude[1:] + table.amplitude[:-1]) / 2)
+        if bool((table.amplitude == table.amplitude[0]).all()):
+            return _nearest_on_circle(drive, table.phase)
+        return _nearest_complex(torch.polar(torch.ones_like(drive), drive), table.transmission)
+
+    def drive_of(self, levels: Tensor) -> Tensor:
+        """A drive whose nearest levels are the given ones: what they show, in float64."""
+        phase, amplitude = self._looked_up(levels, None, torch.float64)
+        if self.shows == "complex":
+            return torch.view_as_real(torch.polar(amplitude, phase))
+        return phase if self.shows == "phase" else amplitude
+
+    def transmission(self, levels: Tensor, *, table: Table | None = None, dtype: torch.dtype = torch.float64) -> Tensor:
+        """What pixels of ``levels`` ``[..., y, x]`` pass, complex; ``table`` stands in for the device's own."""
+        return self._passed(*self._looked_up(levels, table, dtype))
+
+    def show(
+        self,
+        drive: Tensor,
+        quantize: Quantize = "hard",
+        *,
+        softness: float = 1.0,
+        table: Table | None = None,
+        stuck: tuple[Tensor, Tensor] | None = None,
+    ) -> Tensor:
+        """What pixels pass that are driven to show ``drive``, complex ``[..., y, x]``.
+
+        Args:
+            drive: ``[..., y, x]`` phase or amplitude, ``[..., y, x, 2]`` for the ideal plate.
+            quantize: ``"hard"``, the nearest levels, without a gradient; ``"straight-through"``, the same with the
+                gradient of the drive itself; ``"soft"``, a staircase whose steps have a slope; ``"none"``, any value.
+            softness: of the staircase: 1 is a straight line from level to level, 0 the hard one.
+            table: what the levels pass in truth, where that differs from the device's own table.
+            stuck: dead pixels (true where dead) and their levels, both ``[..., y, x]``.
+        """
+        check_choice("quantize", quantize, QUANTIZE)
+        real = drive.dtype
+        if quantize in ("hard", "straight-through"):
+            levels = self.nearest(drive)
+            levels = levels if stuck is None else torch.where(stuck[0], stuck[1], levels)
+            phase, amplitude = self._looked_up(levels, table, real)
+            if quantize == "hard":
+                return self._passed(phase, amplitude)
+            alive = 1.0 if stuck is None else (~stuck[0]).to(real)
+            return self._followed(phase, amplitude, drive, alive)
+        phase, amplitude = self._graded(drive, 1.0 if quantize == "none" else softness, table)
+        if stuck is not None:
+            dead = self._looked_up(stuck[1], table, real)
+            phase, amplitude = torch.where(stuck[0], dead[0], phase), torch.where(stuck[0], dead[1], amplitude)
+        return self._passed(phase, amplitude)
+
+    def _looked_up(self, levels: Tensor, table: Table | None, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Phase and amplitude of levels."""
+        if self.table is None:
+            phase = (levels % _WORD).to(dtype) * (FULL_TURN / _WORD)
+            return phase, torch.div(levels, _WORD, rounding_mode="floor").to(dtype) / (_WORD - 1)
+        shown = table or self.table
+        phase, amplitude = (column.to(dtype=dtype, device=levels.device) for column in (shown.phase, shown.amplitude))
+        return phase[levels], amplitude[levels]
+
+    def _followed(self, phase: Tensor, amplitude: Tensor, drive: Tensor, alive: Tensor | float) -> Tensor:
+        """The value of levels with the gradient of their drive."""
+        if self.shows == "complex":
+            wanted = torch.view_as_complex(drive.contiguous()) * alive
+            return self._passed(phase, amplitude) + (wanted - wanted.detach())
+        follow = (drive - drive.detach()) * alive
+        if self.shows == "phase":
+            return self._passed(phase + follow, amplitude)
+        return self._passed(phase, amplitude + follow)
+
+    def _graded(self, drive: Tensor, softness: float, table: Table | None) -> tuple[Tensor, Tensor]:
+        """Phase and amplitude between two neighbouring levels, as near to the nearer one as ``softness`` says."""
+        if self.table is None:
+            wanted = torch.view_as_complex(drive.contiguous())
+            return wanted.angle(), wanted.abs().clamp(max=1.0)
+        own, shown = self.table.to(drive), (table or self.table).to(drive)
+        order = (own.phase if self.shows == "phase" else own.amplitude).argsort()
+        own, shown = (Table(one.phase[order], one.amplitude[order]) for one in (own, shown))
+        turn = FULL_TURN if self.shows == "phase" else 0.0
+        column, pick = (own.phase, drive - _whole_turns(drive, own.phase)) if turn else (own.amplitude, drive)
+        below = (torch.bucketize(pick.detach().contiguous(), column, right=True) - 1).clamp(0, len(own) - 1)
+        above = (below + 1) % len(own) if turn else (below + 1).clamp(max=len(own) - 1)
+        gap = column[above] - column[below] + turn * (above < below)
+        share = ((pick - column[below]) / torch.where(gap == 0, 1.0, gap)).clamp(0, 1)
+        step = _stair(share, softness)
+        phase = shown.phase[below] + step * (shown.phase[above] - shown.phase[below] + turn * (above < below))
+        return phase, shown.amplitude[below] + step * (shown.amplitude[above] - shown.amplitude[below])
+
+    def _passed(self, phase: Tensor, amplitude: Tensor) -> Tensor:
+        """Mean transmission over each pixel, with what its neighbours do to its phase."""
+        if self.shows == "phase" and self.crosstalk > 0:
+            passed = amplitude * _blurred(phase, self.crosstalk)
+        else:
+            passed = torch.polar(amplitude, phase)
+        still = torch.as_tensor(self.flicker, dtype=phase.dtype, device=phase.device)
+        return passed * (-still.square() / 2).exp() if self.shows == "phase" else passed
+
+
+def with_depth_errors(table: Table, errors: Tensor) -> Table:
+    """A plate's table whose etch step m is deeper by a share ``errors[m]``.
+
+    What is etched is removed height: a level whose bit m is 0 has lost depth d_m(1 + ε_m), one whose bit is 1 keeps it.
+    """
+    steps = int(math.log2(len(table)))
+    bits = (torch.arange(len(table), device=errors.device)[:, None] >> torch.arange(steps, device=errors.device)) & 1
+    unit = (table.phase[1] - table.phase[0]).to(errors)
+    depths = unit * 2.0 ** torch.arange(steps, device=errors.device).to(errors)
+    removed = ((1 - bits).to(errors) * (depths * errors)).sum(-1)
+    return replace(table, phase=table.phase.to(errors) - removed, amplitude=table.amplitude.to(errors))
+
+
+def overlay_change(modulator: Modulator, levels: Tensor, shifts: Tensor, table: Table | None = None) -> Tensor:
+    """What misplaced etch steps change of a plate's transmissions ``[..., y, x]``, to first order in the shifts.
+
+    Step m, moved by ``shifts[m]`` = (y, x) in pixels, covers a strip of each pixel with its neighbour's bit.
+    """
+    dtype = shifts.dtype
+    own = modulator.transmission(levels, table=table, dtype=dtype)
+    change = torch.zeros_like(own)
+    for step, shift in enumerate(shifts):
+        bit = (levels >> step) & 1
+        for dim, part in zip((-2, -1), shift, strict=True):
+            side = 1 if float(part.detach()) >= 0 else -1
+            neighbour = _neighbour(bit, side, dim)
+            mixed = modulator.transmission(levels + ((neighbour - bit) << step), table=table, dtype=dtype)
+            change = change + part.abs() * (mixed - own)
+    return change
+
+
+def _neighbour(values: Tensor, side: int, dim: int) -> Tensor:
+    """Each pixel's neighbour one step before (side 1) or behind it; at the edge itself."""
+    index = (torch.arange(values.shape[dim], device=values.device) - side).clamp(0, values.shape[dim] - 1)
+    return values.index_select(dim, index)
+
+
+def _nearest_on_circle(phase: Tensor, table: Tensor) -> Tensor:
+    order = torch.remainder(table, FULL_TURN).argsort()
+    ring = torch.remainder(table, FULL_TURN)[order]
+    around = torch.cat((ring, ring[:1] + FULL_TURN))
+    middle = (around[1:] + around[:-1]) / 2  # the last one lies between the last level and the first
+    turned = torch.remainder(phase, FULL_TURN)
+    turned = torch.where(turned < middle[-1] - FULL_TURN, turned + FULL_TURN, turned)
+    return order[torch.bucketize(turned.contiguous(), middle) % len(table)]
+
+
+def _nearest_complex(wanted: Tensor, table: Tensor) -> Tensor:
+    """By going through the table once, so that memory does not grow with it."""
+    best = torch.full(wanted.shape, math.inf, dtype=wanted.real.dtype, device=wanted.device)
+    found = torch.zeros(wanted.shape, dtype=torch.long, device=wanted.device)
+    for level, value in enumerate(table.tolist()):
+        away = torch.view_as_real(wanted - value).square().sum(-1)
+        closer = away < best
+        best, found = torch.where(closer, away, best), torch.where(closer, level, found)
+    return found
+
+
+def _split_word(wanted: Tensor) -> Tensor:
+    phase = torch.round(wanted.angle() * (_WORD / FULL_TURN)).long() % _WORD
+    amplitude = torch.round(wanted.abs().clamp(max=1.0) * (_WORD - 1)).long()
+    return amplitude * _WORD + phase
+
+
+def _whole_turns(phase: Tensor, table: Tensor) -> Tensor:
+    """What brings a phase into the turn that begins with the table, without a gradient."""
+    return torch.floor((phase.detach() - table[0]) / FULL_TURN) * FULL_TURN
+
+
+def _stair(share: Tensor, softness: float) -> Tensor:
+    """A step from 0 to 1: a straight line at softness 1, tanh-shaped below, a jump at ½ at 0."""
+    if softness >= 1:
+        return share
+    steep = 1 / max(softness, 1e-6) - 1
+    return 0.5 + 0.5 * (steep * (share - 0.5)).tanh() / math.tanh(steep / 2)
+
+
+def _between(at: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    right = torch.bucketize(at, x).clamp(1, len(x) - 1)
+    share = (at - x[right - 1]) / (x[right] - x[right - 1])
+    return y[right - 1] + share * (y[right] - y[right - 1])
+
+
+def _blurred(phase: Tensor, sigma: float) -> Tensor:
+    """Mean of e^{iφ} over each pixel, its phase blurred by a Gaussian of ``sigma`` pixels: at 3 × 3 Gauss points."""
+    total = torch.zeros_like(phase, dtype=torch.promote_types(phase.dtype, torch.complex64))
+    for down, weight_y in _GAUSS:
+        rows = _weighed_neighbours(phase, down, sigma, -2)
+        for along, weight_x in _GAUSS:
+            moved = _weighed_neighbours(rows, along, sigma, -1)
+            total = total + torch.polar(torch.full_like(moved, weight_y * weight_x), moved)
+    return total
+
+
+def _weighed_neighbours(phase: Tensor, at: float, sigma: float, dim: int) -> Tensor:
+    """The blurred phase at a point of each pixel: what of the Gaussian about it falls on each neighbour."""
+    far = max(1, math.ceil(4 * sigma))
+    total = torch.zeros_like(phase)
+    for step in range(-far, far + 1):
+        part = _normal_below((step + 0.5 - at) / sigma) - _normal_below((step - 0.5 - at) / sigma)
+        total = total + part * _neighbour(phase, -step, dim)
+    return total
+
+
+def _normal_below(z: float) -> float:
+    return 0.5 * math.erfc(-z / math.sqrt(2))
+
+
+def require_shows(modulator: Modulator, what: str, encoding: str) -> None:
+    """Refuse an encoding that a kind of device cannot show."""
+    if modulator.shows not in (what, "complex"):
+        mend = {"phase": "'double-phase', 'carrier', 'phase' or 'fit'", "amplitude": "'lee'"}[modulator.shows]
+        raise InputError(f"{encoding!r} needs a {what} and {modulator.kind} has none", where="mask.encoding", mend=mend)

@@ -17,9 +17,9 @@ from fouroptics.bench import Bench
 from fouroptics.correlator import checks, reading, timing
 from fouroptics.correlator.device import DeviceMasks, Learn
 from fouroptics.correlator.free_space import FreeSpaceLight
-from fouroptics.correlator.light import FourierLight
+from fouroptics.correlator.light import FourierLight, Places
 from fouroptics.correlator.lighting import Lighting
-from fouroptics.correlator.masks import MaskPlan, Shown
+from fouroptics.correlator.masks import MaskPlan, Shown, centres
 from fouroptics.correlator.passive import passive_scale, positive_negative
 from fouroptics.correlator.reading import Reading
 from fouroptics.devices import link, readout
@@ -28,6 +28,7 @@ from fouroptics.devices.layout import Sharing
 from fouroptics.devices.modulator import Quantize
 from fouroptics.devices.readout import Compand, Readout
 from fouroptics.errors import InputError, warn
+from fouroptics.imperfections import Imperfections
 from fouroptics.optics import correlation
 from fouroptics.optics.correlation import Boundary, picture_size
 from fouroptics.optics.fourier import Pair
@@ -158,20 +159,30 @@ class Correlator4f(nn.Module):
         """Readings of a response ``(height, width)``."""
         return self._reading.window.count
 
-    def forward(self, pictures: Tensor, pattern: Pattern | None = None) -> Tensor:
+    def forward(
+        self, pictures: Tensor, pattern: Pattern | None = None, *, errors: Imperfections | None = None
+    ) -> Tensor:
         """The reading that is expected, ``[..., out, Y, X]``: DN above the black level, after readout and companding.
 
         It is the mean over the noise of what is companded. ``two-sided-rectify`` doubles the outputs; ``ideal_field``
         reads network units. With a ``pattern`` it is one camera's, without, an even camera's.
+
+        What is off on the bench comes as ``errors``, whose draws broadcast with the pictures' leading dimensions: as
+        many draws as pictures give one each, ``errors.reshape(-1, 1)`` gives every draw of every picture.
         """
         if self.readout == "ideal_field":
             masks = self._masks()
-            seen = self._seen(self._amplitude(pictures), masks, aberrated=False)
+            seen = self._seen(self._amplitude(pictures), masks, errors, aberrated=False)
             return self._reading.linear(self._in_network_units(seen, masks, trailing=3))
-        return self._reading.expected(self._irradiance(pictures), self._exposure_in_force(), pattern)
+        return self._reading.expected(self._irradiance(pictures, errors), self._exposure_in_force(), pattern, errors)
 
     def capture(
-        self, pictures: Tensor, *, generator: Generator | None = None, pattern: Pattern | None = None
+        self,
+        pictures: Tensor,
+        *,
+        generator: Generator | None = None,
+        pattern: Pattern | None = None,
+        errors: Imperfections | None = None,
     ) -> Tensor:
         """A noisy reading, as ``forward`` gives it: of whole DN, from the generator that is passed.
 
@@ -179,26 +190,29 @@ class Correlator4f(nn.Module):
             pictures: ``[..., in, height, width]`` in [0, 1].
             generator: on the pictures' device; None takes torch's own.
             pattern: the camera's fixed pattern (``Pattern.draw``); None draws another camera of its kind each time.
+            errors: what is off on the bench, as for ``forward``.
         """
         if self.readout == "ideal_field":
             mend = "use readout='homodyne' for a signed reading"
             raise InputError("no camera reads the field itself", where="readout", mend=mend)
-        irradiance = self._irradiance(pictures)
-        return self._reading.capture(irradiance, self._exposure_in_force(), generator, pattern)
+        irradiance = self._irradiance(pictures, errors)
+        return self._reading.capture(irradiance, self._exposure_in_force(), generator, pattern, errors)
 
-    def field(self, pictures: Tensor) -> Tensor:
+    def field(self, pictures: Tensor, *, errors: Imperfections | None = None) -> Tensor:
         """The complex field on the camera plane in network units: even light, no errors of lenses.
 
         Args:
             pictures: ``[..., in, height, width]`` in [0, 1]; any leading dimensions, or none.
+            errors: what is off on the bench, as for ``forward``.
 
         Returns:
             ``[..., out, height, width]`` complex.
         """
         masks = self._masks()
-        return _as_complex(self._in_network_units(self._light.respond(self._amplitude(pictures), masks), masks))
+        response = self._light.respond(self._amplitude(pictures), masks, errors=errors)
+        return _as_complex(self._in_network_units(response, masks))
 
-    def power(self, pictures: Tensor) -> Tensor:
+    def power(self, pictures: Tensor, *, errors: Imperfections | None = None) -> Tensor:
         """The irradiance on the camera plane [W/m²], ``[..., out, height, width]``.
 
         White, amplitude 1, is the source's mean irradiance over the pictures times the losses: the input's
@@ -206,7 +220,11 @@ class Correlator4f(nn.Module):
         (f1/f2)² for the change of size. The beam's profile and the lenses' errors are in it.
         """
         self._lighting.require_meeting()
-        return readout.intensity(self._light.respond(self._lit(pictures), self._passive_masks(), aberrated=True))
+        amplitude = self._lit(pictures, errors)
+        response = self._light.respond(amplitude, self._passive_masks(), aberrated=True, errors=errors, phase=False)
+        power = readout.intensity(response)
+        change = None if errors is None else errors.get("source.power")
+        return power if change is None else power * (1 + change.to(power))[..., None, None, None]
 
     @property
     def scale(self) -> Tensor:
@@ -328,13 +346,18 @@ class Correlator4f(nn.Module):
     def _make_light(self, taps: Pair) -> FourierLight | FreeSpaceLight:
         plan = None if self.device is None else self.device.plan
         if self.light == "fourier":
-            options = {"upright": self.upright, "stop": self.stop, "plan": plan}
+            options = {"upright": self.upright, "stop": self.stop, "plan": plan, "centres": self._centres(plan)}
             return FourierLight(self.bench, self.size, taps, boundary=self.boundary, **options)
         if self.boundary == "circular":
             raise InputError("light in free space does not wrap", where="boundary", mend="use boundary='linear'")
         self._warn(LENS_CODES, "free space will differ from the transform")
         options = {"upright": self.upright, "stop": self.stop, "tiled": self.layout == "tiled", "plan": plan}
         return FreeSpaceLight(self.bench, self.size, taps, self.channels[1], self._sharing(), **options)
+
+    def _centres(self, plan: MaskPlan | None) -> tuple[Places, Places]:
+        outputs = self.bench.layout.outputs
+        here, there = centres(self._sharing(), self.channels, self.layout, outputs)
+        return here, there if plan is None else plan.centres
 
     def _on_device(self) -> DeviceMasks:
         if self.device is None:
@@ -383,17 +406,25 @@ class Correlator4f(nn.Module):
             reference=reading.reference_irradiance(self.bench, self.readout, (height, width)),
         )
 
-    def _irradiance(self, pictures: Tensor) -> Tensor:
+    def _irradiance(self, pictures: Tensor, errors: Imperfections | None = None) -> Tensor:
         """Mean irradiance of each reading [W/m²], ``[..., out, captures, Y, X]``; paired masks are outputs."""
-        masks, amplitude = self._passive_masks(), self._lit(pictures)
+        masks, amplitude = self._passive_masks(), self._lit(pictures, errors)
         if self.layout != "frames":
-            return self._seen(amplitude, masks, aberrated=True)
+            return self._seen(amplitude, masks, errors, aberrated=True)
         if self.readout != "homodyne":
             self._lighting.require_meeting()
         each = amplitude.split(1, -3)  # one input after another, summed in the electronics
-        return torch.cat([self._seen(one, masks, aberrated=True, only=i) for i, one in enumerate(each)], -3)
+        return torch.cat([self._seen(one, masks, errors, aberrated=True, only=i) for i, one in enumerate(each)], -3)
 
-    def _seen(self, amplitude: Tensor, masks: Tensor | Shown, *, aberrated: bool, only: int | None = None) -> Tensor:
+    def _seen(
+        self,
+        amplitude: Tensor,
+        masks: Tensor | Shown,
+        errors: Imperfections | None,
+        *,
+        aberrated: bool,
+        only: int | None = None,
+    ) -> Tensor:
         """Readings of responses, ``[..., out, captures, Y, X]``; with ``only``, of that input's masks."""
         learns = masks.key is None if isinstance(masks, Shown) else masks.requires_grad
         if torch.is_grad_enabled() and (learns or amplitude.requires_grad):
@@ -403,7 +434,9 @@ class Correlator4f(nn.Module):
             needed = self._reading.kept_bytes(fields, room, amplitude.element_size())
             what = f"a gradient through the camera of {fields} responses"
             memory.require(needed, amplitude.device, what=what, mend="smaller batches, or torch.no_grad()")
-        return self._light.respond(amplitude, masks, aberrated=aberrated, see=self._reading.see, only=only)
+        options = {"aberrated": aberrated, "see": self._reading.see, "only": only, "errors": errors}
+        phase = self.readout not in ("intensity", "pair_intensity")
+        return self._light.respond(amplitude, masks, phase=phase, **options)  # type: ignore[arg-type]
 
     def _exposure_in_force(self) -> float:
         fixed = float(self.shutter)
@@ -420,10 +453,10 @@ class Correlator4f(nn.Module):
         inputs = "tiled" if self.layout == "mathematical" else self.layout
         return self.bench.share(self.size, self.channels, inputs=inputs)
 
-    def _lit(self, pictures: Tensor) -> Tensor:
+    def _lit(self, pictures: Tensor, errors: Imperfections | None = None) -> Tensor:
         """Amplitudes [√(W/m²)] under the beam's profile."""
         amplitude = self._amplitude(pictures) * math.sqrt(self._lighting.gain)
-        profile = self._lighting.profile(amplitude)
+        profile = self._lighting.profile(amplitude, None if errors is None else errors.get("input.shift"))
         return amplitude if profile is None else amplitude * profile
 
     def _amplitude(self, pictures: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""A bank's masks as a module: the pixels' own parameters where they are trained, their levels, what they keep of light."""
+"""A bank's masks as a module: the pixels' own parameters where they are trained, their levels, their part of light."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from fouroptics.correlator.masks import MaskPlan, Shown
 from fouroptics.correlator.passive import positive_negative
 from fouroptics.devices.modulator import Quantize
 from fouroptics.errors import InputError, check_choice
+from fouroptics.imperfections import Imperfections
 from fouroptics.optics.kept import Kept
 
 Learn = Literal["masks", "kernels"]
@@ -79,8 +80,8 @@ class DeviceMasks(nn.Module):
         followed = self.quantize == "straight-through" and not learns
         quantize: Quantize = "hard" if followed or not self.training else self.quantize
         make = partial(self._transmission, kernels, quantize)
-        key = None if learns else (id(source), source._version, quantize, self.softness)
-        return Shown(make, key, source)
+        flawed = partial(self._flawed, kernels, quantize)
+        return Shown(make, flawed, None if learns else (id(source), source._version, quantize, self.softness), source)
 
     def gain(self, shown: Shown, kernels: Tensor) -> Tensor:
         """The part of the wanted amplitude, turned down by ``scale``, that comes out, ``[out]``."""
@@ -101,6 +102,9 @@ class DeviceMasks(nn.Module):
 
     def _transmission(self, kernels: Tensor, quantize: Quantize) -> Tensor:
         return self.plan.shown(self._driven(kernels), quantize, softness=self.softness)
+
+    def _flawed(self, kernels: Tensor, quantize: Quantize, draw: Imperfections) -> Tensor:
+        return self.plan.flawed(draw, self._driven(kernels), quantize, softness=self.softness)
 
     def _driven(self, kernels: Tensor) -> Tensor:
         return self._encoded(kernels)[0] if self.drive is None else self.drive

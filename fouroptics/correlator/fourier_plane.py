@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
+import torch
+from torch import Tensor
+
 from fouroptics.bench import Bench
 from fouroptics.errors import InputError
 
@@ -17,3 +22,22 @@ def stop_width(bench: Bench) -> float:
         what = "the stop follows a student's band, and there is none here"
         raise InputError(what, where="stop.size", mend="write a length")
     return float(bench.stop.size)
+
+
+def wavefront_diameter(bench: Bench) -> float:
+    """The disc that Zernike terms refer to: the bench's, or the circle round the opening that light passes."""
+    if bench.aberration.diameter is not None:
+        return bench.aberration.diameter
+    stop = bench.stop
+    if stop is None or stop.size == "band":
+        return math.sqrt(2) * band_width(bench)
+    return float(stop.size) * (math.sqrt(2) if stop.shape == "square" else 1)
+
+
+def input_pixel(bench: Bench, nu: Tensor) -> Tensor:
+    """What a picture sample's device pixels make of frequencies ``nu`` [cycles a sample]: their sinc and their sum."""
+    count = bench.input.super_pixel
+    clear = math.sqrt(bench.input.fill_factor) / count
+    steps = (torch.arange(count, dtype=torch.float64, device=nu.device) - (count - 1) / 2) / count
+    together = torch.cos(2 * math.pi * nu[..., None] * steps).mean(-1)
+    return torch.sinc(clear * nu) * together

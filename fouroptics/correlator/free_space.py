@@ -22,12 +22,13 @@ from torch.utils.checkpoint import checkpoint
 
 from fouroptics import memory
 from fouroptics.bench import Bench
-from fouroptics.correlator.fourier_plane import band_width, stop_width
-from fouroptics.correlator.light import surround, wavefront_reach, wavefront_transmission
-from fouroptics.correlator.masks import MaskPlan, Shown, input_pixel
+from fouroptics.correlator.fourier_plane import band_width, input_pixel, stop_width
+from fouroptics.correlator.light import See, surround, wavefront_reach, wavefront_transmission
+from fouroptics.correlator.masks import MaskPlan, Shown
 from fouroptics.devices.layout import Sharing
+from fouroptics.errors import InputError
+from fouroptics.imperfections import Imperfections
 from fouroptics.optics import aperture, correlation, fourier, grid
-from fouroptics.optics.correlation import Window
 from fouroptics.optics.fourier import Pair, Plane
 from fouroptics.optics.kept import Kept
 from fouroptics.optics.pixelated import PixelImage
@@ -100,10 +101,15 @@ class FreeSpaceLight:
         masks: Tensor | Shown,
         *,
         aberrated: bool = False,
-        see: Window | None = None,
+        see: See | None = None,
         only: int | None = None,
+        errors: Imperfections | None = None,
+        phase: bool = True,
     ) -> Tensor:
         """``[..., in, y, x]`` → ``[..., out, y, x]`` or what ``see`` makes of the camera's grid."""
+        if errors is not None and errors.names:
+            mend = "build the bank with light='fourier'"
+            raise InputError("imperfections are applied by the lens transform's light", where="errors", mend=mend)
         shown = masks.transmission if isinstance(masks, Shown) else masks
         inputs = range(len(self.centres)) if only is None else range(only, only + 1)
         outputs = range(shown.shape[0] if self.plan is None else self.plan.channels[0])
@@ -203,7 +209,7 @@ class FreeSpaceLight:
         return fourier.spectral_pad(placed, self.plane.size, keep_mean=False)
 
     def _one_output(
-        self, bench: _Bench4f, see: Window | None, inputs: range, at_mask: Tensor, shown: Tensor, output: int
+        self, bench: _Bench4f, see: See | None, inputs: range, at_mask: Tensor, shown: Tensor, output: int
     ) -> Tensor:
         way, lens = bench.ways[1], bench.lenses[1]
         if self.plan is None:

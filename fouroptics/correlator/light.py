@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import partial
 
 import torch
 from torch import Tensor
 
 from fouroptics.bench import Bench
-from fouroptics.correlator.fourier_plane import band_width, stop_width
-from fouroptics.correlator.masks import BESIDE, MaskPlan, Shown, input_pixel
+from fouroptics.correlator.draws import combiner_weights, draw_by_draw, in_chunks
+from fouroptics.correlator.flaws import Flaws
+from fouroptics.correlator.fourier_plane import band_width, input_pixel, stop_width, wavefront_diameter
+from fouroptics.correlator.masks import BESIDE, MaskPlan, Shown
+from fouroptics.errors import InputError
+from fouroptics.imperfections import Imperfections
 from fouroptics.optics import aberration, aperture, correlation, fourier, grid
 from fouroptics.optics.correlation import Boundary, Window, correlate
 from fouroptics.optics.fourier import Pair
 from fouroptics.optics.kept import Kept
 
+See = Callable[..., Tensor]  # of responses on the whole grid, and of the steps of the reference beam where they vary
+Places = tuple[tuple[float, float], ...]
 Key = tuple[bool, Pair, torch.dtype, torch.device]
 
 
@@ -30,6 +37,7 @@ class FourierLight:
         upright: turn the camera's picture back.
         stop: put the bench's stop in.
         plan: of the masks where they are a device's.
+        centres: where inputs' tiles and outputs' responses are centred, ``(y, x)`` samples.
     """
 
     def __init__(
@@ -42,8 +50,10 @@ class FourierLight:
         upright: bool,
         stop: bool,
         plan: MaskPlan | None = None,
+        centres: tuple[Places, Places] = (((0.0, 0.0),), ((0.0, 0.0),)),
     ) -> None:
         self.plan = plan
+        self.inputs, self.outputs = (torch.tensor(places, dtype=torch.float64) for places in centres)
         self.bench, self.size, self.kernel = bench, size, kernel
         self.boundary, self.upright, self.stop = boundary, upright, stop
         self._slopes = wavefront_reach(bench)
@@ -53,13 +63,12 @@ class FourierLight:
     def working_size(self, *, aberrated: bool = False, whole: bool = False) -> Pair:
         """Samples of the grid that the transforms run on; ``whole``: with the light on both sides of the picture.
 
-        A kernel spreads light by its taps and no further. See ``surround`` for what else does.
+        A kernel spreads light by its taps and no further, a device's pixels over the whole field. See ``surround`` for
+        what else does.
         """
         slopes = self._slopes if aberrated and self._is_aberrated else None
         if self.plan is not None:
-            beside = self._beside(aberrated=aberrated, whole=whole)
-            height, width = (grid.smooth_size(2 * (n + b) - 1) for n, b in zip(self.size, beside, strict=True))
-            return height, width
+            return _room_for_all(self.size, self._beside(aberrated=aberrated, whole=whole))
         room = surround(self.bench, self.size, slopes, stop=self.stop)
         if whole:
             room = room[0] + self.kernel[0], room[1] + self.kernel[1]
@@ -71,22 +80,102 @@ class FourierLight:
         masks: Tensor | Shown,
         *,
         aberrated: bool = False,
-        see: Window | None = None,
+        see: See | None = None,
         only: int | None = None,
+        errors: Imperfections | None = None,
+        phase: bool = True,
     ) -> Tensor:
         """``[..., in, y, x]`` → ``[..., out, y, x]`` or what ``see`` makes of the working grid (see ``correlate``).
 
-        With ``only``, the amplitude is that input's, and so are the masks that it meets.
+        With ``only``, the amplitude is that input's, and so are the masks that it meets. The draws of ``errors``
+        broadcast with the amplitude's leading dimensions. Without ``phase``, what turns only the phase of a response
+        may be left out: ``see`` is blind to it.
         """
         which = slice(None) if only is None else slice(only, only + 1)
+        if errors is not None and errors.names:
+            return self._respond_flawed(amplitude, masks, errors, which, aberrated=aberrated, see=see, phase=phase)
         size = self.working_size(aberrated=aberrated, whole=see is not None)
         pupil = self._pupil((aberrated and self._is_aberrated, size, amplitude.dtype, amplitude.device))
+        window: Window | None = None if see is None else partial(_plainly, see)
         if isinstance(masks, Shown):
             transfer = self._transfer(masks, size, self._beside(aberrated=aberrated, whole=see is not None))
-            window = see or partial(correlation.picture_window, size=self.size, upright=self.upright)
+            window = window or partial(correlation.picture_window, size=self.size, upright=self.upright)
             return correlation.filtered(amplitude, transfer[:, which], pupil=pupil, see=window)
         options = {"boundary": self.boundary, "upright": self.upright}
-        return correlate(amplitude, masks[:, which], pupil=pupil, size=size, see=see, **options)  # type: ignore[arg-type]
+        return correlate(amplitude, masks[:, which], pupil=pupil, size=size, see=window, **options)  # type: ignore[arg-type]
+
+    def _respond_flawed(
+        self,
+        amplitude: Tensor,
+        masks: Tensor | Shown,
+        errors: Imperfections,
+        which: slice,
+        *,
+        aberrated: bool,
+        see: See | None,
+        phase: bool,
+    ) -> Tensor:
+        """The same on a bench that is off: all draws at once where they share masks, else one after another."""
+        if self.boundary == "circular":
+            what = "light that wraps has no place on a bench to be off"
+            raise InputError(what, where="boundary", mend="use boundary='linear'")
+        flaws = Flaws(errors, self.bench, self.size, self.inputs[which], self.outputs, amplitude, phase=phase)
+        beside = self._beside(aberrated=aberrated, whole=see is not None or flaws.turns)
+        taps = (0, 0) if self.plan is not None else (self.kernel[0] // 2, self.kernel[1] // 2)
+        beside = beside[0] + flaws.reach[0] + taps[0], beside[1] + flaws.reach[1] + taps[1]
+        size = _room_for_all(self.size, beside)
+        pupil = self._pupil((aberrated and self._is_aberrated, size, amplitude.dtype, amplitude.device))
+        if flaws.changes_masks(device=self.plan is not None):
+            return draw_by_draw(
+                lambda light, one: self._filter(
+                    light, self._own_transfer(masks, one, size, beside)[:, which], flaws.of(one), size, pupil, see
+                ),
+                amplitude,
+                errors,
+            )
+        transfer = (
+            self._transfer(masks, size, beside) if isinstance(masks, Shown) else fourier.kernel_transfer(masks, size)
+        )
+        each = amplitude.shape[-3] * 2 * amplitude.element_size() * math.prod(size)
+        return in_chunks(
+            lambda light, some: self._filter(light, transfer[:, which], flaws.of(some), size, pupil, see),
+            amplitude,
+            errors,
+            each,
+        )
+
+    def _filter(
+        self, amplitude: Tensor, transfer: Tensor, flaws: Flaws, size: Pair, pupil: Tensor | None, see: See | None
+    ) -> Tensor:
+        fields = flaws.at_input(amplitude, size)
+        for drawn in (flaws.pupil(size), flaws.input_pixels(size) if self.plan is not None else None):
+            if drawn is not None:
+                pupil = drawn if pupil is None else drawn * pupil
+        leading = torch.broadcast_shapes(amplitude.shape[:-3], flaws.shape)
+        draws = torch.arange(math.prod(flaws.shape), device=amplitude.device).reshape(flaws.shape).expand(leading)
+        steps = flaws.reference_steps
+
+        def window(response: Tensor, batch: slice, outputs: slice) -> Tensor:
+            mine = draws.flatten()[batch]
+            response = flaws.at_output(response, mine, outputs) if flaws.moves_output else response
+            if see is None:
+                return correlation.picture_window(response, size=self.size, upright=self.upright)
+            return see(response) if steps is None else see(response, steps.flatten()[mine])
+
+        return correlation.filtered(fields, transfer, pupil=pupil, see=window)
+
+    def _own_transfer(self, masks: Tensor | Shown, draw: Imperfections, size: Pair, beside: Pair) -> Tensor:
+        """Transfer functions of one draw's own masks and combiner."""
+        if isinstance(masks, Shown):
+            assert self.plan is not None
+            transfer = self.plan.transfer(masks.flawed(draw), size, beside)
+        else:
+            transfer = fourier.kernel_transfer(masks, size)
+        return (
+            transfer
+            if "combiner.phase" not in draw and "combiner.amplitude" not in draw
+            else (transfer * combiner_weights(draw, transfer))
+        )
 
     def _beside(self, *, aberrated: bool, whole: bool) -> Pair:
         """Samples round the picture at which a device's light has to be right, ``(y, x)``."""
@@ -129,6 +218,16 @@ class FourierLight:
         return self._pupils.get(key, build)
 
 
+def _plainly(see: See, response: Tensor, *_: slice) -> Tensor:
+    return see(response)
+
+
+def _room_for_all(size: Pair, beside: Pair) -> Pair:
+    """A working grid on which light from anywhere in the picture is right anywhere in it and ``beside`` it."""
+    height, width = (grid.smooth_size(2 * (n + b) - 1) for n, b in zip(size, beside, strict=True))
+    return height, width
+
+
 def surround(bench: Bench, size: Pair, slopes: Pair | None, *, stop: bool) -> Pair:
     """Dark samples that light needs beside a picture and its kernel's reach, ``(y, x)``.
 
@@ -154,16 +253,6 @@ def wavefront_transmission(bench: Bench, y: Tensor, x: Tensor) -> Tensor:
     """What the lenses' errors do at places in the Fourier plane [m], ``[y, x]`` complex."""
     path = aberration.wavefront(y, x, bench.aberration.zernike, wavefront_diameter(bench))
     return aberration.delayed(path, bench.source.wavelength)
-
-
-def wavefront_diameter(bench: Bench) -> float:
-    """The disc that Zernike terms refer to: the bench's, or the circle round the opening that light passes."""
-    if bench.aberration.diameter is not None:
-        return bench.aberration.diameter
-    stop = bench.stop
-    if stop is None or stop.size == "band":
-        return math.sqrt(2) * band_width(bench)
-    return float(stop.size) * (math.sqrt(2) if stop.shape == "square" else 1)
 
 
 def wavefront_reach(bench: Bench) -> Pair:

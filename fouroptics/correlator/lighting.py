@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
@@ -56,8 +54,11 @@ class Lighting:
             mend = "choose layout='tiled' or 'lenslet'"
             raise InputError("inputs shown one after another never meet on the camera", where="layout", mend=mend)
 
-    def profile(self, like: Tensor) -> Tensor | None:
-        """Amplitude of the beam over the pictures ``[in, y, x]``, its mean square over the tiled field 1; None: even."""
+    def profile(self, like: Tensor, moved: Tensor | None = None) -> Tensor | None:
+        """Amplitude of the beam over the pictures ``[in, y, x]``, mean square over the tiled field 1; None: even.
+
+        Pictures that are ``moved`` [m], ``[*draws, 2]``, meet another part of it, ``[*draws, in, y, x]``.
+        """
         beam, sample = self.bench.source, self.bench.input.sample
         if beam.waist is None:
             return None
@@ -69,15 +70,12 @@ class Lighting:
                 grid.coordinates(n, sample, centre="panel", offset=c * sample)
                 for n, c in zip(self.size, centre, strict=True)
             )
+            if moved is not None:
+                y, x = y + moved[..., 0, None], x + moved[..., 1, None]
             profile.append((source.illumination(y, x, beam.waist) * axis / mean).sqrt())
-        return torch.stack(profile).to(like)
+        return torch.stack(profile, -3).to(like)
 
     @property
     def _field(self) -> tuple[float, float]:
         height, width = (n * self.bench.input.sample for n in self.sharing.input_field)
         return height, width
-
-
-def amplitude_gain(lighting: Lighting) -> float:
-    """√ of the irradiance of a response of 1."""
-    return math.sqrt(lighting.gain)

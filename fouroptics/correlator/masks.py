@@ -1,6 +1,6 @@
 """A bank's masks on the bench's own device: from kernels to pixels, and from pixels to what a point becomes.
 
-    kernels ─► wanted transmission on the pixels ─► encoded ─► nearest levels ─► point-spread function ─► transfer function
+    kernels ─► wanted transmission at the pixels ─► encoded ─► nearest levels ─► point-spread ─► transfer functions
 
 A mask carries one or more *terms*, each an output's kernel for one input with the linear phase that brings the input's
 tile to the response's place.
@@ -17,12 +17,13 @@ import torch
 from torch import Tensor
 
 from fouroptics.bench import Bench
-from fouroptics.correlator.fourier_plane import band_width, stop_width
+from fouroptics.correlator.fourier_plane import band_width, input_pixel, stop_width
 from fouroptics.correlator.passive import passive_scale
 from fouroptics.devices import encode, material, modulator
 from fouroptics.devices.layout import Sharing
 from fouroptics.devices.modulator import Modulator, Quantize, Table
 from fouroptics.errors import InputError
+from fouroptics.imperfections import Imperfections
 from fouroptics.optics import aberration, aperture, fourier, grid
 from fouroptics.optics.fourier import Pair
 from fouroptics.optics.kept import Kept
@@ -37,12 +38,19 @@ class Shown:
 
     Args:
         make: gives every pixel's transmission ``[masks, Ny, Nx]``.
-        key: of what follows from it, so that it is worked out once; None where a gradient is wanted.
+        flawed: gives them with one draw's errors.
+        key: of what follows from them, so that it is worked out once; None where a gradient is wanted.
         like: a tensor of the pixels' dtype and device.
     """
 
-    def __init__(self, make: Callable[[], Tensor], key: Hashable | None, like: Tensor) -> None:
-        self._make, self.key, self.dtype, self.device = make, key, like.dtype, like.device
+    def __init__(
+        self,
+        make: Callable[[], Tensor],
+        flawed: Callable[[Imperfections], Tensor],
+        key: Hashable | None,
+        like: Tensor,
+    ) -> None:
+        self._make, self.flawed, self.key, self.dtype, self.device = make, flawed, key, like.dtype, like.device
 
     @cached_property
     def transmission(self) -> Tensor:
@@ -147,6 +155,23 @@ class MaskPlan:
         passed = self.modulator.show(drive, quantize, softness=softness, table=table, stuck=stuck)
         return self._dressed(passed)
 
+    def flawed(self, draw: Imperfections, drive: Tensor, quantize: Quantize, *, softness: float) -> Tensor:
+        """``shown`` with the pixels of one draw: its dead ones, its levels, its etching, at its wavelength."""
+        stuck = self._also_dead(draw, drive.device)
+        change = self._phase_change(draw)
+        if self.modulator.table is None:
+            passed = self.modulator.show(drive, quantize, softness=softness, stuck=stuck)
+            phase = torch.remainder(passed.angle(), modulator.FULL_TURN)
+            return self._dressed(torch.polar(passed.abs(), phase * change))
+        table = self._table_of(draw, self.modulator.table.to(drive), change)
+        passed = self.modulator.show(drive, quantize, softness=softness, table=table, stuck=stuck)
+        overlay = draw.get("fabrication.overlay")
+        if overlay is not None:
+            levels = self.modulator.nearest(drive)
+            shifts = overlay.to(drive) / self.bench.mask.pitch
+            passed = passed + modulator.overlay_change(self.modulator, levels, shifts, table)
+        return self._dressed(passed)
+
     def levels(self, drive: Tensor) -> Tensor:
         """The levels of every pixel ``[masks, Ny, Nx]``, dead ones included: what is exported."""
         levels, stuck = self.modulator.nearest(drive), self._stuck(drive.device)
@@ -227,10 +252,8 @@ class MaskPlan:
         return count[0], count[1]
 
     def _terms(self, sharing: Sharing) -> list[Term]:
-        inputs, outputs = self.layout
-        bank, each = self.channels[0] // self.pairs, self.channels[1]
-        here = sharing.input_centres if inputs == "tiled" else ((0.0, 0.0),) * each
-        there = _centres(sharing.output_tiles, sharing.output_pitch) if outputs == "tiled" else ((0.0, 0.0),) * bank
+        (inputs, outputs), (bank, each) = self.layout, (self.channels[0] // self.pairs, self.channels[1])
+        here, there = centres(sharing, (bank, each), inputs, outputs)
         beside = self._carrier_offset
         terms = []
         for output in range(self.channels[0]):
@@ -371,6 +394,38 @@ class MaskPlan:
         )
         return y[:, None] & x
 
+    def _phase_change(self, draw: Imperfections) -> Tensor | float:
+        """Phases in units of the nominal ones: the slope of the drive, and another wavelength's 1/λ and n(λ) - 1."""
+        slope, drift = draw.get("mask.phase_scale"), draw.get("source.wavelength")
+        change: Tensor | float = 1.0 if slope is None else 1 + slope
+        if drift is not None and self.modulator.shows != "amplitude":
+            nominal = self.bench.source.wavelength
+            change = change * nominal / (nominal + drift)
+            if self.modulator.kind == "multilevel_phase":
+                glass = self.bench.mask.medium or "fused-silica"
+                change = change * (material.index(glass, nominal + drift) - 1) / (material.index(glass, nominal) - 1)
+        return change
+
+    def _table_of(self, draw: Imperfections, table: Table, change: Tensor | float) -> Table:
+        depth, level = draw.get("fabrication.depth"), draw.get("mask.level")
+        if depth is not None:
+            table = modulator.with_depth_errors(table, depth.to(table.phase))
+        phase = table.phase * change
+        return Table((phase if level is None else phase + level).to(table.phase.dtype), table.amplitude)
+
+    def _also_dead(self, draw: Imperfections, device: torch.device) -> tuple[Tensor, Tensor] | None:
+        """The panel's own dead pixels and a draw's, which stick at any level; from the draw's seed alone."""
+        own, share = self._stuck(device), draw.get("mask.dead_pixels")
+        if share is None:
+            return own
+        generator = torch.Generator().manual_seed(int(draw.seed))
+        shape = (self.masks, *self.count) if len(set(self.origins)) > 1 else (1, *self.count)
+        chance = torch.rand(shape, generator=generator, dtype=torch.float64)
+        level = torch.randint(min(self.modulator.levels, 2**62), shape, generator=generator)
+        dead = (chance < share.cpu()).expand(self.masks, *self.count).to(device)
+        level = level.expand(self.masks, *self.count).to(device)
+        return (dead, level) if own is None else (dead | own[0], torch.where(own[0], own[1], level))
+
     def _stuck(self, device: torch.device) -> tuple[Tensor, Tensor] | None:
         """Dead pixels of the panel that lie under masks, and their levels, ``[masks, Ny, Nx]``."""
         if not self.bench.mask.dead:
@@ -425,19 +480,17 @@ def index_of(bench: Bench, wavelength: float) -> float:
     return float(material.index(bench.mask.medium or "fused-silica", wavelength))
 
 
-def input_pixel(bench: Bench, nu: Tensor) -> Tensor:
-    """What a picture sample's device pixels make of frequencies ``nu`` [cycles a sample]: their sinc and their sum."""
-    count = bench.input.super_pixel
-    clear = math.sqrt(bench.input.fill_factor) / count
-    steps = (torch.arange(count, dtype=torch.float64, device=nu.device) - (count - 1) / 2) / count
-    together = torch.cos(2 * math.pi * torch.outer(nu, steps)).mean(1)
-    return torch.sinc(clear * nu) * together
+def centres(sharing: Sharing, channels: Pair, inputs: str, outputs: str) -> tuple[tuple[Place, ...], tuple[Place, ...]]:
+    """Where each input's tile and each output's response are centred, ``(y, x)`` samples from their 4f's axis."""
+    here = sharing.input_centres if inputs in ("tiled", "mathematical") else ((0.0, 0.0),) * channels[1]
+    there = _grid_of(sharing.output_tiles, sharing.output_pitch) if outputs == "tiled" else ((0.0, 0.0),) * channels[0]
+    return here[: channels[1]], there[: channels[0]]
 
 
-def _centres(tiles: Pair, pitch: Pair) -> list[Place]:
-    """Where tiles are centred, ``(y, x)`` samples from the axis, row by row."""
-    return [
+def _grid_of(tiles: Pair, pitch: Pair) -> tuple[Place, ...]:
+    """Centres of tiles about the axis, row by row."""
+    return tuple(
         ((row - (tiles[0] - 1) / 2) * pitch[0], (column - (tiles[1] - 1) / 2) * pitch[1])
         for row in range(tiles[0])
         for column in range(tiles[1])
-    ]
+    )

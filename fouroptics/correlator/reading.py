@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -15,6 +15,7 @@ from fouroptics.devices.detector import Pattern, Sensor
 from fouroptics.devices.pixels import Pixels, Readings
 from fouroptics.devices.readout import CAPTURES, NEEDS_REFERENCE, Compand, Readout
 from fouroptics.errors import InputError, warn
+from fouroptics.imperfections import Imperfections
 from fouroptics.optics.fourier import Pair
 from fouroptics.optics.kept import Kept
 
@@ -105,7 +106,6 @@ class Reading:
             kind,
             reference=math.sqrt(reference),
             visibility=beam.visibility if beam else 1.0,
-            step_error=beam.phase_step_error if beam else 0.0,
         )
         self._pixels: Kept[Pixels] = Kept()
 
@@ -114,8 +114,11 @@ class Reading:
         """Sensitive area of a reading [m²]."""
         return math.prod(self.window.bin) * self.bench.camera.pitch**2 * self.bench.camera.fill_factor
 
-    def see(self, field: Tensor) -> Tensor:
-        """Fields ``[..., y, x]`` on a whole working grid → mean irradiance of readings, ``[..., captures, Y, X]``."""
+    def see(self, field: Tensor, steps: Tensor | None = None) -> Tensor:
+        """Fields ``[batch, out, y, x]`` on a whole working grid → mean irradiance of readings, ``[…, captures, Y, X]``.
+
+        ``steps`` is what the reference's steps are off by beyond the bench's own error [rad], ``[batch]``.
+        """
         dtype, device = field.real.dtype, field.device
 
         def build() -> Pixels:
@@ -123,7 +126,9 @@ class Reading:
             return Pixels((y, x), *self._readings(), periodic=self.periodic, dtype=dtype, device=device)
 
         pixels = self._pixels.get((field.shape[-2:], dtype, device), build)
-        return pixels(self._patterns(pixels.between(field)))
+        missed = 0.0 if steps is None else steps[:, None, None, None]
+        error = missed + (self.bench.reference.phase_step_error if self.bench.reference else 0.0)
+        return pixels(self._patterns(pixels.between(field), step_error=error))
 
     def kept_bytes(self, fields: int, room: Pair, element: int) -> int:
         """Most bytes that a gradient keeps of so many complex fields on their way to readings, by measured counts."""
@@ -131,29 +136,57 @@ class Reading:
         readings = math.prod(self.window.count) * shown
         return fields * element * (6 * math.prod(room) + (8 + 4 * shown) * fine + 25 * readings)
 
-    def electrons(self, irradiance: Tensor, exposure: float, pattern: Pattern | None = None) -> Tensor:
+    def electrons(
+        self,
+        irradiance: Tensor,
+        exposure: float,
+        pattern: Pattern | None = None,
+        errors: Imperfections | None = None,
+    ) -> Tensor:
         """Mean electrons of readings under ``irradiance`` [W/m²]."""
-        wavelength = self.bench.source.wavelength
+        wavelength: float | Tensor = self.bench.source.wavelength
+        if errors is not None:
+            irradiance = irradiance * (1 + _drawn(errors, "source.power", irradiance))
+            wavelength = wavelength + _drawn(errors, "source.wavelength", irradiance)
         electrons = detector.mean_electrons(
             irradiance * self.area, exposure, self.sensor, wavelength=wavelength, pattern=pattern
         )
         self._warn_if_saturated(electrons, exposure)
         return electrons
 
-    def expected(self, irradiance: Tensor, exposure: float, pattern: Pattern | None = None) -> Tensor:
+    def expected(
+        self,
+        irradiance: Tensor,
+        exposure: float,
+        pattern: Pattern | None = None,
+        errors: Imperfections | None = None,
+    ) -> Tensor:
         """What the electronics hands on, on average over the noise before it is companded."""
         pattern = None if pattern is None else pattern.fitted(self.window.count, irradiance)
-        electrons = self.electrons(irradiance, exposure, pattern)
-        return self._electronics(detector.expected(electrons, self.sensor, pattern))
+        electrons = self.electrons(irradiance, exposure, pattern, errors)
+        return self._electronics(detector.expected(electrons, self._sensor_of(errors, irradiance), pattern))
 
     def capture(
-        self, irradiance: Tensor, exposure: float, generator: Generator | None, pattern: Pattern | None
+        self,
+        irradiance: Tensor,
+        exposure: float,
+        generator: Generator | None,
+        pattern: Pattern | None,
+        errors: Imperfections | None = None,
     ) -> Tensor:
         """What the electronics hands on from noisy captures."""
         drawn = Pattern.draw(self.window.count, irradiance, generator) if pattern is None else pattern
         pattern = drawn.fitted(self.window.count, irradiance)
-        electrons = self.electrons(irradiance, exposure, pattern)
-        return self._electronics(detector.capture(electrons, self.sensor, generator=generator, pattern=pattern))
+        electrons = self.electrons(irradiance, exposure, pattern, errors)
+        sensor = self._sensor_of(errors, irradiance)
+        return self._electronics(detector.capture(electrons, sensor, generator=generator, pattern=pattern))
+
+    def _sensor_of(self, errors: Imperfections | None, like: Tensor) -> Sensor:
+        """The sensor as it is drawn, each number ``[*draws, 1, 1, 1, 1]``."""
+        if errors is None or not ("camera.gain" in errors or "camera.read_noise" in errors):
+            return self.sensor
+        gain, noise = (1 + _drawn(errors, f"camera.{name}", like) for name in ("gain", "read_noise"))
+        return replace(self.sensor, gain=self.sensor.gain * gain, read_noise=self.sensor.read_noise * noise)
 
     def exposure_for(self, irradiance: Tensor) -> float:
         """The exposure [s] at which the brightest 0.1 % of readings under ``irradiance`` fill 80 % of their range."""
@@ -202,6 +235,12 @@ class Reading:
             would = exposure * detector.FILL * self.sensor.holds / bright
             which = "every reading is" if part == 1 else f"{part:.0%} of the readings are"
             warn(f"{which} saturated at an exposure of {exposure:.3g} s; {would:.3g} s would do")
+
+
+def _drawn(errors: Imperfections, name: str, like: Tensor) -> Tensor:
+    """A field for readings ``[*draws, out, captures, Y, X]``, 0 where it is nominal."""
+    value = errors.get(name)
+    return like.new_zeros(()) if value is None else value.to(like)[..., None, None, None, None]
 
 
 def reference_irradiance(bench: Bench, kind: Readout, window: tuple[float, float]) -> float:

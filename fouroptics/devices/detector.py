@@ -89,7 +89,7 @@ class Pattern:
 
 
 def mean_electrons(
-    power: Tensor, exposure: Number, sensor: Sensor, *, wavelength: float, pattern: Pattern | None = None
+    power: Tensor, exposure: Number, sensor: Sensor, *, wavelength: Number, pattern: Pattern | None = None
 ) -> Tensor:
     """Electrons that a reading collects on average from ``power`` [W] in ``exposure`` [s], the dark ones included."""
     seconds = float(torch.as_tensor(exposure).detach())

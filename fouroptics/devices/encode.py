@@ -1,4 +1,4 @@
-"""A wanted complex transmission on a device that cannot show it: which phase, or which amplitude, each pixel is driven to.
+"""A wanted complex transmission on a device that cannot show it: to which phase, or amplitude, each pixel is driven.
 
 What is wanted lies within |t| ≤ 1 on the pixels. An encoding answers with a drive (see ``modulator``) whose light, near
 the axis or in the first order of a carrier, is the wanted one, weaker by ``gain``.
@@ -9,7 +9,7 @@ the axis or in the first order of a carrier, is the wanted one, weaker by ``gain
     double-phase   arg t ± arccos|t|, a chequerboard        on the axis                 1
     fit            a phase, fitted (Gerchberg-Saxton)       on the axis                 up to OVERDRIVE
     carrier        a phase grating whose depth is |t|       in the first order          sinc(1/4)
-    lee            a grating of amplitude                   in the first order          0.31 binary, 1/4 grey
+    lee            a grating of amplitude                   in the first order          0.29 binary, 1/4 grey
 
 For a real kernel t(-X) = t*(X). A chequerboard is the same upside down, so the error that double-phase makes is in
 quadrature with the response, pixel by pixel: Re E is exact at any number of pixels a bin, and |E|² is not.

@@ -27,8 +27,10 @@ AMPLITUDE_KINDS = ("binary_amplitude", "grey_amplitude", "dmd")
 FULL_TURN = 2 * math.pi
 _CLOSE_TO_A_TURN = 1e-3  # rad; a range of 6.283 is meant as a whole turn
 _WORD = 1 << 16  # levels of phase, and of amplitude, of the ideal plate
-_GAUSS = ((-math.sqrt(0.15), 5 / 18), (0.0, 8 / 18), (math.sqrt(0.15), 5 / 18))  # points of a pixel, and their weights
-_FINE = 4096  # phases at which a table's efficiency is averaged
+_GAUSS = ((0.1699905, 0.3260726), (0.4305682, 0.1739274))  # points of a pixel beside its centre, and their weights
+_NARROW = 0.15  # pixels; a blur below that only reaches a pixel's edges
+_FINE = 4096  # phases at which a table's efficiency is averaged, and its levels are looked for
+_HALVINGS = 24  # of the gaps between those, until no level hides between two others
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,7 @@ class Modulator:
         if self.shows == "complex":
             return 1.0
         wanted = theta if self.shows == "phase" else (1 + theta.cos()) / 2
-        shown = self.transmission(self.nearest(wanted))
+        shown = replace(self, crosstalk=0.0).transmission(self.nearest(wanted))  # smooth: neighbours are alike
         return float((shown * torch.polar(torch.ones_like(theta), -theta)).mean().abs().square())
 
     def nearest(self, drive: Tensor) -> Tensor:
@@ -141,15 +143,19 @@ class Modulator:
         if self.shows == "amplitude":
             return torch.bucketize(drive.contiguous(), (table.amplitude[1:] + table.amplitude[:-1]) / 2)
         if bool((table.amplitude == table.amplitude[0]).all()):
-            return _nearest_on_circle(drive, table.phase)
+            return _nearest_on_circle(drive, self.table.phase)
         return _nearest_complex(torch.polar(torch.ones_like(drive), drive), table.transmission)
 
     def drive_of(self, levels: Tensor) -> Tensor:
-        """A drive whose nearest levels are the given ones: what they show, in float64."""
-        phase, amplitude = self._looked_up(levels, None, torch.float64)
-        if self.shows == "complex":
+        """A drive whose nearest levels are the given ones: what they show, in float64.
+
+        Where two levels show the same, or a brighter one is nearer to a level's own phase, it is a drive beside that. A
+        level that is nearest to no drive at all keeps its own.
+        """
+        if self.table is None:
+            phase, amplitude = self._looked_up(levels, None, torch.float64)
             return torch.view_as_real(torch.polar(amplitude, phase))
-        return phase if self.shows == "phase" else amplitude
+        return self._drives(self.table).to(levels.device)[levels]
 
     def transmission(self, levels: Tensor, *, table: Table | None = None, dtype: torch.dtype = torch.float64) -> Tensor:
         """What pixels of ``levels`` ``[..., y, x]`` pass, complex; ``table`` stands in for the device's own."""
@@ -184,11 +190,37 @@ class Modulator:
                 return self._passed(phase, amplitude)
             alive = 1.0 if stuck is None else (~stuck[0]).to(real)
             return self._followed(phase, amplitude, drive, alive)
-        phase, amplitude = self._graded(drive, 1.0 if quantize == "none" else softness, table)
+        if self.table is None:
+            wanted = torch.view_as_complex(drive.contiguous())
+            passed = wanted / wanted.abs().clamp_min(1.0)
+            return passed if stuck is None else torch.where(stuck[0], self.transmission(stuck[1], dtype=real), passed)
+        phase, amplitude = self._graded(self.table, drive, 1.0 if quantize == "none" else softness, table)
         if stuck is not None:
             dead = self._looked_up(stuck[1], table, real)
             phase, amplitude = torch.where(stuck[0], dead[0], phase), torch.where(stuck[0], dead[1], amplitude)
         return self._passed(phase, amplitude)
+
+    def _drives(self, table: Table) -> Tensor:
+        """For each level a drive that it is nearest to: its own, or the middle of where it is."""
+        drives = table.phase if self.shows == "phase" else table.amplitude
+        own = [self.nearest(drives.to(dtype)) == torch.arange(len(table)) for dtype in (torch.float32, torch.float64)]
+        if bool((own[0] & own[1]).all()):
+            return drives
+        first, last = (0.0, FULL_TURN) if self.shows == "phase" else (0.0, 1.0)
+        places = torch.linspace(first, last, _FINE, dtype=torch.float64)
+        found = self.nearest(places)
+        for _ in range(_HALVINGS):
+            middle = (places[1:] + places[:-1])[found[1:] != found[:-1]] / 2
+            places, order = torch.cat((places, middle)).sort()
+            found = torch.cat((found, self.nearest(middle)))[order]
+        levels, widths = torch.unique_consecutive(found, return_counts=True)
+        ends = widths.cumsum(0)
+        starts, stops = places[ends - widths], places[ends - 1]
+        drives = drives.clone()
+        for run in (stops - starts).argsort().tolist():  # of several stretches the widest
+            if not bool(own[0][levels[run]] & own[1][levels[run]]):
+                drives[levels[run]] = (starts[run] + stops[run]) / 2
+        return drives
 
     def _looked_up(self, levels: Tensor, table: Table | None, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Phase and amplitude of levels."""
@@ -209,30 +241,33 @@ class Modulator:
             return self._passed(phase + follow, amplitude)
         return self._passed(phase, amplitude + follow)
 
-    def _graded(self, drive: Tensor, softness: float, table: Table | None) -> tuple[Tensor, Tensor]:
+    def _graded(self, own: Table, drive: Tensor, softness: float, table: Table | None) -> tuple[Tensor, Tensor]:
         """Phase and amplitude between two neighbouring levels, as near to the nearer one as ``softness`` says."""
-        if self.table is None:
-            wanted = torch.view_as_complex(drive.contiguous())
-            return wanted.angle(), wanted.abs().clamp(max=1.0)
-        own, shown = self.table.to(drive), (table or self.table).to(drive)
-        order = (own.phase if self.shows == "phase" else own.amplitude).argsort()
-        own, shown = (Table(one.phase[order], one.amplitude[order]) for one in (own, shown))
+        own, shown = own.to(drive), (table or own).to(drive)
         turn = FULL_TURN if self.shows == "phase" else 0.0
-        column, pick = (own.phase, drive - _whole_turns(drive, own.phase)) if turn else (own.amplitude, drive)
-        below = (torch.bucketize(pick.detach().contiguous(), column, right=True) - 1).clamp(0, len(own) - 1)
+        column, order = (torch.remainder(own.phase, turn) if turn else own.amplitude).sort()
+        shown = Table(shown.phase[order], shown.amplitude[order])
+        pick = torch.remainder(drive, turn) if turn else drive
+        below = torch.bucketize(pick.detach().contiguous(), column, right=True) - 1
+        below = below % len(own) if turn else below.clamp_min(0)
         above = (below + 1) % len(own) if turn else (below + 1).clamp(max=len(own) - 1)
-        gap = column[above] - column[below] + turn * (above < below)
-        share = ((pick - column[below]) / torch.where(gap == 0, 1.0, gap)).clamp(0, 1)
-        step = _stair(share, softness)
-        phase = shown.phase[below] + step * (shown.phase[above] - shown.phase[below] + turn * (above < below))
-        return phase, shown.amplitude[below] + step * (shown.amplitude[above] - shown.amplitude[below])
+        gap, past = column[above] - column[below], pick - column[below]
+        gap, past = (torch.remainder(gap, turn), torch.remainder(past, turn)) if turn else (gap, past)
+        step = _stair((past / torch.where(gap == 0, 1.0, gap)).clamp(0, 1), softness)
+        rise = shown.phase[above] - shown.phase[below]
+        rise = rise - turn * torch.round((rise - gap) / turn) if turn else rise  # the short way round
+        return shown.phase[below] + step * rise, shown.amplitude[below] + step * (
+            shown.amplitude[above] - shown.amplitude[below]
+        )
 
     def _passed(self, phase: Tensor, amplitude: Tensor) -> Tensor:
         """Mean transmission over each pixel, with what its neighbours do to its phase."""
         if self.shows == "phase" and self.crosstalk > 0:
             passed = amplitude * _blurred(phase, self.crosstalk)
         else:
-            passed = torch.polar(amplitude, phase)
+            passed = amplitude * torch.polar(
+                torch.ones_like(phase), phase
+            )  # which, unlike polar, lets dark pixels learn
         still = torch.as_tensor(self.flicker, dtype=phase.dtype, device=phase.device)
         return passed * (-still.square() / 2).exp() if self.shows == "phase" else passed
 
@@ -242,7 +277,7 @@ def with_depth_errors(table: Table, errors: Tensor) -> Table:
 
     What is etched is removed height: a level whose bit m is 0 has lost depth d_m(1 + ε_m), one whose bit is 1 keeps it.
     """
-    steps = int(math.log2(len(table)))
+    steps = (len(table) - 1).bit_length()
     bits = (torch.arange(len(table), device=errors.device)[:, None] >> torch.arange(steps, device=errors.device)) & 1
     unit = (table.phase[1] - table.phase[0]).to(errors)
     depths = unit * 2.0 ** torch.arange(steps, device=errors.device).to(errors)
@@ -253,18 +288,22 @@ def with_depth_errors(table: Table, errors: Tensor) -> Table:
 def overlay_change(modulator: Modulator, levels: Tensor, shifts: Tensor, table: Table | None = None) -> Tensor:
     """What misplaced etch steps change of a plate's transmissions ``[..., y, x]``, to first order in the shifts.
 
-    Step m, moved by ``shifts[m]`` = (y, x) in pixels, covers a strip of each pixel with its neighbour's bit.
+    Step m, moved by ``shifts[m]`` = (y, x) in pixels, covers a strip of each pixel with its neighbour's bit. Strips at
+    one edge lie on each other: the widest has a part for itself, the narrowest shares its own with all wider ones.
     """
-    dtype = shifts.dtype
-    own = modulator.transmission(levels, table=table, dtype=dtype)
+    if modulator.levels & (modulator.levels - 1):
+        what = f"etch steps that mix make levels which a plate of {modulator.levels} has not"
+        raise InputError(what, where="mask.levels", mend=f"levels = {1 << modulator.levels.bit_length()}")
+    own = modulator.transmission(levels, table=table, dtype=shifts.dtype)
     change = torch.zeros_like(own)
-    for step, shift in enumerate(shifts):
-        bit = (levels >> step) & 1
-        for dim, part in zip((-2, -1), shift, strict=True):
-            side = 1 if float(part.detach()) >= 0 else -1
-            neighbour = _neighbour(bit, side, dim)
-            mixed = modulator.transmission(levels + ((neighbour - bit) << step), table=table, dtype=dtype)
-            change = change + part.abs() * (mixed - own)
+    for dim in (-2, -1):
+        for side in (1, -1):
+            neighbour, taken = _neighbour(levels, side, dim), 0
+            widths, order = (side * shifts[:, dim]).clamp_min(0).sort(descending=True)
+            for step, alone in zip(order.tolist(), widths - torch.cat((widths[1:], widths.new_zeros(1))), strict=True):
+                taken |= 1 << step
+                mixed = levels & ~taken | neighbour & taken
+                change = change + alone * (modulator.transmission(mixed, table=table, dtype=shifts.dtype) - own)
     return change
 
 
@@ -275,13 +314,13 @@ def _neighbour(values: Tensor, side: int, dim: int) -> Tensor:
 
 
 def _nearest_on_circle(phase: Tensor, table: Tensor) -> Tensor:
-    order = torch.remainder(table, FULL_TURN).argsort()
-    ring = torch.remainder(table, FULL_TURN)[order]
+    """For a table in float64, so that levels of one phase have the same order for every drive."""
+    ring, order = torch.remainder(table, FULL_TURN).sort(stable=True)
     around = torch.cat((ring, ring[:1] + FULL_TURN))
-    middle = (around[1:] + around[:-1]) / 2  # the last one lies between the last level and the first
+    middle = ((around[1:] + around[:-1]) / 2).to(phase)  # the last one lies between the last level and the first
     turned = torch.remainder(phase, FULL_TURN)
     turned = torch.where(turned < middle[-1] - FULL_TURN, turned + FULL_TURN, turned)
-    return order[torch.bucketize(turned.contiguous(), middle) % len(table)]
+    return order.to(phase.device)[torch.bucketize(turned.contiguous(), middle) % len(table)]
 
 
 def _nearest_complex(wanted: Tensor, table: Tensor) -> Tensor:
@@ -298,12 +337,7 @@ def _nearest_complex(wanted: Tensor, table: Tensor) -> Tensor:
 def _split_word(wanted: Tensor) -> Tensor:
     phase = torch.round(wanted.angle() * (_WORD / FULL_TURN)).long() % _WORD
     amplitude = torch.round(wanted.abs().clamp(max=1.0) * (_WORD - 1)).long()
-    return amplitude * _WORD + phase
-
-
-def _whole_turns(phase: Tensor, table: Tensor) -> Tensor:
-    """What brings a phase into the turn that begins with the table, without a gradient."""
-    return torch.floor((phase.detach() - table[0]) / FULL_TURN) * FULL_TURN
+    return amplitude * _WORD + torch.where(amplitude > 0, phase, 0)  # one level is dark
 
 
 def _stair(share: Tensor, softness: float) -> Tensor:
@@ -321,14 +355,23 @@ def _between(at: Tensor, x: Tensor, y: Tensor) -> Tensor:
 
 
 def _blurred(phase: Tensor, sigma: float) -> Tensor:
-    """Mean of e^{iφ} over each pixel, its phase blurred by a Gaussian of ``sigma`` pixels: at 3 × 3 Gauss points."""
+    """Mean of e^{iφ} over each pixel, its phase blurred by a Gaussian of ``sigma`` pixels: at 4 × 4 points or 5 × 5."""
     total = torch.zeros_like(phase, dtype=torch.promote_types(phase.dtype, torch.complex64))
-    for down, weight_y in _GAUSS:
+    points = _points(sigma)
+    for down, weight_y in points:
         rows = _weighed_neighbours(phase, down, sigma, -2)
-        for along, weight_x in _GAUSS:
+        for along, weight_x in points:
             moved = _weighed_neighbours(rows, along, sigma, -1)
             total = total + torch.polar(torch.full_like(moved, weight_y * weight_x), moved)
     return total
+
+
+def _points(sigma: float) -> list[tuple[float, float]]:
+    """Where a blurred pixel is looked at, and the weights: Gauss's points, those of its edges if the blur is narrow."""
+    if sigma > _NARROW:
+        return [(sign * at, weight) for at, weight in _GAUSS for sign in (-1, 1)]
+    edges = [(sign * (0.5 - sigma * (1 + part / math.sqrt(3))), sigma) for sign in (-1, 1) for part in (-1, 1)]
+    return [*edges, (0.0, 1 - 4 * sigma)]
 
 
 def _weighed_neighbours(phase: Tensor, at: float, sigma: float, dim: int) -> Tensor:

@@ -12,7 +12,7 @@ PLANCK = 6.62607015e-34  # J s
 LIGHT_SPEED = 299_792_458.0  # m / s
 
 
-def photon_energy(wavelength: float) -> float:
+def photon_energy(wavelength: float | Tensor) -> float | Tensor:
     """hc/λ [J]."""
     return PLANCK * LIGHT_SPEED / wavelength
 
@@ -34,8 +34,8 @@ def mean_irradiance(power: float, waist: float | None, panel: tuple[float, float
 
 
 def illumination(y: Tensor, x: Tensor, waist: float | Tensor | None) -> Tensor:
-    """Irradiance at positions about the axis [m], relative to the axis: e^{-2r²/w²} ``[y, x]``, or 1."""
-    square = y.square()[:, None] + x.square()
+    """Irradiance at positions about the axis [m], relative to the axis: e^{-2r²/w²} ``[..., y, x]``, or 1."""
+    square = y.square()[..., :, None] + x.square()[..., None, :]
     return square.mul(0 if waist is None else -2 / waist**2).exp()
 
 

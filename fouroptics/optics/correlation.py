@@ -21,7 +21,7 @@ from fouroptics.optics import fourier, grid
 from fouroptics.optics.fourier import Pair
 
 Boundary = Literal["linear", "circular"]
-Window = Callable[[Tensor], Tensor]
+Window = Callable[[Tensor, slice, slice], Tensor]  # responses, and which of the batch and of the outputs they are
 Transfer = Callable[[int, int], Tensor]  # transfer functions [n, in, v, u] of outputs from one number to another
 
 _CACHE_BLOCK = 2**21  # bytes of spectrum at a time when nothing is kept for a gradient: it stays in cache
@@ -51,7 +51,8 @@ def correlate(
             Its size is the working grid's.
         size: of the working grid; None: ``working_size`` chooses, with no room for more than the kernels' reach.
         see: what to make of responses ``[batch, out, y, x]`` on the whole working grid, the picture's sample 0 at its
-            corner, block by block; None takes the picture's samples.
+            corner, block by block, told which of the batch and of the outputs they are; None takes the picture's
+            samples.
 
     Returns:
         ``[..., out, y, x]``, or what ``see`` makes of it.
@@ -191,7 +192,8 @@ def _outputs(spectrum: Tensor, transfer: Transfer, outputs: int, form: _Form, se
     for o in range(0, outputs, of_outputs):
         here = transfer(o, o + of_outputs)
         for b in range(0, batch, of_batch):
-            block = see(_inverse(channel_sum(spectrum[b : b + of_batch], here), form))
+            mine = slice(b, b + of_batch), slice(o, o + of_outputs)
+            block = see(_inverse(channel_sum(spectrum[mine[0]], here), form), *mine)
             if block.shape[:2] == (batch, outputs):
                 return block.contiguous()
             if result is None:
@@ -205,7 +207,7 @@ def _outputs_for_gradient(spectrum: Tensor, transfer: Transfer, outputs: int, fo
     """All outputs at once, or in blocks that are computed again in the backward pass where they would not fit."""
 
     def block(spectrum: Tensor, first: int, last: int) -> Tensor:
-        return see(_inverse(channel_sum(spectrum, transfer(first, last)), form))
+        return see(_inverse(channel_sum(spectrum, transfer(first, last)), form), slice(None), slice(first, last))
 
     step = _per_block(_GRADIENT_BLOCK, spectrum[0, 0].nbytes * sum(spectrum.shape[:2]), outputs)
     if step >= outputs:
@@ -226,7 +228,7 @@ def _inverse(spectrum: Tensor, form: _Form) -> Tensor:
     return response
 
 
-def picture_window(response: Tensor, *, size: Pair, upright: bool) -> Tensor:
+def picture_window(response: Tensor, *_: slice, size: Pair, upright: bool) -> Tensor:
     """The picture's samples on the working grid, upright or turned about the optical axis at N // 2."""
     if upright:
         return response[..., : size[0], : size[1]]

@@ -23,7 +23,8 @@ class PixelSpread:
               + r\\, (p^2\\, \\mathrm{sinc}(p x) - F p^2\\, \\mathrm{sinc}(a x))\\, \\sum_j e^{i 2\\pi \\nu_j x}
 
     along each axis: p is the pitch in cycles a sample, a = √F·p a pixel's clear side, and what passes in the gaps
-    between pixels, r, carries no information. On a mask that fills the sampled band, samples of h are taps.
+    between pixels, r, carries no information but what lies over the whole panel. On a mask that fills the sampled band,
+    samples of h are taps.
 
     Args:
         count: pixels ``(y, x)``, centred on the axis.
@@ -33,6 +34,8 @@ class PixelSpread:
         reach: samples on both sides of each place, ``(y, x)``.
         fill_factor: by area.
         leak: amplitude that the gaps pass.
+        over: what lies over pixels and gaps alike, such as a stop, ``[Ny, Nx]``. Transmissions have it in them
+            already; the gaps get it here.
         dtype: complex64 or complex128.
         device: where the plan lives.
     """
@@ -47,21 +50,20 @@ class PixelSpread:
         *,
         fill_factor: float = 1.0,
         leak: float = 0.0,
+        over: Tensor | None = None,
         dtype: torch.dtype = torch.complex64,
         device: torch.device | str | None = None,
     ) -> None:
         self.count, self.pitch, self.places, self.reach = count, pitch, (rows, columns), reach
         clear = math.sqrt(fill_factor) * pitch
-        waves, gaps = [], []
+        waves = []
         for n, places, r in zip(count, self.places, reach, strict=True):
             x = (torch.tensor(places, dtype=torch.float64)[:, None] + torch.arange(-r, r + 1)).flatten()
             turns = torch.outer(x, pixel_frequencies(n, pitch))
             basis = torch.polar(torch.ones_like(turns), 2 * math.pi * (turns - turns.round()))
-            waves.append(((clear * torch.sinc(clear * x))[:, None] * basis).to(dtype=dtype, device=device))
-            gaps.append([(side * torch.sinc(side * x)) * basis.sum(1) for side in (pitch, clear)])
-        self._rows, self._columns = waves
-        between = torch.outer(gaps[0][0], gaps[1][0]) - torch.outer(gaps[0][1], gaps[1][1])
-        self._leak = (leak * between).to(dtype=dtype, device=device) if leak else None
+            waves.append([(side * torch.sinc(side * x))[:, None] * basis for side in (clear, pitch)])
+        self._rows, self._columns = (clears.to(dtype=dtype, device=device) for clears, _ in waves)
+        self._leak = (leak * _of_gaps(*waves, over)).to(dtype=dtype, device=device) if leak else None
 
     def __call__(self, transmission: Tensor) -> Tensor:
         """``[..., Ny, Nx]`` → h, ``[..., rows, columns, Ky, Kx]`` with K = 2·reach + 1."""
@@ -104,6 +106,8 @@ class PixelImage:
         step: of the grid [cycles a sample], ``(y, x)``; positions come in FFT order.
         fill_factor: by area.
         leak: amplitude that the gaps pass.
+        over: what lies over pixels and gaps alike, such as a stop, ``[Ny, Nx]``. Transmissions have it in them
+            already; the gaps get it here.
         dtype: complex64 or complex128.
         device: where the plan lives.
     """
@@ -117,24 +121,24 @@ class PixelImage:
         *,
         fill_factor: float = 1.0,
         leak: float = 0.0,
+        over: Tensor | None = None,
         dtype: torch.dtype = torch.complex64,
         device: torch.device | str | None = None,
     ) -> None:
         clear = math.sqrt(fill_factor) * pitch
-        pixels, gaps = [], []
+        waves = []
         for n, samples, apart in zip(count, size, step, strict=True):
             x = torch.fft.fftfreq(samples, apart, dtype=torch.float64)
             turns = torch.outer(x, pixel_frequencies(n, pitch))
             basis = torch.polar(torch.ones_like(turns), 2 * math.pi * (turns - turns.round()))
-            seen = [
-                torch.fft.fft((side * torch.sinc(side * x))[:, None] * basis, dim=0) / (samples * apart)
-                for side in (clear, pitch)
-            ]
-            pixels.append(seen[0].to(dtype=dtype, device=device))
-            gaps.append([seen[1].sum(1), seen[0].sum(1)])
-        self._rows, self._columns = pixels
-        between = torch.outer(gaps[0][0], gaps[1][0]) - torch.outer(gaps[0][1], gaps[1][1])
-        self._leak = (leak * between).to(dtype=dtype, device=device) if leak else None
+            waves.append(
+                [
+                    torch.fft.fft((side * torch.sinc(side * x))[:, None] * basis, dim=0) / (samples * apart)
+                    for side in (clear, pitch)
+                ]
+            )
+        self._rows, self._columns = (clears.to(dtype=dtype, device=device) for clears, _ in waves)
+        self._leak = (leak * _of_gaps(*waves, over)).to(dtype=dtype, device=device) if leak else None
 
     def __call__(self, transmission: Tensor) -> Tensor:
         """``[..., Ny, Nx]`` → ``[..., Y, X]``."""
@@ -149,6 +153,16 @@ class PixelImage:
 def pixel_frequencies(count: int, pitch: float, *, device: torch.device | str | None = None) -> Tensor:
     """Where pixels centred on the axis stand, in cycles a sample, in float64."""
     return (torch.arange(count, dtype=torch.float64, device=device) - (count - 1) / 2) * pitch
+
+
+def _of_gaps(rows: list[Tensor], columns: list[Tensor], over: Tensor | None) -> Tensor:
+    """What whole pixels make, less what their clear parts do, of light that only meets what lies over them."""
+    clear, whole = zip(rows, columns, strict=True)
+    if over is None:
+        return torch.outer(whole[0].sum(1), whole[1].sum(1)) - torch.outer(clear[0].sum(1), clear[1].sum(1))
+    light = over.to(dtype=rows[0].dtype, device=rows[0].device).expand(rows[0].shape[1], columns[0].shape[1])
+    passed: Tensor = whole[0] @ (light @ whole[1].mT) - clear[0] @ (light @ clear[1].mT)
+    return passed
 
 
 def spread_transfer(spread: Tensor, size: Pair) -> Tensor:

@@ -1,0 +1,60 @@
+"""Many draws of what is off, over many pictures: together where memory allows, one by one where masks differ."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from fouroptics.imperfections import Imperfections
+from fouroptics.optics import combine
+
+_CHUNK = 2**28  # bytes of input spectra at a time, where no gradient keeps them anyway
+Response = Callable[[Tensor, Imperfections], Tensor]
+
+
+def draw_by_draw(respond: Response, amplitude: Tensor, errors: Imperfections) -> Tensor:
+    """One draw after another, each with the pictures that it meets; shapes broadcast as if it were all at once."""
+    leading = torch.broadcast_shapes(amplitude.shape[:-3], errors.shape)
+    pictures = amplitude.expand(*leading, *amplitude.shape[-3:]).reshape(-1, *amplitude.shape[-3:])
+    flat = errors.reshape(-1)
+    draws = torch.arange(flat.shape[0]).reshape(errors.shape).expand(leading).flatten()
+    order, parts = [], []
+    for draw in range(flat.shape[0]):
+        rows = (draws == draw).nonzero().flatten()
+        order.append(rows)
+        parts.append(respond(pictures[rows], flat.at(draw)))
+    back = torch.cat(order).argsort()
+    together = torch.cat(parts)[back]
+    return together.reshape(*leading, *together.shape[1:])
+
+
+def in_chunks(respond: Response, amplitude: Tensor, errors: Imperfections, each: int) -> Tensor:
+    """So many leading rows at once as memory is meant for, ``each`` byte an answer; all where a gradient is kept."""
+    leading = torch.broadcast_shapes(amplitude.shape[:-3], errors.shape)
+    rows = max(1, _CHUNK // max(1, each * math.prod(leading[1:])))
+    if not leading or rows >= leading[0] or torch.is_grad_enabled():
+        return respond(amplitude, errors)
+    light = amplitude.reshape(*(1,) * (len(leading) + 3 - amplitude.dim()), *amplitude.shape)
+    drawn = errors.reshape(*(1,) * (len(leading) - len(errors.shape)), *errors.shape)
+    parts = []
+    for first in range(0, leading[0], rows):
+        some = slice(first, first + rows)
+        parts.append(
+            respond(light[some] if light.shape[0] > 1 else light, drawn.at(some) if drawn.shape[0] > 1 else drawn)
+        )
+    return torch.cat(parts)
+
+
+def combiner_weights(draw: Imperfections, transfer: Tensor) -> Tensor:
+    """What a combiner's errors make of each transfer function ``[out, in, ...]``, relative to equal weights."""
+    outputs, inputs = transfer.shape[:2]
+    equal = combine.equal_row(inputs, dtype=transfer.real.dtype, device=transfer.device)
+    rows = []
+    for output in range(outputs):
+        errors = [draw.get(f"combiner.{name}") for name in ("amplitude", "phase")]
+        mine = [0.0 if e is None else e[output % e.shape[0]].to(equal) for e in errors]
+        rows.append(combine.imperfect_row(equal, amplitude_error=mine[0], phase_error=mine[1]) / equal)
+    return torch.stack(rows)[:, :, None, None]

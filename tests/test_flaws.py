@@ -65,6 +65,14 @@ def dense(made, pictures, *, shift=(0.0, 0.0), turn=0.0, stretch=1.0, defocus=0.
     def bent(place, sign):
         return wave(sign * defocus * place.square() / (2 * reach * bench.lens1.focal_length))
 
+    aside = [
+        [
+            stretch * bench.mask.pitch * (first + n / 2 - wide / 2)
+            for first, n, wide in zip(o, plan.count, pixels, strict=True)
+        ]
+        for o in plan.origins
+        for pixels in [(bench.mask.pixels[1], bench.mask.pixels[0])]
+    ]
     answer = torch.zeros(made.channels[0], SIDE, SIDE, dtype=torch.complex128)
     for term in plan.terms:
         here = [(c - p + sample) * dx for c, p in zip(term.centre, term.place, strict=True)]
@@ -72,8 +80,9 @@ def dense(made, pictures, *, shift=(0.0, 0.0), turn=0.0, stretch=1.0, defocus=0.
         light = pictures[term.input] * torch.outer(bent(here[0], -1), bent(here[1], -1))
         field = torch.zeros(SIDE, SIDE, dtype=torch.complex128)
         for row, at in enumerate(y):
-            down = math.cos(turn) * at + math.sin(turn) * x + shift[0]
-            along = math.cos(turn) * x - math.sin(turn) * at + shift[1]
+            far_y, far_x = aside[term.mask][0] + at, aside[term.mask][1] + x  # about the panel's middle
+            down = math.cos(turn) * far_y + math.sin(turn) * far_x + shift[0] - aside[term.mask][0] / stretch
+            along = math.cos(turn) * far_x - math.sin(turn) * far_y + shift[1] - aside[term.mask][1] / stretch
             near = wave(-torch.outer(down, here[0]) / reach), wave(-torch.outer(along, here[1]) / reach)
             met = ((near[0] @ light) * near[1]).sum(1)
             met = met * input_pixel(bench, down * dx / reach) * input_pixel(bench, along * dx / reach)
@@ -400,3 +409,59 @@ def test_what_has_no_meaning_is_refused_in_a_line():
     with pytest.raises(fo.InputError, match="lens transform"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         ideal_bank(light="free_space").field(pictures, errors=Imperfections({"mask.shift_x": 1e-6}))
+
+
+@pytest.mark.parametrize("encoding", ["double-phase", "carrier"])
+def test_the_whole_way_from_kernels_to_electrons_has_its_own_gradient(encoding):
+    """Encode, soft levels, a bench that is off, correlate, detect; the noise is frozen and the ADC off."""
+    changes = SMALL | {"mask.encoding": encoding, "mask.levels": 8, "camera.exposure": "3 us", "mask.leak": "20 %"}
+    made = bank(
+        changes | {"layout.guard": "32 um" if encoding == "double-phase" else "16 um"},
+        (1, 1),
+        learn="kernels",
+        quantize="soft",
+    )
+    made.device.softness = 0.5
+    pictures, noise = smooth(1), torch.randn(1, 1, *made.readings, generator=generator(2), dtype=torch.float64)
+    names = ("mask.shift_x", "mask.rotation", "mask.phase_scale", "camera.shift", "aberration.zernike.4")
+    values = [everything(made, ())[name] for name in names]
+
+    def electrons(kernels, *off):
+        made_of = torch.func.functional_call
+        errors = Imperfections(dict(zip(names, off, strict=True)))
+
+        class Way(torch.nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.bank = made
+
+            def forward(self):
+                mean = self.bank._reading.electrons(self.bank._irradiance(pictures, errors), 3e-6, errors=errors)
+                return (mean + mean.sqrt() * noise)[..., 4:12:3, 4:12:3]
+
+        return made_of(Way(), {"bank.kernels": kernels}, ())
+
+    kernels = made.kernels.detach().clone().requires_grad_(True)
+    off = [value.clone().requires_grad_(True) for value in values]
+    scaled = [10.0 ** math.floor(math.log10(float(v.detach().abs().max()))) for v in off]
+
+    def at(kernels, *units):  # every argument of order one, so that one step suits all
+        return electrons(kernels, *(u * s for u, s in zip(units, scaled, strict=True))) / 1000
+
+    units = [(v.detach() / s).requires_grad_(True) for v, s in zip(off, scaled, strict=True)]
+    assert torch.autograd.gradcheck(at, (kernels, *units), eps=1e-7, atol=1e-5, rtol=1e-3, fast_mode=True)
+
+
+def test_a_turned_panel_moves_the_masks_that_stand_side_by_side_on_it():
+    """By θẑ × r, each its own way."""
+    lenslet = IDEAL | {"layout.inputs": "lenslet", "mask.pixels": [150, 150]}
+    made, pictures = bank(lenslet, (1, 2)), smooth(2)
+    assert len(set(made.device.plan.origins)) == 2
+    for values, motion in (
+        ({"mask.rotation": 0.004}, {"turn": 0.004}),
+        ({"mask.magnification": 2e-3, "mask.shift_y": 20 * UM}, {"stretch": 1.002, "shift": (20 * UM, 0.0)}),
+    ):
+        with torch.no_grad():
+            field, truth = made.field(pictures, errors=Imperfections(values)), dense(made, pictures, **motion)
+            assert relative(field, truth) < 1e-3
+            assert relative(made.field(pictures), truth) > 1e-2

@@ -19,8 +19,8 @@ from torch import Tensor
 
 from fouroptics.bench import Bench
 from fouroptics.correlator.fourier_plane import band_width, input_pixel, wavefront_diameter
+from fouroptics.correlator.masks import MaskPlan
 from fouroptics.devices import material
-from fouroptics.devices.modulator import AMPLITUDE_KINDS
 from fouroptics.errors import InputError
 from fouroptics.imperfections import Imperfections
 from fouroptics.optics import aberration, grid
@@ -95,7 +95,7 @@ class Flaws:
 
     @property
     def reach(self) -> Pair:
-        """Samples that light is moved by between the lenses, at most, ``(y, x)``; in steps, so that draws share plans."""
+        """Samples by which light is moved between the lenses, ``(y, x)``, in steps so that draws share plans."""
         with torch.no_grad():
             moved = self._of_pair("camera.shift").abs() / self._output_sample
             blurred = self._camera_defocus().abs() * self.wavelength / (2 * self.bench.input.sample**2)
@@ -107,13 +107,13 @@ class Flaws:
                 rooms.append(_STEP * math.ceil(far / _STEP))
         return rooms[0], rooms[1]
 
-    def changes_masks(self, *, device: bool) -> bool:
+    def changes_masks(self, plan: MaskPlan | None) -> bool:
         """Whether masks differ from draw to draw; another wavelength changes the phases of a device's."""
-        if self.has(*PIXELS) and not device:
+        if self.has(*PIXELS) and plan is None:
             name = next(name for name in self.errors.names if _is_of(name, PIXELS))
             raise InputError("ideal masks have no pixels to be off", where=name, mend="build with masks='device'")
-        chromatic = device and self.bench.mask.kind not in AMPLITUDE_KINDS
-        return self.has(*PIXELS, "combiner") or (chromatic and self.has("source.wavelength"))
+        chromatic = plan is not None and plan.modulator.shows != "amplitude" and self.has("source.wavelength")
+        return chromatic or self.has(*PIXELS, "combiner") or (plan is not None and plan.moves_apart(self.errors))
 
     def at_input(self, amplitude: Tensor, room: Pair) -> Tensor:
         """Pictures ``[..., in, y, x]`` as masks in their places have to meet them; on ``room`` samples if they move."""

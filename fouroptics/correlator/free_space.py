@@ -178,9 +178,9 @@ class FreeSpaceLight:
     def _pixel_image(self, dtype: torch.dtype, device: torch.device) -> PixelImage | None:
         if self.plan is None:
             return None
-        mask, step = self.bench.mask, tuple(p / band_width(self.bench) for p in self.plane.pitches)
-        options = {"fill_factor": mask.fill_factor, "leak": mask.leak, "dtype": dtype, "device": device}
-        return PixelImage(self.plan.count, self.plan.pitch, self.plane.size, (step[0], step[1]), **options)  # type: ignore[arg-type]
+        down, along = (p / band_width(self.bench) for p in self.plane.pitches)
+        area = self.plan.pixel_area(dtype, device)
+        return PixelImage(self.plan.count, self.plan.pitch, self.plane.size, (down, along), **area)
 
     def _to_mask(self, bench: _Bench4f, pictures: Tensor) -> Tensor:
         """Pictures ``[B, in, y, x]`` → what falls on their masks, ``[B, 1 or in, Y, X]``."""

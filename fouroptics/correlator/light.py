@@ -125,7 +125,7 @@ class FourierLight:
         beside = beside[0] + flaws.reach[0] + taps[0], beside[1] + flaws.reach[1] + taps[1]
         size = _room_for_all(self.size, beside)
         pupil = self._pupil((aberrated and self._is_aberrated, size, amplitude.dtype, amplitude.device))
-        if flaws.changes_masks(device=self.plan is not None):
+        if flaws.changes_masks(self.plan):
             return draw_by_draw(
                 lambda light, one: self._filter(
                     light, self._own_transfer(masks, one, size, beside)[:, which], flaws.of(one), size, pupil, see
@@ -168,7 +168,7 @@ class FourierLight:
         """Transfer functions of one draw's own masks and combiner."""
         if isinstance(masks, Shown):
             assert self.plan is not None
-            transfer = self.plan.transfer(masks.flawed(draw), size, beside)
+            transfer = self.plan.transfer(masks.flawed(draw), size, beside, draw)
         else:
             transfer = fourier.kernel_transfer(masks, size)
         return (

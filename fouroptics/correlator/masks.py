@@ -12,25 +12,28 @@ import math
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from fouroptics.bench import Bench
+from fouroptics.correlator import panel
 from fouroptics.correlator.fourier_plane import band_width, input_pixel, stop_width
 from fouroptics.correlator.passive import passive_scale
-from fouroptics.devices import encode, material, modulator
+from fouroptics.devices import encode, modulator
 from fouroptics.devices.layout import Sharing
-from fouroptics.devices.modulator import Modulator, Quantize, Table
+from fouroptics.devices.modulator import Quantize, Table
 from fouroptics.errors import InputError
 from fouroptics.imperfections import Imperfections
-from fouroptics.optics import aberration, aperture, fourier, grid
+from fouroptics.optics import aperture, fourier, grid
 from fouroptics.optics.fourier import Pair
 from fouroptics.optics.kept import Kept
 from fouroptics.optics.pixelated import PixelSpread, pixel_frequencies, spread_transfer
 
 BESIDE = 16  # samples round a picture at which a reading's light is known
 Place = tuple[float, float]
+_BODILY = ("mask.rotation", "mask.magnification")  # what moves masks side by side on one panel by different ways
 
 
 class Shown:
@@ -105,7 +108,7 @@ class MaskPlan:
         self.bench, self.size, self.kernel, self.channels = bench, size, kernel, channels
         self.layout = inputs, bench.layout.outputs
         self.pairs, self.stop, self._sharing = pairs, stop, sharing
-        self.modulator = modulator_of(bench)
+        self.modulator = panel.modulator_of(bench)
         self.encoding = bench.mask.encoding
         self.pitch = bench.mask.pitch / band_width(bench)  # cycles a sample
         self.count = self._pixels(sharing)
@@ -118,18 +121,18 @@ class MaskPlan:
         self._dead: Kept[tuple[Tensor, Tensor]] = Kept()
 
     @property
-    def drive_shape(self) -> tuple[int, ...]:
-        """Masks, pixels, and the pair that an ideal plate takes."""
-        return self.masks, *self.count, *((2,) if self.modulator.shows == "complex" else ())
-
-    @property
     def origins(self) -> tuple[Pair, ...]:
         """Upper left pixel ``(y, x)`` of each mask on the panel: masks one after another share one place."""
-        panel = self.bench.mask.pixels[1], self.bench.mask.pixels[0]
-        room = self._sharing.arm_pixels(panel)
+        pixels = self.bench.mask.pixels[1], self.bench.mask.pixels[0]
+        room = self._sharing.arm_pixels(pixels)
         inset = (room[0] - self.count[0]) // 2, (room[1] - self.count[1]) // 2
-        arms = [(top + inset[0], left + inset[1]) for top, left in self._sharing.arm_origins(panel)]
+        arms = [(top + inset[0], left + inset[1]) for top, left in self._sharing.arm_origins(pixels)]
         return tuple(arms[mask % len(arms)] for mask in range(self.masks))
+
+    @property
+    def _together(self) -> bool:
+        """Whether all masks stand in one place, one after another."""
+        return len(set(self.origins)) == 1
 
     @property
     def on_carrier(self) -> bool:
@@ -157,13 +160,20 @@ class MaskPlan:
 
     def flawed(self, draw: Imperfections, drive: Tensor, quantize: Quantize, *, softness: float) -> Tensor:
         """``shown`` with the pixels of one draw: its dead ones, its levels, its etching, at its wavelength."""
-        stuck = self._also_dead(draw, drive.device)
-        change = self._phase_change(draw)
+        stuck = panel.also_dead(
+            self._stuck(drive.device),
+            draw,
+            (self.masks, *self.count),
+            together=self._together,
+            levels=self.modulator.levels,
+            device=drive.device,
+        )
+        change = panel.phase_change(self.bench, draw)
         if self.modulator.table is None:
             passed = self.modulator.show(drive, quantize, softness=softness, stuck=stuck)
             phase = torch.remainder(passed.angle(), modulator.FULL_TURN)
             return self._dressed(torch.polar(passed.abs(), phase * change))
-        table = self._table_of(draw, self.modulator.table.to(drive), change)
+        table = panel.flawed_table(self.modulator.table.to(drive), draw, change)
         passed = self.modulator.show(drive, quantize, softness=softness, table=table, stuck=stuck)
         overlay = draw.get("fabrication.overlay")
         if overlay is not None:
@@ -185,24 +195,42 @@ class MaskPlan:
         """Masks → each term's point-spread function about its response, ``[out, in, Ky, Kx]``, K = 2·reach + 1."""
         dtype, device = transmission.dtype, transmission.device
         places = [sorted({term.place[dim] for term in self.terms}) for dim in (0, 1)]
-        options = {"fill_factor": self.bench.mask.fill_factor, "leak": self.bench.mask.leak}
 
         def build() -> PixelSpread:
             rows, columns = (tuple(axis) for axis in places)
-            return PixelSpread(self.count, self.pitch, rows, columns, reach, dtype=dtype, device=device, **options)
+            return PixelSpread(self.count, self.pitch, rows, columns, reach, **self.pixel_area(dtype, device))
 
         found = self._spreads.get((reach, dtype, device), build)(transmission)
         which = [(t.mask, places[0].index(t.place[0]), places[1].index(t.place[1])) for t in self.terms]
         mask, row, column = (torch.tensor(one, device=device) for one in zip(*which, strict=True))
         return found[mask, row, column].reshape(*self.channels, *found.shape[-2:])
 
+    def pixel_area(self, dtype: torch.dtype, device: torch.device) -> dict[str, Any]:
+        """What a plan of pixels is told of them: their fill, what passes between them, and what lies over both."""
+        stop = self._kept("stop", torch.empty(0, dtype=dtype, device=device))
+        over = stop if stop.numel() > 1 else None
+        mask = self.bench.mask
+        return {"fill_factor": mask.fill_factor, "leak": mask.leak, "over": over, "dtype": dtype, "device": device}
+
     def reach(self, beside: Pair) -> Pair:
         """Samples on both sides of a response that its point-spread function is needed for, ``(y, x)``."""
         return self.size[0] - 1 + beside[0], self.size[1] - 1 + beside[1]
 
-    def transfer(self, transmission: Tensor, size: Pair, beside: Pair) -> Tensor:
-        """Masks → transfer functions ``[out, in, y, x]`` on a working grid of ``size`` samples."""
-        return spread_transfer(self.spread(transmission, self.reach(beside)), size)
+    def transfer(self, transmission: Tensor, size: Pair, beside: Pair, draw: Imperfections | None = None) -> Tensor:
+        """Masks → transfer functions ``[out, in, y, x]`` on a working grid of ``size`` samples.
+
+        With a ``draw`` masks that stand side by side move as one body does that turns and stretches.
+        """
+        spread = self.spread(transmission, self.reach(beside))
+        shifts = None if draw is None else self._tile_shifts(draw, spread.real)
+        if shifts is not None:
+            turns = [
+                shift[..., None] * self.pitch / self.bench.mask.pitch * (torch.arange(n, device=shift.device) - n // 2)
+                for shift, n in zip(shifts.unbind(-1), spread.shape[-2:], strict=True)
+            ]
+            rows, columns = (torch.polar(torch.ones_like(t), 2 * math.pi * t).to(spread.dtype) for t in turns)
+            spread = spread * rows[..., :, None] * columns[..., None, :]
+        return spread_transfer(spread, size)
 
     def gain(self, transmission: Tensor, taps: Tensor, scale: Tensor) -> Tensor:
         """How much of the wanted amplitude comes out, ``[out]``: the spread of input and mask, projected on kernels."""
@@ -237,8 +265,7 @@ class MaskPlan:
     def _pixels(self, sharing: Sharing) -> Pair:
         """Pixels of a mask ``(y, x)``: what the band covers, or there are; centred as the panel or its part is."""
         count = []
-        panel = self.bench.mask.pixels[1], self.bench.mask.pixels[0]
-        for room in sharing.arm_pixels(panel):
+        for room in sharing.arm_pixels((self.bench.mask.pixels[1], self.bench.mask.pixels[0])):
             covered = min(room, math.floor(1 / self.pitch + 1e-6))
             count.append(covered - (room - covered) % 2)
         needed = [int(n) for n in sharing.mask_field]
@@ -271,6 +298,24 @@ class MaskPlan:
         """Where the first order stands [samples]."""
         return 1 / (encode.CARRIER_PERIOD * self.pitch) if self.on_carrier else 0.0
 
+    def moves_apart(self, draws: Imperfections) -> bool:
+        """Whether masks side by side are moved each by its own way."""
+        return not self._together and any(name in draws for name in _BODILY)
+
+    def _tile_shifts(self, draw: Imperfections, like: Tensor) -> Tensor | None:
+        """How far a panel that turns and stretches about its middle moves each mask on it ``[out, in, 2]`` [m]."""
+        if not self.moves_apart(draw):
+            return None
+        turn, stretch = (like.new_zeros(()).double() if v is None else v.double() for v in map(draw.get, _BODILY))
+        panel_middle = (self.bench.mask.pixels[1] - 1) / 2, (self.bench.mask.pixels[0] - 1) / 2
+        places = [
+            [(first + (n - 1) / 2 - middle) * self.bench.mask.pitch for first, n, middle in zip(*where, strict=True)]
+            for where in ((self.origins[term.mask], self.count, panel_middle) for term in self.terms)
+        ]
+        y, x = torch.tensor(places, dtype=torch.float64).to(turn).reshape(*self.channels, 2).unbind(-1)
+        down, along = turn.sin() * x + turn.cos() * y, turn.cos() * x - turn.sin() * y
+        return torch.stack(((1 + stretch) * down - y, (1 + stretch) * along - x), -1)
+
     def _wanted(self, taps: Tensor) -> tuple[Tensor, Tensor]:
         """The transmission that the pixels should have, |t| ≤ 1, and what kernels were turned down by."""
         shared = self.layout[0] == "tiled"
@@ -280,7 +325,7 @@ class MaskPlan:
         wanted = self._summed(scaled)
         if self.bench.mask.precompensate:
             wanted = wanted / self._kept("pixel", taps)
-        wanted = wanted * self._kept("panel", taps).conj()
+            wanted = wanted * self._kept("panel", taps).conj()
         peak = wanted.abs().flatten(1).amax(1)
         per_output = self._per_output(torch.where(peak > 0, peak, 1.0))
         per_mask = per_output[
@@ -305,6 +350,12 @@ class MaskPlan:
                 columns.append(taps[term.output, term.input] @ along.mT)
             masks.append(torch.cat(rows, 1) @ torch.cat(columns, 0))
         return torch.stack(masks)
+
+    def _stuck(self, device: torch.device) -> tuple[Tensor, Tensor] | None:
+        """Dead pixels under the masks and their levels, ``[masks, Ny, Nx]``."""
+        if not self.bench.mask.dead:
+            return None
+        return self._dead.get(device, lambda: panel.dead(self.bench, self.origins, self.count, device))
 
     def _phases(self, dim: int, taps: int, place: float, like: Tensor) -> Tensor:
         """e^{i2πν(m - place)} at pixels (rows) and taps (columns)."""
@@ -358,12 +409,11 @@ class MaskPlan:
         return torch.outer(rows, columns)
 
     def _panel_wavefront(self) -> Tensor:
-        """The panel's own error, ``[Ny, Nx]``."""
-        terms, extent = self.bench.mask.wavefront, self.bench.mask.extent
-        if not terms:
+        """The panel's own error on each mask, ``[masks, Ny, Nx]``, or one for all that stand in one place."""
+        if not self.bench.mask.wavefront:
             return torch.ones(1, 1)
-        path = aberration.wavefront(*self._places_on_mask(), terms, math.hypot(*extent))
-        return aberration.delayed(path, self.bench.source.wavelength)
+        origins = self.origins[:1] if self._together else self.origins
+        return torch.stack([panel.wavefront(self.bench, origin, self.count) for origin in origins])
 
     def _stop(self) -> Tensor:
         """The part of each pixel that the stop leaves open."""
@@ -393,91 +443,6 @@ class MaskPlan:
             for n, half in zip(self.count, self.half_field, strict=True)
         )
         return y[:, None] & x
-
-    def _phase_change(self, draw: Imperfections) -> Tensor | float:
-        """Phases in units of the nominal ones: the slope of the drive, and another wavelength's 1/λ and n(λ) - 1."""
-        slope, drift = draw.get("mask.phase_scale"), draw.get("source.wavelength")
-        change: Tensor | float = 1.0 if slope is None else 1 + slope
-        if drift is not None and self.modulator.shows != "amplitude":
-            nominal = self.bench.source.wavelength
-            change = change * nominal / (nominal + drift)
-            if self.modulator.kind == "multilevel_phase":
-                glass = self.bench.mask.medium or "fused-silica"
-                change = change * (material.index(glass, nominal + drift) - 1) / (material.index(glass, nominal) - 1)
-        return change
-
-    def _table_of(self, draw: Imperfections, table: Table, change: Tensor | float) -> Table:
-        depth, level = draw.get("fabrication.depth"), draw.get("mask.level")
-        if depth is not None:
-            table = modulator.with_depth_errors(table, depth.to(table.phase))
-        phase = table.phase * change
-        return Table((phase if level is None else phase + level).to(table.phase.dtype), table.amplitude)
-
-    def _also_dead(self, draw: Imperfections, device: torch.device) -> tuple[Tensor, Tensor] | None:
-        """The panel's own dead pixels and a draw's, which stick at any level; from the draw's seed alone."""
-        own, share = self._stuck(device), draw.get("mask.dead_pixels")
-        if share is None:
-            return own
-        generator = torch.Generator().manual_seed(int(draw.seed))
-        shape = (self.masks, *self.count) if len(set(self.origins)) > 1 else (1, *self.count)
-        chance = torch.rand(shape, generator=generator, dtype=torch.float64)
-        level = torch.randint(min(self.modulator.levels, 2**62), shape, generator=generator)
-        dead = (chance < share.cpu()).expand(self.masks, *self.count).to(device)
-        level = level.expand(self.masks, *self.count).to(device)
-        return (dead, level) if own is None else (dead | own[0], torch.where(own[0], own[1], level))
-
-    def _stuck(self, device: torch.device) -> tuple[Tensor, Tensor] | None:
-        """Dead pixels of the panel that lie under masks, and their levels, ``[masks, Ny, Nx]``."""
-        if not self.bench.mask.dead:
-            return None
-        return self._dead.get(device, lambda: self._read_dead(device))
-
-    def _read_dead(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        shape = (self.masks, *self.count)
-        where = torch.zeros(shape, dtype=torch.bool)
-        level = torch.zeros(shape, dtype=torch.long)
-        for x, y, stuck_at in self.bench.mask.stuck:
-            for mask, (top, left) in enumerate(self.origins):
-                if 0 <= y - top < self.count[0] and 0 <= x - left < self.count[1]:
-                    where[mask, y - top, x - left] = True
-                    level[mask, y - top, x - left] = stuck_at
-        return where.to(device), level.to(device)
-
-
-def modulator_of(bench: Bench) -> Modulator:
-    """The bench's mask device."""
-    mask = bench.mask
-    frame_time = 0.0 if mask.frame_rate is None else mask.settle + 1 / mask.frame_rate
-    return Modulator(
-        mask.kind,
-        table_of(bench),
-        crosstalk=mask.crosstalk / mask.pitch,
-        flicker=mask.flicker,
-        frame_time=frame_time,
-    )
-
-
-def table_of(bench: Bench) -> Table | None:
-    """The levels of the bench's mask device; None for the ideal plate."""
-    mask = bench.mask
-    if mask.kind == "complex":
-        return None
-    measured = mask.table
-    if measured is not None:
-        return modulator.measured_table(measured, mask.levels)
-    assert mask.levels is not None
-    if mask.kind in modulator.AMPLITUDE_KINDS:
-        return modulator.amplitude_table(mask.levels)
-    if mask.kind == "multilevel_phase" and mask.step_depth is not None:
-        return modulator.etched_table(
-            mask.levels, mask.step_depth, index_of(bench, bench.source.wavelength), bench.source.wavelength
-        )
-    return modulator.phase_table(mask.levels, mask.phase_range or modulator.FULL_TURN)
-
-
-def index_of(bench: Bench, wavelength: float) -> float:
-    """Of the plate that is etched."""
-    return float(material.index(bench.mask.medium or "fused-silica", wavelength))
 
 
 def centres(sharing: Sharing, channels: Pair, inputs: str, outputs: str) -> tuple[tuple[Place, ...], tuple[Place, ...]]:

@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from fouroptics.devices.lut import Lut
 from fouroptics.errors import InputError, check_choice
@@ -28,6 +30,7 @@ FULL_TURN = 2 * math.pi
 _CLOSE_TO_A_TURN = 1e-3  # rad; a range of 6.283 is meant as a whole turn
 _WORD = 1 << 16  # levels of phase, and of amplitude, of the ideal plate
 _GAUSS = ((0.1699905, 0.3260726), (0.4305682, 0.1739274))  # points of a pixel beside its centre, and their weights
+_GRADIENT_BLOCK = 2**20  # bytes of phases; of more, a blur's points are not kept for a gradient
 _NARROW = 0.15  # pixels; a blur below that only reaches a pixel's edges
 _FINE = 4096  # phases at which a table's efficiency is averaged, and its levels are looked for
 _HALVINGS = 24  # of the gaps between those, until no level hides between two others
@@ -355,14 +358,26 @@ def _between(at: Tensor, x: Tensor, y: Tensor) -> Tensor:
 
 
 def _blurred(phase: Tensor, sigma: float) -> Tensor:
-    """Mean of e^{iφ} over each pixel, its phase blurred by a Gaussian of ``sigma`` pixels: at 4 × 4 points or 5 × 5."""
+    """Mean of e^{iφ} over each pixel, its phase blurred by a Gaussian of ``sigma`` pixels: at 4 × 4 points or 5 × 5.
+
+    What a gradient needs of a large mask's points is worked out again when it is wanted.
+    """
+    learns = torch.is_grad_enabled() and phase.requires_grad and phase.nbytes > _GRADIENT_BLOCK
+    row = (
+        partial(checkpoint, _row_of_points, use_reentrant=False, preserve_rng_state=False) if learns else _row_of_points
+    )
     total = torch.zeros_like(phase, dtype=torch.promote_types(phase.dtype, torch.complex64))
-    points = _points(sigma)
-    for down, weight_y in points:
-        rows = _weighed_neighbours(phase, down, sigma, -2)
-        for along, weight_x in points:
-            moved = _weighed_neighbours(rows, along, sigma, -1)
-            total = total + torch.polar(torch.full_like(moved, weight_y * weight_x), moved)
+    for down, weight in _points(sigma):
+        total = total + weight * row(phase, down, sigma)
+    return total
+
+
+def _row_of_points(phase: Tensor, down: float, sigma: float) -> Tensor:
+    rows = _weighed_neighbours(phase, down, sigma, -2)
+    total = torch.zeros_like(phase, dtype=torch.promote_types(phase.dtype, torch.complex64))
+    for along, weight in _points(sigma):
+        moved = _weighed_neighbours(rows, along, sigma, -1)
+        total = total + torch.polar(torch.full_like(moved, weight), moved)
     return total
 
 

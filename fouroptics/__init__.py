@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from fouroptics.bench import Bench as Bench
     from fouroptics.correlator import Correlator4f as Correlator4f
     from fouroptics.errors import InputError as InputError
+    from fouroptics.imperfections import Imperfections as Imperfections
+    from fouroptics.imperfections import Tolerances as Tolerances
     from fouroptics.optics.correlation import correlate as correlate
 
 __version__ = "0.1.0"
@@ -19,11 +21,15 @@ __version__ = "0.1.0"
 _ROOMS = {
     "Bench": "fouroptics.bench",
     "Correlator4f": "fouroptics.correlator",
+    "Imperfections": "fouroptics.imperfections",
     "InputError": "fouroptics.errors",
+    "Tolerances": "fouroptics.imperfections",
     "correlate": "fouroptics.optics.correlation",
 }
 
-__all__ = ["Bench", "Correlator4f", "InputError", "__version__", "correlate", "pictures"]
+__all__ = [
+    "Bench", "Correlator4f", "Imperfections", "InputError", "Tolerances", "__version__", "correlate", "pictures",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

@@ -22,12 +22,24 @@ def test_every_page_of_the_gallery_runs(page, tmp_path):
     assert list(tmp_path.glob("*.png"))
 
 
-def test_the_lines_of_the_readme_run(tmp_path, monkeypatch):
+PAGES = [ROOT / "README.md", *sorted((ROOT / "examples" / "guide").glob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_the_python_lines_of_a_page_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
-    assert blocks
-    for block in blocks:
-        exec(compile(block, "README.md", "exec"), {})
+    blocks = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    assert blocks or page.stem not in ("README", "masks", "imperfections")
+    lines: dict[str, object] = {}
+    for block in blocks:  # one after another, as a reader types them
+        exec(compile(block, page.name, "exec"), lines)
+
+
+def test_the_guide_names_every_field_that_can_be_off():
+    from fouroptics.imperfections import FIELDS
+
+    page = (ROOT / "examples" / "guide" / "imperfections.md").read_text(encoding="utf-8")
+    assert all(f"`{name}`" in page or f"`{name}.N`" in page for name in FIELDS)
 
 
 def test_the_guide_explains_every_key_of_a_bench_and_no_other():

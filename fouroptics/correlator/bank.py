@@ -18,7 +18,7 @@ from fouroptics.correlator import checks, reading, timing
 from fouroptics.correlator.device import DeviceMasks, Learn
 from fouroptics.correlator.free_space import FreeSpaceLight
 from fouroptics.correlator.light import FourierLight, Places
-from fouroptics.correlator.lighting import Lighting
+from fouroptics.correlator.lighting import Lighting, square_root
 from fouroptics.correlator.masks import MaskPlan, Shown, centres
 from fouroptics.correlator.passive import passive_scale, positive_negative
 from fouroptics.correlator.reading import Reading
@@ -346,13 +346,30 @@ class Correlator4f(nn.Module):
     def _make_light(self, taps: Pair) -> FourierLight | FreeSpaceLight:
         plan = None if self.device is None else self.device.plan
         if self.light == "fourier":
-            options = {"upright": self.upright, "stop": self.stop, "plan": plan, "centres": self._centres(plan)}
-            return FourierLight(self.bench, self.size, taps, boundary=self.boundary, **options)
+            return FourierLight(
+                self.bench,
+                self.size,
+                taps,
+                boundary=self.boundary,
+                upright=self.upright,
+                stop=self.stop,
+                plan=plan,
+                centres=self._centres(plan),
+            )
         if self.boundary == "circular":
             raise InputError("light in free space does not wrap", where="boundary", mend="use boundary='linear'")
         self._warn(LENS_CODES, "free space will differ from the transform")
-        options = {"upright": self.upright, "stop": self.stop, "tiled": self.layout == "tiled", "plan": plan}
-        return FreeSpaceLight(self.bench, self.size, taps, self.channels[1], self._sharing(), **options)
+        return FreeSpaceLight(
+            self.bench,
+            self.size,
+            taps,
+            self.channels[1],
+            self._sharing(),
+            tiled=self.layout == "tiled",
+            upright=self.upright,
+            stop=self.stop,
+            plan=plan,
+        )
 
     def _centres(self, plan: MaskPlan | None) -> tuple[Places, Places]:
         outputs = self.bench.layout.outputs
@@ -413,7 +430,7 @@ class Correlator4f(nn.Module):
             return self._seen(amplitude, masks, errors, aberrated=True)
         if self.readout != "homodyne":
             self._lighting.require_meeting()
-        each = amplitude.split(1, -3)  # one input after another, summed in the electronics
+        each = [amplitude[..., i : i + 1, :, :] for i in range(self.channels[1])]  # shown one after another
         return torch.cat([self._seen(one, masks, errors, aberrated=True, only=i) for i, one in enumerate(each)], -3)
 
     def _seen(
@@ -465,7 +482,7 @@ class Correlator4f(nn.Module):
         self._require_memory(math.prod(pictures.shape[:-3]))
         checks.check_range(pictures)
         values = pictures.to(self.kernels.dtype)
-        return _square_root(values) if self.bench.input.encoding == "sqrt" else values
+        return square_root(values) if self.bench.input.encoding == "sqrt" else values
 
     def _require_memory(self, batch: int) -> None:
         outputs, inputs = self.channels
@@ -477,12 +494,6 @@ class Correlator4f(nn.Module):
             what=what,
             mend="smaller batches, pictures or banks",
         )
-
-
-def _square_root(pictures: Tensor) -> Tensor:
-    """√x whose gradient is 0 at black, where the true one is infinite."""
-    lit = pictures > 0
-    return torch.where(lit, pictures, 1.0).sqrt() * lit
 
 
 def _as_complex(field: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,9 +16,14 @@ _CHUNK = 2**28  # bytes of input spectra at a time, where no gradient keeps them
 Response = Callable[[Tensor, Imperfections], Tensor]
 
 
+def leading_of(amplitude: Tensor, errors: Imperfections) -> tuple[int, ...]:
+    """Leading dimensions of what comes out: those of the light ``[..., in, y, x]`` and of the draws, broadcast."""
+    return np.broadcast_shapes(tuple(amplitude.shape[:-3]), errors.shape)
+
+
 def draw_by_draw(respond: Response, amplitude: Tensor, errors: Imperfections) -> Tensor:
     """One draw after another, each with the pictures that it meets; shapes broadcast as if it were all at once."""
-    leading = torch.broadcast_shapes(amplitude.shape[:-3], errors.shape)
+    leading = leading_of(amplitude, errors)
     pictures = amplitude.expand(*leading, *amplitude.shape[-3:]).reshape(-1, *amplitude.shape[-3:])
     flat = errors.reshape(-1)
     draws = torch.arange(flat.shape[0]).reshape(errors.shape).expand(leading).flatten()
@@ -33,7 +39,7 @@ def draw_by_draw(respond: Response, amplitude: Tensor, errors: Imperfections) ->
 
 def in_chunks(respond: Response, amplitude: Tensor, errors: Imperfections, each: int) -> Tensor:
     """So many leading rows at once as memory is meant for, ``each`` byte an answer; all where a gradient is kept."""
-    leading = torch.broadcast_shapes(amplitude.shape[:-3], errors.shape)
+    leading = leading_of(amplitude, errors)
     rows = max(1, _CHUNK // max(1, each * math.prod(leading[1:])))
     if not leading or rows >= leading[0] or torch.is_grad_enabled():
         return respond(amplitude, errors)

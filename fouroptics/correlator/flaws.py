@@ -159,7 +159,7 @@ class Flaws:
             return None
         y, x = (grid.frequencies(n, device=self.like.device) for n in size)
         there = _turned(
-            torch.stack(torch.broadcast_tensors(y[:, None], x), -1), self._of("mask.rotation")[..., None, None]
+            torch.stack((y[:, None].expand(size), x.expand(size)), -1), self._of("mask.rotation")[..., None, None]
         )
         there = there * self._magnification()[..., None, None, None]
         shift = torch.stack((self._of("mask.shift_y"), self._of("mask.shift_x")), -1)

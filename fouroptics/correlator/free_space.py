@@ -132,7 +132,8 @@ class FreeSpaceLight:
         """The grid that the waves run on, and how many of the pictures' samples are as wide."""
         bench, dx = self.bench, self.bench.input.sample
         field = sharing.input_field if self.tiled else sharing.tile
-        size, pitch, coarse = [], [], []
+        size: list[int] = []
+        pitch, coarse = [], []
         for n, tile, taps in zip(field, sharing.tile, self.kernel, strict=True):
             crossing = max(n, 2 * n - tile + taps)  # sums land at all differences of tiles
             if self.plan is not None:  # and on a device also beside them, in a carrier's order

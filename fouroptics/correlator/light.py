@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fouroptics.bench import Bench
-from fouroptics.correlator.draws import combiner_weights, draw_by_draw, in_chunks
+from fouroptics.correlator.draws import combiner_weights, draw_by_draw, in_chunks, leading_of
 from fouroptics.correlator.flaws import Flaws
 from fouroptics.correlator.fourier_plane import band_width, input_pixel, stop_width, wavefront_diameter
 from fouroptics.correlator.masks import BESIDE, MaskPlan, Shown
@@ -151,7 +151,7 @@ class FourierLight:
         for drawn in (flaws.pupil(size), flaws.input_pixels(size) if self.plan is not None else None):
             if drawn is not None:
                 pupil = drawn if pupil is None else drawn * pupil
-        leading = torch.broadcast_shapes(amplitude.shape[:-3], flaws.shape)
+        leading = leading_of(amplitude, flaws.errors)
         draws = torch.arange(math.prod(flaws.shape), device=amplitude.device).reshape(flaws.shape).expand(leading)
         steps = flaws.reference_steps
 

@@ -79,3 +79,9 @@ class Lighting:
     def _field(self) -> tuple[float, float]:
         height, width = (n * self.bench.input.sample for n in self.sharing.input_field)
         return height, width
+
+
+def square_root(pictures: Tensor) -> Tensor:
+    """√x whose gradient is 0 at black, where the true one is infinite."""
+    lit = pictures > 0
+    return torch.where(lit, pictures, 1.0).sqrt() * lit

@@ -442,7 +442,8 @@ class MaskPlan:
             (torch.fft.fftfreq(grid.smooth_size(n), dtype=torch.float64, device=device) / self.pitch).abs() <= half
             for n, half in zip(self.count, self.half_field, strict=True)
         )
-        return y[:, None] & x
+        inside: Tensor = y[:, None] & x
+        return inside
 
 
 def centres(sharing: Sharing, channels: Pair, inputs: str, outputs: str) -> tuple[tuple[Place, ...], tuple[Place, ...]]:

@@ -118,5 +118,5 @@ def flawed_table(table: Table, draw: Imperfections, change: Tensor | float) -> T
     return Table((phase if level is None else phase + level).to(table.amplitude.dtype), table.amplitude)
 
 
-def _index(bench: Bench, wavelength: float | Tensor) -> float | Tensor:
+def _index(bench: Bench, wavelength: material.Number) -> material.Number:
     return material.index(bench.mask.medium or PLATE, wavelength)

@@ -259,18 +259,15 @@ class Modulator:
         step = _stair((past / torch.where(gap == 0, 1.0, gap)).clamp(0, 1), softness)
         rise = shown.phase[above] - shown.phase[below]
         rise = rise - turn * torch.round((rise - gap) / turn) if turn else rise  # the short way round
-        return shown.phase[below] + step * rise, shown.amplitude[below] + step * (
-            shown.amplitude[above] - shown.amplitude[below]
-        )
+        brighter = shown.amplitude[above] - shown.amplitude[below]
+        return shown.phase[below] + step * rise, shown.amplitude[below] + step * brighter
 
     def _passed(self, phase: Tensor, amplitude: Tensor) -> Tensor:
         """Mean transmission over each pixel, with what its neighbours do to its phase."""
         if self.shows == "phase" and self.crosstalk > 0:
             passed = amplitude * _blurred(phase, self.crosstalk)
-        else:
-            passed = amplitude * torch.polar(
-                torch.ones_like(phase), phase
-            )  # which, unlike polar, lets dark pixels learn
+        else:  # polar by itself has no gradient where the amplitude is 0, and dark pixels would never learn
+            passed = amplitude * torch.polar(torch.ones_like(phase), phase)
         still = torch.as_tensor(self.flicker, dtype=phase.dtype, device=phase.device)
         return passed * (-still.square() / 2).exp() if self.shows == "phase" else passed
 
@@ -368,7 +365,7 @@ def _blurred(phase: Tensor, sigma: float) -> Tensor:
     )
     total = torch.zeros_like(phase, dtype=torch.promote_types(phase.dtype, torch.complex64))
     for down, weight in _points(sigma):
-        total = total + weight * row(phase, down, sigma)
+        total = total.add_(row(phase, down, sigma), alpha=weight)
     return total
 
 
@@ -377,7 +374,7 @@ def _row_of_points(phase: Tensor, down: float, sigma: float) -> Tensor:
     total = torch.zeros_like(phase, dtype=torch.promote_types(phase.dtype, torch.complex64))
     for along, weight in _points(sigma):
         moved = _weighed_neighbours(rows, along, sigma, -1)
-        total = total + torch.polar(torch.full_like(moved, weight), moved)
+        total = total.add_(torch.polar(torch.full_like(moved, weight), moved))
     return total
 
 
@@ -391,11 +388,13 @@ def _points(sigma: float) -> list[tuple[float, float]]:
 
 def _weighed_neighbours(phase: Tensor, at: float, sigma: float, dim: int) -> Tensor:
     """The blurred phase at a point of each pixel: what of the Gaussian about it falls on each neighbour."""
-    far = max(1, math.ceil(4 * sigma))
+    far, count = max(1, math.ceil(4 * sigma)), phase.shape[dim]
+    first, last = phase.narrow(dim, 0, 1), phase.narrow(dim, count - 1, 1)
+    wide = torch.cat((*[first] * far, phase, *[last] * far), dim)
     total = torch.zeros_like(phase)
     for step in range(-far, far + 1):
         part = _normal_below((step + 0.5 - at) / sigma) - _normal_below((step - 0.5 - at) / sigma)
-        total = total + part * _neighbour(phase, -step, dim)
+        total.add_(wide.narrow(dim, far + step, count), alpha=part)
     return total
 
 

@@ -34,7 +34,7 @@ class PixelSpread:
         reach: samples on both sides of each place, ``(y, x)``.
         fill_factor: by area.
         leak: amplitude that the gaps pass.
-        over: what lies over pixels and gaps alike, such as a stop, ``[Ny, Nx]``. Transmissions have it in them
+        over: what lies over pixels and gaps alike, such as a stop, ``[..., Ny, Nx]``. Transmissions have it in them
             already; the gaps get it here.
         dtype: complex64 or complex128.
         device: where the plan lives.
@@ -106,7 +106,7 @@ class PixelImage:
         step: of the grid [cycles a sample], ``(y, x)``; positions come in FFT order.
         fill_factor: by area.
         leak: amplitude that the gaps pass.
-        over: what lies over pixels and gaps alike, such as a stop, ``[Ny, Nx]``. Transmissions have it in them
+        over: what lies over pixels and gaps alike, such as a stop, ``[..., Ny, Nx]``. Transmissions have it in them
             already; the gaps get it here.
         dtype: complex64 or complex128.
         device: where the plan lives.
@@ -160,7 +160,8 @@ def _of_gaps(rows: list[Tensor], columns: list[Tensor], over: Tensor | None) -> 
     clear, whole = zip(rows, columns, strict=True)
     if over is None:
         return torch.outer(whole[0].sum(1), whole[1].sum(1)) - torch.outer(clear[0].sum(1), clear[1].sum(1))
-    light = over.to(dtype=rows[0].dtype, device=rows[0].device).expand(rows[0].shape[1], columns[0].shape[1])
+    light = over.to(dtype=rows[0].dtype, device=rows[0].device)
+    light = light.expand(*light.shape[:-2], rows[0].shape[1], columns[0].shape[1])
     passed: Tensor = whole[0] @ (light @ whole[1].mT) - clear[0] @ (light @ clear[1].mT)
     return passed
 

@@ -1,0 +1,275 @@
+"""Encodings against phasor algebra, orders of gratings summed by hand, and their gradients through a mask."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import fouroptics as fo
+from fouroptics.devices import encode, modulator
+from fouroptics.devices.encode import HEADROOM
+from fouroptics.devices.modulator import Modulator, Table
+from fouroptics.optics.pixelated import PixelSpread
+
+TURN = 2 * math.pi
+PHASE = Modulator("phase_slm", modulator.phase_table(65536))
+PLATE = Modulator("complex", None)
+GREY = Modulator("grey_amplitude", modulator.amplitude_table(4096))
+BINARY = Modulator("dmd", modulator.amplitude_table(2))
+CELLS = Modulator("metasurface", Table(torch.arange(64) / 64 * TURN, torch.ones(64)))
+
+
+def rand(*shape, seed=0):
+    return torch.rand(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def phasors(*shape, seed=0):
+    return torch.polar(rand(*shape, seed=seed), TURN * rand(*shape, seed=seed + 1))
+
+
+def even(t, y=8, x=32):
+    return torch.full((y, x), t, dtype=torch.complex128)
+
+
+def order(shown, per_pixel):
+    """Σ t e^{-i2πX·per_pixel} over all pixels about the panel's centre: the amplitude of one order, without sinc."""
+    x = torch.arange(shown.shape[-1], dtype=torch.float64) - (shown.shape[-1] - 1) / 2
+    return (shown * torch.exp(-1j * TURN * per_pixel * x)).mean((-2, -1))
+
+
+# What encodings show
+
+
+@given(st.floats(1e-6, 1), st.floats(-3.1, 3.1))
+def test_a_double_phase_pair_averages_to_what_is_wanted(size, angle):
+    """On 2 × 2 pixels: two phasors of modulus 1, their mean t, their half difference in quadrature with t."""
+    t = complex(size * math.cos(angle), size * math.sin(angle))
+    shown = torch.exp(1j * encode.double_phase(even(t, 2, 2)))
+    assert (shown.abs() - 1).abs().max() < 1e-12
+    assert (shown.mean() - t).abs() < 1e-12 + (size - HEADROOM if size > HEADROOM else 0)
+    for pair in (shown[0], shown[1], shown[:, 0], shown[:, 1]):
+        assert (pair.mean() - t).abs() < 1e-12 + (size - HEADROOM if size > HEADROOM else 0)
+        apart = (pair[0] - pair[1]) / 2 * complex(math.cos(angle), -math.sin(angle))
+        assert abs(apart.real.item()) < 1e-12
+        assert abs(apart.imag.item()) == pytest.approx(math.sqrt(1 - min(size, HEADROOM) ** 2), abs=1e-9)
+    assert torch.equal(shown[0, 0], shown[1, 1])
+    assert torch.equal(shown[0, 1], shown[1, 0])
+
+
+@pytest.mark.parametrize("size", [(16, 16), (17, 15), (16, 18)])
+def test_for_a_real_kernel_double_phase_errs_in_quadrature_only(size):
+    """Spread at any number of pixels a bin, by a plain sum: Re is that of the wanted mask, Im is the error."""
+    kernel = rand(3, 3) - 0.5
+    nu = [(torch.arange(n, dtype=torch.float64) - (n - 1) / 2) / n for n in size]
+    waves = [torch.exp(1j * TURN * v[:, None] * torch.arange(-1, 2)) for v in nu]
+    wanted = waves[0] @ kernel.to(torch.complex128) @ waves[1].T
+    wanted = wanted / wanted.abs().max() * HEADROOM
+    shown = torch.exp(1j * encode.double_phase(wanted))
+    back = [torch.exp(1j * TURN * v[:, None] * torch.arange(-9, 10)) for v in nu]
+    seen, true = (back[0].T @ one @ back[1] for one in (shown, wanted))
+    same_parity = (size[0] + size[1]) % 2 == 0  # a chequerboard turned by 180° falls on its own colours
+    error = seen - true
+    if same_parity:
+        assert error.real.abs().max() < 1e-9
+        assert error.imag.abs().max() > 1e-3 * seen.abs().max()
+    else:
+        assert error.real.abs().max() > 1e-3 * seen.abs().max()
+
+
+@given(st.floats(0.02, 0.999), st.floats(-3.1, 3.1))
+def test_a_carrier_s_first_order_averages_to_sinc_of_the_depth_left(size, angle):
+    """Over all phases of t the sampled grating's order is |t|e^{i arg t}; at each it is what four pixels make."""
+    t = complex(size * math.cos(angle), size * math.sin(angle))
+    drive = encode.carrier(even(t))
+    found = order(torch.exp(1j * drive), -0.25)  # towards positive x: e^{-i2πX/4}
+    depth = drive.abs().max().item() / math.pi
+    x = [j - 15.5 for j in range(4)]
+    ramp = [math.remainder(angle - TURN * at / 4, TURN) for at in x]
+    scale = max(abs(drive[0, j].item() / ramp[j]) for j in range(4) if abs(ramp[j]) > 1e-3)
+    assert math.sin(math.pi * (1 - scale)) / (math.pi * (1 - scale)) == pytest.approx(size, abs=1e-7)
+    assert depth <= 1 + 1e-12
+    by_hand = (
+        sum(
+            complex(math.cos(scale * r + TURN * at / 4), math.sin(scale * r + TURN * at / 4))
+            for r, at in zip(ramp, x, strict=True)
+        )
+        / 4
+    )
+    assert abs(found.item() - by_hand) < 1e-9
+    assert abs(found.item() - t) < 0.25  # sampled by four pixels only
+
+
+@pytest.mark.parametrize("size", [0.0, 0.3, 0.7, 0.999])
+def test_over_all_phases_a_carrier_is_exact(size):
+    phases = torch.arange(720, dtype=torch.float64) / 720 * TURN
+    t = torch.polar(torch.full((720, 1, 1), size, dtype=torch.float64), phases[:, None, None]).expand(720, 1, 8)
+    found = order(torch.exp(1j * encode.carrier(t)), -0.25) * torch.exp(-1j * phases)
+    assert found.mean().real.item() == pytest.approx(size, abs=2e-3)
+    assert abs(found.mean().imag.item()) < 2e-3
+
+
+def test_a_full_carrier_is_the_blaze_of_four_levels():
+    shown = torch.exp(1j * encode.carrier(even(1.0)))
+    assert abs(order(shown, -0.25)) == pytest.approx(1, abs=2e-3)
+    plan = PixelSpread((8, 32), 1 / 32, (0.0,), (8.0, -8.0, 0.0), (0, 0), dtype=torch.complex128)
+    towards, away, axis = plan(shown)[0, :, 0, 0].abs() / (8 / 32)
+    assert towards.item() == pytest.approx(math.sin(math.pi / 4) / (math.pi / 4), abs=2e-3)
+    assert max(away, axis) < 0.05
+
+
+@given(st.floats(0, 0.999), st.floats(-3.1, 3.1))
+def test_a_grey_lee_hologram_has_a_quarter_in_its_first_order(size, angle):
+    t = complex(size * math.cos(angle), size * math.sin(angle))
+    shown = encode.encode(even(t), "lee", GREY)
+    assert shown.min() >= 0
+    assert shown.max() <= 1
+    assert abs(order(shown.to(torch.complex128), -0.25).item() - t / 4) < 1e-9
+    assert abs(order(shown.to(torch.complex128), 0.0).item() - 0.5) < 1e-9
+
+
+def test_a_binary_lee_hologram_s_order_grows_with_what_is_wanted():
+    """sin(πw)/π of slits as wide as w of the period, w = asin|t|/π, to what seventeen steps can do: 0.29 at most."""
+    phases = torch.arange(720, dtype=torch.float64) / 720 * TURN
+    for size in (0.2, 0.5, 0.8, 0.95):
+        t = torch.polar(torch.full((720, 1, 1), size, dtype=torch.float64), phases[:, None, None]).expand(720, 8, 16)
+        shown = BINARY.show(encode.encode(t, "lee", BINARY))
+        assert set(shown.real.unique().tolist()) <= {0.0, 1.0}
+        found = order(shown, -0.25) * torch.exp(-1j * phases)
+        kept = sum(math.cos(TURN / 4 * row) for row in encode._STAGGER) / 4  # rows moved by so much of four pixels
+        assert kept == pytest.approx(0.906, abs=1e-3)
+        assert found.mean().real.item() == pytest.approx(size / math.pi * kept, rel=0.01)
+        assert (found - size / math.pi).abs().max() < 0.08
+    full = BINARY.show(encode.encode(even(0.999), "lee", BINARY))
+    assert full.real.mean().item() == pytest.approx(0.5, abs=0.07)
+    dark = BINARY.show(encode.encode(even(0.0), "lee", BINARY))
+    assert dark.abs().max() == 0
+
+
+def test_phase_drops_the_amplitude_and_ideal_keeps_it():
+    t = phasors(6, 5)
+    assert torch.equal(encode.encode(t, "phase", PHASE), t.angle())
+    assert torch.equal(torch.view_as_complex(encode.encode(t, "ideal", PLATE)), t)
+    shown = PLATE.show(encode.encode(t, "ideal", PLATE), "none")
+    assert (shown - t).abs().max() < 1e-12
+
+
+@pytest.mark.parametrize("way", ["phase", "double-phase", "carrier", "fit", "lee"])
+def test_the_ideal_plate_shows_every_encoding_as_it_is(way):
+    t, other = phasors(8, 8), GREY if way == "lee" else PHASE
+    binary_or_grey = encode.encode(t, way, other)
+    wanted = binary_or_grey.to(torch.complex128) if way == "lee" else torch.exp(1j * binary_or_grey)
+    shown = PLATE.show(encode.encode(t, way, PLATE), "none")
+    torch.testing.assert_close(shown, wanted, rtol=0, atol=1e-12)
+
+
+def test_a_fit_gives_the_wanted_spread_where_it_matters():
+    """Better than the phase alone and than the double-phase it starts with, at 2 pixels a sample of the field."""
+    n, kernel = 64, rand(3, 3, seed=4) - 0.3
+    nu = (torch.arange(n, dtype=torch.float64) - (n - 1) / 2) / n
+    waves = torch.exp(1j * TURN * nu[:, None] * torch.arange(-1, 2))
+    wanted = waves @ kernel.to(torch.complex128) @ waves.T
+    wanted = wanted / wanted.abs().max()
+    near = (torch.fft.fftfreq(n) * n).abs() <= 12
+    field = near[:, None] & near
+    back = torch.exp(1j * TURN * nu[:, None] * torch.arange(-12, 13))
+    true = back.T @ wanted @ back
+
+    def error(phase):
+        seen = back.T @ torch.exp(1j * phase) @ back
+        gain = (true.conj() * seen).sum() / true.abs().square().sum()
+        return ((seen / gain - true).norm() / true.norm()).item(), gain.abs().item()
+
+    fitted = encode.encode(wanted, "fit", PHASE, field=field)
+    found, gain = error(fitted)
+    assert found < 0.3
+    assert found < 0.6 * error(wanted.angle())[0]
+    assert 1.3 < gain <= encode.OVERDRIVE
+    assert torch.equal(encode.encode(wanted[None], "fit", PHASE, field=field)[0], fitted)
+    assert not fitted.requires_grad
+
+
+def test_a_dc_block_is_dark_where_it_is_told():
+    t, dark = phasors(2, 4, 4), torch.zeros(4, 4, dtype=torch.bool)
+    dark[1:3, 1:3] = True
+    blocked = encode.block_dc(t, dark)
+    assert blocked[:, dark].abs().max() == 0
+    assert torch.equal(blocked[:, ~dark], t[:, ~dark])
+
+
+def test_the_carrier_s_phase_is_centred_and_goes_to_positive_x():
+    assert (encode.carrier_phase(4) / TURN).tolist() == [0.375, 0.125, -0.125, -0.375]
+
+
+# Which device shows what
+
+
+@pytest.mark.parametrize("device", [PHASE, PLATE, GREY, BINARY, CELLS, Modulator("multilevel_phase", PHASE.table)])
+@pytest.mark.parametrize("way", encode.ENCODINGS)
+def test_a_device_shows_what_it_can_and_the_rest_is_refused_in_a_line(device, way):
+    can = {
+        "phase_slm": {"phase", "double-phase", "fit", "carrier"},
+        "multilevel_phase": {"phase", "double-phase", "fit", "carrier"},
+        "metasurface": {"phase", "double-phase", "fit", "carrier", "ideal"},
+        "complex": set(encode.ENCODINGS),
+        "grey_amplitude": {"lee"},
+        "dmd": {"lee"},
+    }[device.kind]
+    wanted = phasors(1, 4, 4)
+    if way in can:
+        shown = device.show(encode.encode(wanted, way, device))
+        assert shown.shape == (1, 4, 4)
+        assert (shown.abs() <= 1 + 1e-9).all()
+        return
+    with pytest.raises(fo.InputError, match=r"mask\.encoding") as caught:
+        encode.encode(wanted, way, device)
+    assert "\n" not in str(caught.value)
+    assert caught.value.mend
+    if caught.value.mend:
+        first = caught.value.mend.split("'")[1]
+        encode.encode(wanted, first, device)  # what it proposes works
+
+
+def test_an_unknown_encoding_is_refused():
+    with pytest.raises(fo.InputError, match="'double-phase'"):
+        encode.encode(phasors(2, 2), "hologram", PHASE)
+
+
+# Gradients
+
+
+@pytest.mark.parametrize(
+    ("way", "device"),
+    [
+        ("double-phase", Modulator("phase_slm", modulator.phase_table(8), flicker=0.1)),
+        ("double-phase", Modulator("phase_slm", modulator.phase_table(8), crosstalk=0.2)),
+        ("carrier", Modulator("phase_slm", modulator.phase_table(16, 5.0))),
+        ("phase", Modulator("metasurface", Table(torch.tensor([0.0, 2.0, 4.5]), torch.tensor([1.0, 0.8, 0.9])))),
+        ("lee", Modulator("grey_amplitude", modulator.amplitude_table(8))),
+        ("lee", Modulator("dmd", modulator.amplitude_table(2))),
+        ("ideal", PLATE),
+        ("double-phase", PLATE),
+        ("lee", PLATE),
+    ],
+)
+@pytest.mark.parametrize("softness", [0.4, 1.0])
+def test_gradients_pass_from_a_tiny_mask_s_spread_to_what_is_wanted(way, device, softness):
+    plan = PixelSpread((4, 5), 0.2, (0.0,), (1.0,), (1, 1), fill_factor=0.9, leak=0.1, dtype=torch.complex128)
+    wanted = torch.polar(0.1 + 0.8 * rand(4, 5, seed=3), TURN * rand(4, 5, seed=4)).requires_grad_()
+
+    def light(t):
+        return plan(device.show(encode.encode(t, way, device), "soft", softness=softness))
+
+    assert torch.autograd.gradcheck(light, (wanted,), eps=1e-7, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("way", ["double-phase", "carrier", "lee", "phase", "ideal"])
+def test_gradients_stay_finite_at_the_edges_of_what_can_be_wanted(way):
+    device = {"lee": GREY, "ideal": PLATE}.get(way, PHASE)
+    wanted = torch.tensor([[0.0, 1.0, -1.0, HEADROOM, 1e-9, 1j, 0.5, -0.0]], dtype=torch.complex128, requires_grad=True)
+    for dtype in (torch.complex128, torch.complex64):
+        drive = encode.encode(wanted.to(dtype), way, device)
+        assert drive.isfinite().all()
+        (slope,) = torch.autograd.grad(drive.sum(), wanted)
+        assert torch.view_as_real(slope).isfinite().all()

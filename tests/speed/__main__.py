@@ -4,7 +4,7 @@ import sys
 
 import torch
 
-from tests.speed import bank, machine, peers, reading, scaling
+from tests.speed import bank, draws, machine, peers, reading, scaling
 
 
 def main() -> int:
@@ -13,6 +13,7 @@ def main() -> int:
     bank.main()
     scaling.main()
     reading.main()
+    draws.main()
     peers.main()
     print(machine.load())
     return 0

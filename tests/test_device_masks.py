@@ -756,6 +756,13 @@ def test_a_bank_in_both_precisions():
         (bench_of(144, {"mask.encoding": "lee"}), (1, 1), {}, "cannot show the encoding 'lee'"),
         (with_mask(144, preset="dmd", encoding="double-phase"), (1, 1), {}, "cannot show the encoding 'double-phase'"),
         (with_mask(144, preset="etched-4", frame_rate=None), (2, 1), {}, "need a mask that changes"),
+        (bench_of(144, IDEAL | {"layout.guard": "0 um"}), (1, 2), {}, "kernel reaches 1 samples out"),
+        (
+            bench_of(144, IDEAL | {"layout.outputs": "tiled", "camera.pixels": [90, 90]}),
+            (4, 1),
+            {},
+            "the responses are 640 um, the sensor 360 um",
+        ),
         (bench_of(144), (1, 1), {"boundary": "circular"}, "does not wrap"),
         (bench_of(144), (1, 1), {"layout": "mathematical"}, "has no masks"),
         (bench_of(144, {"mask.encoding": "fit"}), (1, 1), {"learn": "kernels"}, "a fit passes no gradient to kernels"),

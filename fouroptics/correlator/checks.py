@@ -46,10 +46,18 @@ def check_options(
 
 
 def check_masks_fit(bench: Bench, size: Pair, taps: Pair, channels: Pair, inputs: str) -> None:
-    """Refuse masks that cannot hold what they are asked to, in the words of the sampling report."""
+    """Refuse masks that cannot hold what they are asked to, in the words of the sampling report.
+
+    Tiles run into each other where the guard between them is too narrow, and tiled responses may miss the camera.
+    """
     arranged = bench.replace({"layout.inputs": inputs})
+    codes = [*MASK_CODES]
+    if inputs == "tiled" and channels[1] > 1:
+        codes += ["guard"]
+    if arranged.layout.outputs == "tiled" and channels[0] > 1:
+        codes += ["guard", "camera-window"]
     for problem in arranged.sampling(size, taps, channels=channels).problems:
-        if problem.code in MASK_CODES:
+        if problem.code in codes:
             raise InputError(problem.what, where=problem.where, mend=problem.mend_text)
 
 

@@ -6,8 +6,6 @@ import copy
 import difflib
 import hashlib
 import json
-import re
-import tomllib
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from importlib.resources import files
@@ -16,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
-from fouroptics import units
+from fouroptics import toml, units
 from fouroptics.bench import parts
 from fouroptics.devices import material
 from fouroptics.devices.layout import Inputs, Outputs, Sharing, share
 from fouroptics.errors import InputError
-from fouroptics.files import is_file, is_folder, read_text, write_whole
+from fouroptics.files import is_file, read_text, write_whole
 
 if TYPE_CHECKING:
     from fouroptics.bench.sampling import SamplingReport
@@ -58,19 +56,8 @@ class Bench(BaseModel):
     @classmethod
     def load(cls, source: str | Path) -> Bench:
         """Read a bench from a file, or take a shipped one by its name."""
-        if isinstance(source, str) and source in presets():
-            return cls.from_dict(_toml(_preset_text(f"benches/{source}.toml"), source), place=source)
-        path = Path(source)
-        if not is_file(path):
-            if is_folder(path):
-                raise InputError(
-                    "is a folder", where=str(source), mend=f"name a file in it, such as {path / 'bench.toml'}"
-                )
-            near = difflib.get_close_matches(str(source), presets(), n=1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            mend = f"{hint}shipped benches: {', '.join(presets())}"
-            raise InputError("no such bench file or preset", where=str(source), mend=mend)
-        return cls.from_dict(_toml(read_text(path), str(path)), folder=path.parent, place=str(path))
+        data, folder = toml.load(source, _PRESETS / "benches", "bench")
+        return cls.from_dict(data, folder=folder, place=str(source))
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], *, folder: str | Path = ".", place: str = "bench") -> Bench:
@@ -104,17 +91,7 @@ class Bench(BaseModel):
     def replace(self, changes: Mapping[str, Any]) -> Bench:
         """A bench with some keys changed: ``bench.replace({"lens1.focal_length": "300 mm", "reference": None})``."""
         given = copy.deepcopy(self._given) or self.to_dict()
-        for key, value in changes.items():
-            *sections, last = key.split(".")
-            table = given
-            for section in sections:
-                table = table.setdefault(section, {})
-                if not isinstance(table, dict):
-                    raise InputError(f"{section!r} is not a section", where=key)
-            if value is None:
-                table.pop(last, None)
-            else:
-                table[last] = value
+        toml.change(given, changes)
         return Bench.from_dict(given, place=self.name)
 
     def to_dict(self) -> dict[str, Any]:
@@ -123,7 +100,7 @@ class Bench(BaseModel):
 
     def to_toml(self) -> str:
         """The resolved bench as TOML. Reading it back gives an equal bench."""
-        return _toml_text(self.to_dict())
+        return toml.text(self.to_dict())
 
     def save(self, path: str | Path) -> None:
         """Write the resolved bench; its tables are put beside it, so that they can be moved together."""
@@ -134,7 +111,7 @@ class Bench(BaseModel):
             if beside.resolve() != table.resolve():
                 write_whole(beside, table.read_bytes())
             data[section][key] = beside.name
-        write_whole(path, _toml_text(data).encode())
+        write_whole(path, toml.text(data).encode())
 
     def fingerprint(self) -> str:
         """SHA-256 of what the bench is: its values and its tables' content, neither its file's bytes nor its name."""
@@ -245,27 +222,12 @@ class Bench(BaseModel):
 @lru_cache
 def presets() -> tuple[str, ...]:
     """Names of the benches that are shipped."""
-    return tuple(sorted(entry.name.removesuffix(".toml") for entry in (_PRESETS / "benches").iterdir()))
-
-
-def _preset_text(name: str) -> str:
-    return _PRESETS.joinpath(name).read_text(encoding="utf-8")
+    return toml.names(_PRESETS / "benches")
 
 
 @lru_cache
 def _part_presets() -> dict[str, dict[str, dict[str, Any]]]:
-    return tomllib.loads(_preset_text("parts.toml"))
-
-
-def _toml(source: str, place: str) -> dict[str, Any]:
-    try:
-        return tomllib.loads(source)
-    except tomllib.TOMLDecodeError as error:
-        at = re.search(r"at line (\d+)", str(error))
-        line = source.splitlines()[int(at[1]) - 1] if at else ""
-        bare = re.search(r"=\s*([-+0-9.eE]+ ?[^\s0-9\"'#,\]}]+)", line)
-        mend = f'write it in quotes: "{bare[1]}"' if bare else ""
-        raise InputError(f"not valid TOML: {error}", where=place, mend=mend) from None
+    return toml.parse(_PRESETS.joinpath("parts.toml").read_text(encoding="utf-8"), "parts.toml")
 
 
 def _with_absolute_paths(data: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -312,7 +274,7 @@ def _calibrated(given: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(calibration, dict) or not calibration.get("file"):
         return given
     file = Path(calibration["file"])
-    measured = _toml(read_text(file), file.name)
+    measured = toml.parse(read_text(file), file.name)
     if measured.pop("format", None) != CALIBRATION_FORMAT:
         raise InputError(
             f"{file.name} is not a calibration",
@@ -398,28 +360,3 @@ def _add(location: tuple[int | str, ...]) -> str:
 
 def _lowered(message: str) -> str:
     return message[:1].lower() + message[1:]
-
-
-def _toml_text(data: dict[str, Any]) -> str:
-    head = [f"{key} = {_toml_value(value)}" for key, value in data.items() if not isinstance(value, dict)]
-    tables = [
-        "\n".join([f"[{section}]", *(f"{key} = {_toml_value(value)}" for key, value in table.items())])
-        for section, table in data.items()
-        if isinstance(table, dict)
-    ]
-    return "\n\n".join(["\n".join(head), *tables]) + "\n"
-
-
-def _toml_key(key: Any) -> str:
-    return str(key) if re.fullmatch("[A-Za-z0-9_-]+", str(key)) else _toml_value(key)
-
-
-def _toml_value(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, dict):
-        entries = ", ".join(f"{_toml_key(key)} = {_toml_value(entry)}" for key, entry in value.items())
-        return f"{{ {entries} }}" if value else "{}"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(_toml_value(v) for v in value) + "]"
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import difflib
 import hashlib
 import json
 from collections.abc import Mapping
@@ -16,11 +15,10 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor
 
-from fouroptics import units
+from fouroptics import toml, units
 from fouroptics.bench import Bench
-from fouroptics.bench.bench import _toml, _toml_text
 from fouroptics.errors import InputError, check_choice
-from fouroptics.files import is_file, is_folder, read_text, write_whole
+from fouroptics.files import write_whole
 from fouroptics.imperfections.correlations import Correlation, correlated, read_correlations
 from fouroptics.imperfections.distributions import Distribution
 from fouroptics.imperfections.fields import FIELDS, SECTIONS, in_order, named, nearest, sizes
@@ -112,19 +110,7 @@ class Tolerances:
     @classmethod
     def load(cls, source: str | Path) -> Tolerances:
         """Read tolerances from a file, or take shipped ones by their name."""
-        if isinstance(source, str) and source in presets():
-            shipped = _PRESETS.joinpath(f"{source}.toml").read_text(encoding="utf-8")
-            return cls.from_dict(_toml(shipped, source), place=source)
-        path = Path(source)
-        if is_folder(path):
-            mend = f"name a file in it, such as {path / 'tolerances.toml'}"
-            raise InputError("is a folder", where=str(source), mend=mend)
-        if not is_file(path):
-            near = difflib.get_close_matches(str(source), presets(), n=1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            mend = f"{hint}shipped tolerances: {', '.join(presets())}"
-            raise InputError("no such tolerance file or preset", where=str(source), mend=mend)
-        return cls.from_dict(_toml(read_text(path), str(path)), place=str(path))
+        return cls.from_dict(toml.load(source, _PRESETS, "tolerance")[0], place=str(source))
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], *, place: str = "tolerances") -> Tolerances:
@@ -155,17 +141,7 @@ class Tolerances:
     def replace(self, changes: Mapping[str, Any]) -> Tolerances:
         """Tolerances with some keys changed: ``replace({"mask.shift_x.normal": "8 um", "combiner": None})``."""
         data = copy.deepcopy(self.to_dict())
-        for key, value in changes.items():
-            *sections, last = key.split(".")
-            table: Any = data
-            for section in sections:
-                table = table.setdefault(section, {})
-                if not isinstance(table, dict):
-                    raise InputError(f"{section!r} is not a section", where=key)
-            if value is None:
-                table.pop(last, None)
-            else:
-                table[last] = value
+        toml.change(data, changes)
         return Tolerances.from_dict(data, place=self.name)
 
     def to_dict(self) -> dict[str, Any]:
@@ -184,7 +160,7 @@ class Tolerances:
 
     def to_toml(self) -> str:
         """As TOML. Reading it back gives equal tolerances."""
-        return _toml_text(self.to_dict())
+        return toml.text(self.to_dict())
 
     def save(self, path: str | Path) -> None:
         write_whole(path, self.to_toml().encode())
@@ -240,7 +216,7 @@ class Tolerances:
 @lru_cache
 def presets() -> tuple[str, ...]:
     """Names of the tolerances that are shipped."""
-    return tuple(sorted(entry.name.removesuffix(".toml") for entry in _PRESETS.iterdir()))
+    return toml.names(_PRESETS)
 
 
 def _checked(generator: Any) -> torch.Generator:

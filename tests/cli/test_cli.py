@@ -4,6 +4,7 @@ import sys
 
 import pytest
 
+from fouroptics import toml
 from fouroptics.bench import Bench
 from fouroptics.cli import main
 from fouroptics.pictures import read
@@ -167,12 +168,10 @@ def test_a_long_name_still_makes_a_bench_that_loads(capsys, tmp_path):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 def test_an_interrupt_says_so_and_a_reader_who_leaves_is_no_error(capsys, monkeypatch):
-    from fouroptics.bench import bench
-
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(bench, "_toml", interrupted)
+    monkeypatch.setattr(toml, "load", interrupted)
     status, _, err = run(capsys, "bench", "report", "slm-532nm")
     assert status == 130
     assert "stopped by the keyboard" in err

@@ -438,10 +438,13 @@ def test_the_whole_way_from_kernels_to_electrons_has_its_own_gradient(encoding):
     assert torch.autograd.gradcheck(counts, (kernels, *off), eps=1e-7, atol=1e-5, rtol=1e-3, fast_mode=True)
 
 
-def test_a_turned_panel_moves_the_masks_that_stand_side_by_side_on_it():
-    """By θẑ × r, each its own way."""
-    lenslet = IDEAL | {"layout.inputs": "lenslet", "mask.pixels": [150, 150]}
-    made, pictures = bank(lenslet, (1, 2)), smooth(2)
+@pytest.mark.parametrize(
+    ("ways", "channels"), [(("lenslet", "frames"), (1, 2)), (("tiled", "lenslet"), (2, 2)), (("lenslet",) * 2, (2, 1))]
+)
+def test_a_turned_panel_moves_the_masks_that_stand_side_by_side_on_it(ways, channels):
+    """By θẑ × r, each its own way, and its tiles' light by the phases that go with it."""
+    beside = {"layout.inputs": ways[0], "layout.outputs": ways[1], "mask.pixels": [150, 150]}
+    made, pictures = bank(IDEAL | beside, channels), smooth(channels[1])
     assert len(set(made.device.plan.origins)) == 2
     for values, motion in (
         ({"mask.rotation": 0.004}, {"turn": 0.004}),
@@ -449,5 +452,5 @@ def test_a_turned_panel_moves_the_masks_that_stand_side_by_side_on_it():
     ):
         with torch.no_grad():
             field, truth = made.field(pictures, errors=Imperfections(values)), dense(made, pictures, **motion)
-            assert relative(field, truth) < 1e-3
-            assert relative(made.field(pictures), truth) > 1e-2
+            assert relative(field, truth) < 4e-3
+            assert relative(made.field(pictures), truth) > 7e-3

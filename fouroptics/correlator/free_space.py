@@ -255,8 +255,8 @@ class FreeSpaceLight:
         """A device's masks for one output ``[1 or in, Y, X]``: what of their pixels this grid resolves."""
         assert self.plan is not None and bench.pixels is not None
         which = [self.plan.terms[output * len(self.centres) + i].mask for i in inputs]
-        masks = bench.pixels(shown[which[:1] if self.tiled else which])
-        return -masks  # each lens turns the phase by -90°
+        which = which[:1] if self.tiled else which
+        return -bench.pixels(shown[which], which)  # each lens turns the phase by -90°
 
     def _mask(self, bench: _Bench4f, taps: Tensor, centres: Sequence[tuple[float, float]]) -> Tensor:
         """One output's masks ``[1 or in, Y, X]``: transfer functions, each with what brings its tile to the axis.

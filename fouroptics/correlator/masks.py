@@ -142,7 +142,8 @@ class MaskPlan:
         """Kernels ``[out, in, ky, kx]`` → drive of every pixel, and the scale of each output's response ``[out]``."""
         wanted, scale = self._wanted(taps)
         field = self._field(wanted.device) if self.encoding == "fit" else None
-        return encode.encode(wanted, self.encoding, self.modulator, field=field), scale
+        dark = self._spot(taps)
+        return encode.encode(wanted, self.encoding, self.modulator, field=field, dark=dark), scale
 
     def shown(
         self,
@@ -172,7 +173,7 @@ class MaskPlan:
         if self.modulator.table is None:
             passed = self.modulator.show(drive, quantize, softness=softness, stuck=stuck)
             phase = torch.remainder(passed.angle(), modulator.FULL_TURN)
-            return self._dressed(torch.polar(passed.abs(), phase * change))
+            return self._dressed(torch.polar(passed.abs(), phase * change), draw)
         table = panel.flawed_table(self.modulator.table.to(drive), draw, change)
         passed = self.modulator.show(drive, quantize, softness=softness, table=table, stuck=stuck)
         overlay = draw.get("fabrication.overlay")
@@ -180,7 +181,7 @@ class MaskPlan:
             levels = self.modulator.nearest(drive)
             shifts = overlay.to(drive) / self.bench.mask.pitch
             passed = passed + modulator.overlay_change(self.modulator, levels, shifts, table)
-        return self._dressed(passed)
+        return self._dressed(passed, draw)
 
     def levels(self, drive: Tensor) -> Tensor:
         """The levels of every pixel ``[masks, Ny, Nx]``, dead ones included: what is exported."""
@@ -207,8 +208,9 @@ class MaskPlan:
 
     def pixel_area(self, dtype: torch.dtype, device: torch.device) -> dict[str, Any]:
         """What a plan of pixels is told of them: their fill, what passes between them, and what lies over both."""
-        stop = self._kept("stop", torch.empty(0, dtype=dtype, device=device))
-        over = stop if stop.numel() > 1 else None
+        like = torch.empty(0, dtype=dtype, device=device)
+        both = self._kept("stop", like) * self._kept("panel", like)
+        over = both if both.numel() > 1 else None
         mask = self.bench.mask
         return {"fill_factor": mask.fill_factor, "leak": mask.leak, "over": over, "dtype": dtype, "device": device}
 
@@ -225,8 +227,8 @@ class MaskPlan:
         shifts = None if draw is None else self._tile_shifts(draw, spread.real)
         if shifts is not None:
             turns = [
-                shift[..., None] * self.pitch / self.bench.mask.pitch * (torch.arange(n, device=shift.device) - n // 2)
-                for shift, n in zip(shifts.unbind(-1), spread.shape[-2:], strict=True)
+                shifts[..., dim, None] * self.pitch / self.bench.mask.pitch * self._displacements(dim, n, shifts.device)
+                for dim, n in enumerate(spread.shape[-2:])
             ]
             rows, columns = (torch.polar(torch.ones_like(t), 2 * math.pi * t).to(spread.dtype) for t in turns)
             spread = spread * rows[..., :, None] * columns[..., None, :]
@@ -316,6 +318,11 @@ class MaskPlan:
         down, along = turn.sin() * x + turn.cos() * y, turn.cos() * x - turn.sin() * y
         return torch.stack(((1 + stretch) * down - y, (1 + stretch) * along - x), -1)
 
+    def _displacements(self, dim: int, samples: int, device: torch.device) -> Tensor:
+        """From an input's samples to a spread's, ``[out, in, samples]``: the term's place and what is beside it."""
+        places = torch.tensor([term.place[dim] for term in self.terms], device=device, dtype=torch.float64)
+        return places.reshape(*self.channels, 1) + torch.arange(samples, device=device) - samples // 2
+
     def _wanted(self, taps: Tensor) -> tuple[Tensor, Tensor]:
         """The transmission that the pixels should have, |t| ≤ 1, and what kernels were turned down by."""
         shared = self.layout[0] == "tiled"
@@ -331,9 +338,9 @@ class MaskPlan:
         per_mask = per_output[
             torch.tensor([self._terms_of(m)[0].output for m in range(self.masks)], device=taps.device)
         ]
-        wanted = wanted * (encode.HEADROOM / per_mask)[:, None, None] - self._leak_to_cancel
-        dark = self._kept("dark", taps) if self.bench.mask.dc_block else None
-        wanted = wanted if dark is None else encode.block_dc(wanted, dark.real > 0)
+        wanted = wanted * (encode.HEADROOM / per_mask)[:, None, None]
+        dark = self._spot(taps)
+        wanted = (wanted if dark is None else torch.where(dark, 0, wanted)) - self._leak_to_cancel
         return wanted, scale * encode.HEADROOM / per_output
 
     def _summed(self, taps: Tensor) -> Tensor:
@@ -383,8 +390,11 @@ class MaskPlan:
             return 0.0
         return mask.leak * (1 - mask.fill_factor) / mask.fill_factor
 
-    def _dressed(self, passed: Tensor) -> Tensor:
-        return passed * self._kept("panel", passed) * self._kept("stop", passed)
+    def _dressed(self, passed: Tensor, draw: Imperfections | None = None) -> Tensor:
+        """What pixels pass, with what lies over them; the panel's own error is a path, whatever the wavelength."""
+        drift = None if draw is None or not self.bench.mask.wavefront else draw.get("source.wavelength")
+        error = self._kept("panel", passed) if drift is None else self._panel_wavefront(drift.to(passed.device))
+        return passed * error.to(passed.dtype) * self._kept("stop", passed)
 
     def _kept(self, what: str, like: Tensor) -> Tensor:
         """A map that belongs to the plan, for the dtype and device of a tensor."""
@@ -394,7 +404,6 @@ class MaskPlan:
             "panel": self._panel_wavefront,
             "stop": self._stop,
             "weights": self._weights,
-            "dark": self._dark,
         }[what]
         return self._fixed.get((what, dtype, like.device), lambda: make().to(dtype=dtype, device=like.device))
 
@@ -408,12 +417,12 @@ class MaskPlan:
         rows, columns = (input_pixel(self.bench, pixel_frequencies(n, self.pitch)) for n in self.count)
         return torch.outer(rows, columns)
 
-    def _panel_wavefront(self) -> Tensor:
+    def _panel_wavefront(self, drift: Tensor | float = 0.0) -> Tensor:
         """The panel's own error on each mask, ``[masks, Ny, Nx]``, or one for all that stand in one place."""
         if not self.bench.mask.wavefront:
             return torch.ones(1, 1)
         origins = self.origins[:1] if self._together else self.origins
-        return torch.stack([panel.wavefront(self.bench, origin, self.count) for origin in origins])
+        return torch.stack([panel.wavefront(self.bench, origin, self.count, drift) for origin in origins])
 
     def _stop(self) -> Tensor:
         """The part of each pixel that the stop leaves open."""
@@ -432,9 +441,12 @@ class MaskPlan:
         dimmed = torch.sinc(clear * places).prod(1).reshape(self.channels)
         return dimmed.amax() / dimmed
 
-    def _dark(self) -> Tensor:
-        y, x = self._places_on_mask()
-        return (torch.hypot(y[:, None], x) <= (self.bench.mask.dc_block or 0.0) / 2).double()
+    def _spot(self, like: Tensor) -> Tensor | None:
+        """Pixels that block the pictures' mean, where there is such a spot."""
+        if not self.bench.mask.dc_block:
+            return None
+        y, x = (place.to(like.device) for place in self._places_on_mask())
+        return torch.hypot(y[:, None], x) <= self.bench.mask.dc_block / 2
 
     def _field(self, device: torch.device) -> Tensor:
         """Where a point-spread function matters: the tiles' field, on a transform of the pixels."""

@@ -50,15 +50,20 @@ def table_of(bench: Bench) -> Table | None:
     return modulator.phase_table(mask.levels, mask.phase_range or modulator.FULL_TURN)
 
 
-def wavefront(bench: Bench, origin: Pair, count: Pair) -> Tensor:
-    """What the panel's own error does on ``count`` pixels from ``origin`` on, both ``(y, x)``."""
+def wavefront(bench: Bench, origin: Pair, count: Pair, drift: Tensor | float = 0.0) -> Tensor:
+    """What the panel's own error does on ``count`` pixels from ``origin`` on, both ``(y, x)``.
+
+    ``drift`` is by how much the wavelength is off [m].
+    """
     mask = bench.mask
     y, x = (
         pixel_frequencies(n, mask.pitch) + (first + (n - 1) / 2 - (pixels - 1) / 2) * mask.pitch
         for n, first, pixels in zip(count, origin, reversed(mask.pixels), strict=True)
     )
     path = aberration.wavefront(y, x, mask.wavefront, math.hypot(*mask.extent))
-    return aberration.delayed(path, bench.source.wavelength)
+    if isinstance(drift, Tensor):
+        path = path.to(drift.device)
+    return aberration.delayed(path, bench.source.wavelength + drift)
 
 
 def dead(bench: Bench, origins: tuple[Pair, ...], count: Pair, device: torch.device) -> Stuck:

@@ -39,7 +39,14 @@ _ROUNDS = 30  # of a fit
 _TABLE = 1024  # places at which sinc is tabled before Newton's method
 
 
-def encode(wanted: Tensor, encoding: Encoding, modulator: Modulator, *, field: Tensor | None = None) -> Tensor:
+def encode(
+    wanted: Tensor,
+    encoding: Encoding,
+    modulator: Modulator,
+    *,
+    field: Tensor | None = None,
+    dark: Tensor | None = None,
+) -> Tensor:
     """The drive that shows ``wanted`` ``[..., Ny, Nx]``, |t| ≤ 1; gradients pass it, but for a fit.
 
     Args:
@@ -48,6 +55,8 @@ def encode(wanted: Tensor, encoding: Encoding, modulator: Modulator, *, field: T
         modulator: the device.
         field: for a fit, what matters of the point-spread function: true where it does, in FFT order on a transform of
             at least as many samples as there are pixels.
+        dark: true where the wanted amplitude is to be kept by encodings that drop it: a spot in the centre that blocks
+            a picture's mean.
 
     Raises:
         InputError: the device cannot show such a drive.
@@ -62,6 +71,8 @@ def encode(wanted: Tensor, encoding: Encoding, modulator: Modulator, *, field: T
         return torch.view_as_real(wanted) if modulator.shows == "complex" else wanted.angle()
     phase = {"phase": Tensor.angle, "double-phase": double_phase, "carrier": carrier}.get(encoding)
     drive = phase(wanted) if phase else fit_phase(wanted, field if field is not None else _everywhere(wanted))
+    if dark is not None and encoding in ("phase", "fit"):  # a phase by itself is bright
+        drive = torch.where(dark, double_phase(wanted), drive)
     return drive if modulator.shows == "phase" else _as_pair(torch.polar(torch.ones_like(drive), drive), modulator)
 
 
@@ -115,11 +126,6 @@ def fit_phase(wanted: Tensor, field: Tensor, *, rounds: int = _ROUNDS) -> Tensor
                 phase = back[: one.shape[0], : one.shape[1]].angle()
             phases.append(phase)
     return torch.stack(phases).reshape(wanted.shape)
-
-
-def block_dc(wanted: Tensor, dark: Tensor) -> Tensor:
-    """No light from the centre of the mask, where a picture's mean is: ``dark`` is true there."""
-    return torch.where(dark, torch.zeros_like(wanted), wanted)
 
 
 def _lee(wanted: Tensor, *, binary: bool) -> Tensor:

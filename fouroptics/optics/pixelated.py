@@ -34,8 +34,8 @@ class PixelSpread:
         reach: samples on both sides of each place, ``(y, x)``.
         fill_factor: by area.
         leak: amplitude that the gaps pass.
-        over: what lies over pixels and gaps alike, such as a stop, ``[..., Ny, Nx]``. Transmissions have it in them
-            already; the gaps get it here.
+        over: what lies over pixels and gaps alike, a stop or a wavefront, ``[..., Ny, Nx]``. Transmissions have it in
+            them already; the gaps get it here.
         dtype: complex64 or complex128.
         device: where the plan lives.
     """
@@ -107,8 +107,8 @@ class PixelImage:
         step: of the grid [cycles a sample], ``(y, x)``; positions come in FFT order.
         fill_factor: by area.
         leak: amplitude that the gaps pass.
-        over: what lies over pixels and gaps alike, such as a stop, ``[..., Ny, Nx]``. Transmissions have it in them
-            already; the gaps get it here.
+        over: what lies over pixels and gaps alike, a stop or a wavefront, ``[..., Ny, Nx]``. Transmissions have it in
+            them already; the gaps get it here.
         dtype: complex64 or complex128.
         device: where the plan lives.
     """
@@ -141,10 +141,13 @@ class PixelImage:
         self._rows, self._columns = (clears.to(dtype=dtype, device=device) for clears, _ in waves)
         self._leak = (leak * _of_gaps(waves[0], waves[1], over)).to(dtype=dtype, device=device) if leak else None
 
-    def __call__(self, transmission: Tensor) -> Tensor:
-        """``[..., Ny, Nx]`` → ``[..., Y, X]``."""
+    def __call__(self, transmission: Tensor, which: list[int] | None = None) -> Tensor:
+        """``[..., Ny, Nx]`` → ``[..., Y, X]``; ``which`` of the masks that ``over`` names they are."""
         seen: Tensor = self._rows @ (transmission.to(self._rows.dtype) @ self._columns.mT)
-        return seen if self._leak is None else seen + self._leak
+        if self._leak is None:
+            return seen
+        several = which is not None and self._leak.dim() > 2 and len(self._leak) > 1
+        return seen + (self._leak[which] if several else self._leak)
 
     @property
     def nbytes(self) -> int:

@@ -186,12 +186,16 @@ def test_a_fit_gives_the_wanted_spread_where_it_matters():
     assert not fitted.requires_grad
 
 
-def test_a_dc_block_is_dark_where_it_is_told():
-    t, dark = phasors(2, 4, 4), torch.zeros(4, 4, dtype=torch.bool)
-    dark[1:3, 1:3] = True
-    blocked = encode.block_dc(t, dark)
-    assert blocked[:, dark].abs().max() == 0
-    assert torch.equal(blocked[:, ~dark], t[:, ~dark])
+@pytest.mark.parametrize("way", ["phase", "fit"])
+def test_where_it_is_to_be_dark_pairs_of_pixels_are(way):
+    t, dark = phasors(2, 8, 8), torch.zeros(8, 8, dtype=torch.bool)
+    dark[2:6, 2:6] = True
+    t = torch.where(dark, 0, t)
+    seen = PHASE.show(encode.encode(t, way, PHASE, dark=dark), "none")
+    blocks = seen.unfold(-2, 2, 2).unfold(-2, 2, 2).mean((-1, -2)).abs()
+    assert blocks[:, 1:3, 1:3].max() < 1e-12
+    plain = PHASE.show(encode.encode(t, way, PHASE), "none")
+    assert torch.equal(seen[:, ~dark], plain[:, ~dark])
 
 
 def test_the_carrier_s_phase_is_centred_and_goes_to_positive_x():

@@ -712,6 +712,69 @@ def test_what_is_kept_between_calls_never_goes_stale():
             assert not torch.equal(field_of(again, pictures), field_of(bank, pictures))
 
 
+def fused_step(bank):
+    used = [p for p in bank.parameters() if p.requires_grad]
+    for p in used:
+        p.grad = torch.randn(p.shape, generator=torch.Generator().manual_seed(1))
+    torch.optim.Adam(used, lr=0.3, fused=True).step()
+
+
+UNSEEN = {  # changes that torch's versions of a tensor do not count
+    "a fused step": fused_step,
+    "data": lambda bank: [p.data.mul_(1 + torch.arange(p.shape[-1]) / p.shape[-1]) for p in bank.parameters()],
+    "a vector": lambda bank: torch.nn.utils.vector_to_parameters(
+        torch.nn.utils.parameters_to_vector(bank.parameters()).flip(0), bank.parameters()
+    ),
+    "casts": lambda bank: bank.half().float(),
+    "kernels": lambda bank: bank.kernels.data[0, 0, 0].mul_(3),
+    "scale": lambda bank: [one.mul_(3) for one in [bank.device.fixed_scale] if one is not None],
+}
+
+
+@pytest.mark.parametrize("learn", ["masks", "kernels"])
+@pytest.mark.parametrize("way", UNSEEN)
+def test_what_is_kept_goes_stale_by_no_way_of_changing_it(learn, way):
+    pictures = rand(1, 12, 12, dtype=torch.float32)
+    bank = bank_of(randn(1, 1, 3, 3, dtype=torch.float32), bench_of(72), (12, 12), learn=learn)
+    before = field_of(bank, pictures)
+    with torch.no_grad():
+        UNSEEN[way](bank)
+    seen = field_of(bank, pictures)
+    assert torch.equal(seen, field_of(copy.deepcopy(bank), pictures))  # a copy has nothing kept
+    assert not torch.equal(seen, before) or (way == "scale" and learn == "kernels")
+
+
+@pytest.mark.parametrize("quantize", ["straight-through", "soft"])
+@pytest.mark.parametrize("learn", ["masks", "kernels"])
+def test_a_bank_that_was_evaluated_and_frozen_passes_gradients_on(learn, quantize):
+    bank = bank_of(randn(1, 1, 3, 3), bench_of(72), (12, 12), learn=learn, quantize=quantize).train()
+    field_of(bank, rand(1, 12, 12))
+    bank.requires_grad_(False)
+    for turn in range(2):
+        pictures = rand(1, 12, 12, seed=turn).requires_grad_()
+        bank.field(pictures).abs().sum().backward()
+        assert pictures.grad.abs().sum() > 0
+    with torch.no_grad():
+        assert not bank.scale.requires_grad
+    bank.kernels.requires_grad_()  # their gain's gradient is not kept either
+    for _ in range(2):
+        bank.field(rand(1, 12, 12)).abs().sum().backward()
+
+
+def test_a_bank_that_was_made_in_inference_mode_is_evaluated_there():
+    with torch.inference_mode():
+        bank = bank_of(randn(1, 1, 3, 3), bench_of(72), (12, 12))
+        assert torch.equal(bank.field(rand(1, 12, 12)), copy.deepcopy(bank).field(rand(1, 12, 12)))
+
+
+def test_a_staircase_is_saved_with_its_bank_and_keeps_its_digits():
+    bank = bank_of(randn(1, 1, 3, 3), bench_of(72), (12, 12), quantize="soft")
+    bank.device.softness = 0.07
+    other = bank_of(randn(1, 1, 3, 3), bench_of(72), (12, 12), quantize="soft")
+    other.load_state_dict(bank.half().state_dict())
+    assert other.device.softness == 0.07
+
+
 def test_training_and_evaluation_do_not_show_each_other_s_masks():
     pictures = rand(1, 12, 12)
     bank = bank_of(randn(1, 1, 3, 3), bench_of(72, {"mask.levels": 4}), (12, 12), quantize="soft")
@@ -774,7 +837,8 @@ def test_a_bank_in_both_precisions():
         (bench_of(144), (1, 1), {"layout": "mathematical"}, "has no masks"),
         (bench_of(144, {"mask.encoding": "fit"}), (1, 1), {"learn": "kernels"}, "a fit passes no gradient to kernels"),
         (bench_of(144), (1, 1), {"learn": "pixels"}, "'masks', 'kernels'"),
-        (bench_of(144), (1, 1), {"quantize": "round"}, "'hard', 'straight-through'"),
+        (bench_of(144), (1, 1), {"quantize": "round"}, "'straight-through', 'soft', 'none'"),
+        (bench_of(144), (1, 1), {"quantize": "hard"}, "'straight-through', 'soft', 'none'"),
     ],
 )
 def test_what_a_device_cannot_carry_is_refused_in_a_line(bench, channels, options, says):
@@ -788,6 +852,15 @@ def test_levels_that_are_no_mask_are_refused():
     bank = bank_of(randn(1, 1, 3, 3), bench_of(72), (12, 12))
     with pytest.raises(fo.InputError, match=r"levels are \(1, 72, 71\); \(1, 72, 72\) are due"):
         bank.put(bank.masks[..., :-1])
+    assert torch.equal(bank.put(bank.masks.to(torch.uint8)).masks, bank.masks)
+    for levels, says in (
+        (-1 - bank.masks, r"levels are -\d+ … -\d+; whole numbers from 0 to 255"),
+        (bank.masks + 1000, "levels are 1"),
+        (bank.masks.double(), "levels are torch.float64; whole numbers"),
+        (bank.masks.tolist(), "levels are list; whole numbers"),
+    ):
+        with pytest.raises(fo.InputError, match=says):
+            bank.put(levels)
     follows = bank_of(randn(1, 1, 3, 3), bench_of(72), (12, 12), learn="kernels")
     with pytest.raises(fo.InputError, match="follow its kernels"):
         follows.put(bank.masks)
@@ -795,6 +868,11 @@ def test_levels_that_are_no_mask_are_refused():
     ideal = fo.Correlator4f.from_kernels(randn(1, 1, 3, 3), SLM, (12, 12))
     with pytest.raises(fo.InputError, match="ideal masks have no levels"):
         _ = ideal.masks
+    with pytest.raises(fo.InputError, match="quantize: ideal masks have no levels"):
+        fo.Correlator4f.from_kernels(randn(1, 1, 3, 3), SLM, (12, 12), quantize="soft")
+    for softness in (-1, 1.5, math.nan, "soft", True):
+        with pytest.raises(fo.InputError, match=r"device\.softness: a softness of"):
+            bank.device.softness = softness
 
 
 def test_auto_chooses_a_layout_and_says_why():

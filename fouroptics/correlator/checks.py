@@ -40,7 +40,9 @@ def check_options(
     check_choice("compand", compand, readout.COMPANDS)
     check_choice("masks", masks, ("ideal", "device"))
     check_choice("learn", learn, ("masks", "kernels"))
-    check_choice("quantize", quantize, QUANTIZE)
+    check_choice("quantize", quantize, [way for way in QUANTIZE if way != "hard"])
+    if masks == "ideal" and quantize != "straight-through":
+        raise InputError("ideal masks have no levels", where="quantize", mend="build with masks='device'")
     if stop and bench.stop is None:
         raise InputError("the bench has no stop", where="stop", mend="add a section [stop], or use stop=False")
 

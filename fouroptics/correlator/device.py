@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -13,9 +13,10 @@ from fouroptics.correlator.passive import positive_negative
 from fouroptics.devices.modulator import Quantize
 from fouroptics.errors import InputError, check_choice
 from fouroptics.imperfections import Imperfections
-from fouroptics.optics.kept import Kept
+from fouroptics.optics.kept import Kept, Stamp
 
 Learn = Literal["masks", "kernels"]
+_SOFT = 0.3  # of a staircase, to begin with
 
 
 class DeviceMasks(nn.Module):
@@ -31,13 +32,15 @@ class DeviceMasks(nn.Module):
 
     drive: nn.Parameter | None
     fixed_scale: Tensor | None
+    stairs: Tensor
 
     def __init__(self, plan: MaskPlan, kernels: Tensor, *, learn: Learn, quantize: Quantize) -> None:
         super().__init__()
         if learn == "kernels" and plan.encoding == "fit":
             mend = "learn='masks', or mask.encoding = \"double-phase\""
             raise InputError("a fit passes no gradient to kernels", where="learn", mend=mend)
-        self.plan, self.learn, self.quantize, self.softness = plan, learn, quantize, 0.3
+        self.plan, self.learn, self.quantize = plan, learn, quantize
+        self._stamp = Stamp()
         self._encodings: Kept[tuple[Tensor, Tensor]] = Kept(most=1)
         self._gains: Kept[Tensor] = Kept()
         self.drive, scale = None, None
@@ -46,10 +49,23 @@ class DeviceMasks(nn.Module):
                 drive, scale = plan.encode(self.taps(kernels))
             self.drive = nn.Parameter(drive.contiguous())
         self.register_buffer("fixed_scale", None if scale is None else scale.clone())
+        self.register_buffer("stairs", torch.tensor(_SOFT, dtype=torch.float64, device=kernels.device))
 
     def extra_repr(self) -> str:
         count = "×".join(map(str, (self.plan.masks, *self.plan.count)))
         return f"{count} pixels of {self.plan.modulator.kind}, {self.plan.encoding}, learns {self.learn}"
+
+    @property
+    def softness(self) -> float:
+        """Of the staircase of ``quantize="soft"``: 1 is a straight line from level to level, 0 the hard one."""
+        return float(self.stairs)
+
+    @softness.setter
+    def softness(self, share: float) -> None:
+        if isinstance(share, bool) or not isinstance(share, float | int) or not 0 <= share <= 1:
+            mend = "a number from 0 (hard) to 1 (a straight line)"
+            raise InputError(f"a softness of {share!r}", where="device.softness", mend=mend)
+        self.stairs.fill_(share)
 
     def taps(self, kernels: Tensor) -> Tensor:
         """What stands on the masks; of pairs the positive and negative parts, twice the outputs."""
@@ -81,7 +97,7 @@ class DeviceMasks(nn.Module):
         quantize: Quantize = "hard" if followed or not self.training else self.quantize
         make = partial(self._transmission, kernels, quantize)
         flawed = partial(self._flawed, kernels, quantize)
-        return Shown(make, flawed, None if learns else (id(source), source._version, quantize, self.softness), source)
+        return Shown(make, flawed, None if learns else (self._now(kernels), quantize, self.softness), source)
 
     def gain(self, shown: Shown, kernels: Tensor) -> Tensor:
         """The part of the wanted amplitude, turned down by ``scale``, that comes out, ``[out]``."""
@@ -89,7 +105,8 @@ class DeviceMasks(nn.Module):
         def make() -> Tensor:
             return self.plan.gain(shown.transmission, self.taps(kernels), self.scale(kernels))
 
-        return make() if shown.key is None else self._gains.get((shown.key, shown.dtype, shown.device), make)
+        follows = torch.is_grad_enabled() and kernels.requires_grad
+        return make() if shown.key is None or follows else self._gains.get(shown.key, make)
 
     def in_network_units(self, response: Tensor, shown: Shown, kernels: Tensor, *, trailing: int = 2) -> Tensor:
         """Responses ``[..., out, …]`` over what the masks keep of the kernels; of pairs, their difference."""
@@ -113,5 +130,16 @@ class DeviceMasks(nn.Module):
         """Drive and scale that follow the kernels, worked out once where no gradient asks for them."""
         if torch.is_grad_enabled() and kernels.requires_grad:
             return self.plan.encode(self.taps(kernels))
-        key = (id(kernels), kernels._version, kernels.dtype, kernels.device)
-        return self._encodings.get(key, lambda: self.plan.encode(self.taps(kernels)))
+        return self._encodings.get(self._now(kernels), lambda: self.plan.encode(self.taps(kernels)))
+
+    def _now(self, kernels: Tensor) -> int:
+        """A number that stays as long as all that pixels and their scale follow from does."""
+        own = [tensor for tensor in (self.drive, self.fixed_scale) if tensor is not None]
+        return self._stamp.of(kernels, *own)
+
+    def _apply(self, fn: Any, recurse: bool = True) -> DeviceMasks:
+        """Casts are for pixels; the staircase keeps its digits."""
+        stairs = self.stairs
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self.stairs = stairs.to(self.stairs.device)
+        return self

@@ -249,9 +249,17 @@ class MaskPlan:
 
     def driven_to(self, levels: Tensor, like: Tensor) -> Tensor:
         """The drive whose nearest levels are the given ones."""
-        due = (self.masks, *self.count)
+        due, most = (self.masks, *self.count), self.modulator.levels - 1
+        mend = f"whole numbers from 0 to {most} of shape {due}, as bank.masks has them"
+        if not isinstance(levels, Tensor) or levels.is_floating_point() or levels.is_complex():
+            kind = levels.dtype if isinstance(levels, Tensor) else type(levels).__name__
+            raise InputError(f"levels are {kind}", where="levels", mend=mend)
         if tuple(levels.shape) != due:
             raise InputError(f"levels are {tuple(levels.shape)}", where="levels", mend=f"{due} are due")
+        levels = levels.long()
+        least, greatest = torch.stack(levels.aminmax()).tolist()
+        if least < 0 or greatest > most:
+            raise InputError(f"levels are {least} … {greatest}", where="levels", mend=mend)
         return self.modulator.drive_of(levels).to(like)
 
     def nbytes(self, batch: int, room: Pair, *, element: int, gradient: bool) -> int:

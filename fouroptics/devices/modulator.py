@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
+from fouroptics.devices import crosstalk
 from fouroptics.devices.lut import Lut
 from fouroptics.errors import InputError, check_choice
 
@@ -29,9 +28,6 @@ AMPLITUDE_KINDS = ("binary_amplitude", "grey_amplitude", "dmd")
 FULL_TURN = 2 * math.pi
 _CLOSE_TO_A_TURN = 1e-3  # rad; a range of 6.283 is meant as a whole turn
 _WORD = 1 << 16  # levels of phase, and of amplitude, of the ideal plate
-_GAUSS = ((0.1699905, 0.3260726), (0.4305682, 0.1739274))  # points of a pixel beside its centre, and their weights
-_GRADIENT_BLOCK = 2**20  # bytes of phases; of more, a blur's points are not kept for a gradient
-_NARROW = 0.15  # pixels; a blur below that only reaches a pixel's edges
 _FINE = 4096  # phases at which a table's efficiency is averaged, and its levels are looked for
 _HALVINGS = 24  # of the gaps between those, until no level hides between two others
 
@@ -269,7 +265,7 @@ class Modulator:
     def _passed(self, phase: Tensor, amplitude: Tensor) -> Tensor:
         """Mean transmission over each pixel, with what its neighbours do to its phase."""
         if self.shows == "phase" and self.crosstalk > 0:
-            passed = amplitude * _blurred(phase, self.crosstalk)
+            passed = amplitude * crosstalk.blurred(phase, self.crosstalk)
         else:  # polar by itself has no gradient where the amplitude is 0, and dark pixels would never learn
             passed = amplitude * torch.polar(torch.ones_like(phase), phase)
         still = torch.as_tensor(self.flicker, dtype=phase.dtype, device=phase.device)
@@ -359,54 +355,6 @@ def _between(at: Tensor, x: Tensor, y: Tensor) -> Tensor:
     right = torch.bucketize(at, x).clamp(1, len(x) - 1)
     share = (at - x[right - 1]) / (x[right] - x[right - 1])
     return y[right - 1] + share * (y[right] - y[right - 1])
-
-
-def _blurred(phase: Tensor, sigma: float) -> Tensor:
-    """Mean of e^{iφ} over each pixel, its phase blurred by a Gaussian of ``sigma`` pixels: at 4 × 4 points or 5 × 5.
-
-    What a gradient needs of a large mask's points is worked out again when it is wanted.
-    """
-    learns = torch.is_grad_enabled() and phase.requires_grad and phase.nbytes > _GRADIENT_BLOCK
-    row = (
-        partial(checkpoint, _row_of_points, use_reentrant=False, preserve_rng_state=False) if learns else _row_of_points
-    )
-    total = torch.zeros_like(phase, dtype=torch.promote_types(phase.dtype, torch.complex64))
-    for down, weight in _points(sigma):
-        total = total.add_(row(phase, down, sigma), alpha=weight)
-    return total
-
-
-def _row_of_points(phase: Tensor, down: float, sigma: float) -> Tensor:
-    rows = _weighed_neighbours(phase, down, sigma, -2)
-    total = torch.zeros_like(phase, dtype=torch.promote_types(phase.dtype, torch.complex64))
-    for along, weight in _points(sigma):
-        moved = _weighed_neighbours(rows, along, sigma, -1)
-        total = total.add_(torch.polar(torch.full_like(moved, weight), moved))
-    return total
-
-
-def _points(sigma: float) -> list[tuple[float, float]]:
-    """Where a blurred pixel is looked at, and the weights: Gauss's points, those of its edges if the blur is narrow."""
-    if sigma > _NARROW:
-        return [(sign * at, weight) for at, weight in _GAUSS for sign in (-1, 1)]
-    edges = [(sign * (0.5 - sigma * (1 + part / math.sqrt(3))), sigma) for sign in (-1, 1) for part in (-1, 1)]
-    return [*edges, (0.0, 1 - 4 * sigma)]
-
-
-def _weighed_neighbours(phase: Tensor, at: float, sigma: float, dim: int) -> Tensor:
-    """The blurred phase at a point of each pixel: what of the Gaussian about it falls on each neighbour."""
-    far, count = max(1, math.ceil(4 * sigma)), phase.shape[dim]
-    first, last = phase.narrow(dim, 0, 1), phase.narrow(dim, count - 1, 1)
-    wide = torch.cat((*[first] * far, phase, *[last] * far), dim)
-    total = torch.zeros_like(phase)
-    for step in range(-far, far + 1):
-        part = _normal_below((step + 0.5 - at) / sigma) - _normal_below((step - 0.5 - at) / sigma)
-        total.add_(wide.narrow(dim, far + step, count), alpha=part)
-    return total
-
-
-def _normal_below(z: float) -> float:
-    return 0.5 * math.erfc(-z / math.sqrt(2))
 
 
 def require_shows(modulator: Modulator, what: str, encoding: str) -> None:

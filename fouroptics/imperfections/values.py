@@ -24,7 +24,7 @@ Pair = tuple[float, float]
 class Imperfections:
     """What is off on a bench, in one draw or in many; a field that is not given is nominal, which is 0.
 
-    Tensors are kept as they are, so gradients flow to them. It is a value: what changes it makes another one.
+    Gradients flow to tensors that ask for one; others are copied. It is a value: what changes it makes another one.
 
     Args:
         values: name of a field → SI values ``[*draws, *components]``; draws broadcast.
@@ -238,7 +238,7 @@ def _checked(name: str, given: Any) -> Tensor:
             limits = f"{units.show(field.low, field.kind)} … {units.show(field.high, field.kind)}"
             what = f"{units.show(float(extreme), field.kind)} is not plausible here"
             raise InputError(what, where=name, mend=f"values are SI, within {limits}")
-    return value
+    return value if value.requires_grad else plain.clone()
 
 
 def _as_tensor(name: str, given: Any) -> Tensor:

@@ -19,9 +19,9 @@ def natural(count: int, channels: int, size: tuple[int, int], *, seed: int = 0) 
     Mean ½, contrast ¼ before the range is clipped, channels half alike.
     """
     generator = torch.Generator().manual_seed(seed)
-    white = torch.randn(count, channels, *size, generator=generator)
-    white = white + torch.randn(count, 1, *size, generator=generator)
-    fy, fx = (torch.fft.fftfreq(n) for n in size)
+    white = torch.randn(count, channels, *size, generator=generator, dtype=torch.float32)
+    white = white + torch.randn(count, 1, *size, generator=generator, dtype=torch.float32)
+    fy, fx = (torch.fft.fftfreq(n, dtype=torch.float32) for n in size)
     radius = torch.hypot(fy[:, None], fx[None, : size[1] // 2 + 1])
     radius[0, 0] = torch.inf
     texture: Tensor = torch.fft.irfft2(torch.fft.rfft2(white) / radius, s=size)

@@ -44,7 +44,7 @@ def bench_of(pixels, changes=(), *, across=None):
 
 def with_mask(pixels, **keys):
     """The same with another device for a mask."""
-    mask = {"pitch": f"{BAND / pixels!r} m", "pixels": [pixels, pixels], "precompensate": True, "frame_rate": "60 Hz"}
+    mask = {"pitch": f"{BAND / pixels!r} m", "pixels": [pixels, pixels], "precompensate": True}
     return SLM.replace(STILL).replace({"mask": mask | keys})
 
 
@@ -443,6 +443,7 @@ def test_gaps_leave_a_copy_of_the_picture_on_the_axis_beside_a_carrier():
 # Levels
 
 
+TURN_OF_255 = 2 * math.pi * 255 / 256
 KINDS = {
     "slm": {"preset": "slm-phase-8bit", "crosstalk": "20 um", "flicker": "0.1 rad"},
     "short": {"preset": "slm-phase-8bit", "phase_range": "5 rad", "levels": 16, "crosstalk": "0 um"},
@@ -506,6 +507,44 @@ def test_what_is_exported_is_what_was_evaluated_to_the_bit(tables, kind, size, f
         assert torch.equal(bank.power(pictures), light)
     assert levels.min() >= 0
     assert levels.max() < modulator_of(bench).levels
+
+
+def test_who_inverts_a_table_decides_what_is_sent_and_not_what_is_shown(tmp_path):
+    """A controller is sent even phases and sets the nearest drive; from a file the drives themselves are sent."""
+    shown = [TURN_OF_255 * (n / 255) ** 1.5 for n in range(256)]
+    rows = [f"{n},{phase!r}" for n, phase in enumerate(shown)]
+    (tmp_path / "lut.csv").write_text("\n".join(("drive,phase_rad", *rows)), encoding="utf-8")
+    kernels = randn(1, 1, 3, 3)
+    sent = {}
+    for who in ("file", "controller"):
+        bench = bench_of(96, {"mask.lut": str(tmp_path / "lut.csv"), "mask.lut_applied_by": who})
+        bank = bank_of(kernels, bench)
+        sent[who] = bank.masks
+        nearest = (bank.device.drive.detach()[..., None] - torch.tensor(shown)).remainder(2 * math.pi)
+        nearest = torch.minimum(nearest, 2 * math.pi - nearest).argmin(-1)
+        phases = torch.tensor(shown)[nearest]
+        apart = (bank.device.shown(bank.kernels).transmission.angle() - phases).remainder(2 * math.pi)
+        assert torch.minimum(apart, 2 * math.pi - apart).max() < 0.04  # a step and a half of the table
+    even = torch.round(torch.tensor(shown)[sent["file"]] * 256 / (2 * math.pi)) % 256
+    miss = (sent["controller"] - even).remainder(256)
+    assert torch.minimum(miss, 256 - miss).max() <= 1
+    assert (sent["controller"] != sent["file"]).double().mean() > 0.9
+
+
+@pytest.mark.parametrize("preset", ["dmd", "grey"])
+def test_what_a_device_lets_through_in_its_dark_costs_contrast_and_not_fidelity(tmp_path, preset):
+    levels = 2 if preset == "dmd" else 256
+    rows = [f"{n},0,{(0.3 + 0.7 * n / (levels - 1)) ** 2!r}" for n in range(levels)]
+    (tmp_path / "lut.csv").write_text("\n".join(("drive,phase_rad,transmittance", *rows)), encoding="utf-8")
+    keys = {"preset": preset, "fill_factor": "100 %"}
+    dark, grey = (
+        bank_of(randn(1, 2, 3, 3), with_mask(200, **keys | more)) for more in ({}, {"lut": str(tmp_path / "lut.csv")})
+    )
+    pictures = rand(2, 2, 16, 16, seed=2)
+    assert torch.equal(dark.masks, grey.masks)
+    assert apart(field_of(grey, pictures), field_of(dark, pictures)) < 1e-3
+    gains = [bank.device.gain(bank._masks(), bank.kernels).detach() for bank in (dark, grey)]
+    torch.testing.assert_close(gains[1], 0.7 * gains[0], rtol=1e-3, atol=0)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -825,7 +864,7 @@ def test_a_bank_in_both_precisions():
         (bench_of(144, IDEAL), (1, 2), {"layout": "lenslet"}, "a mask has"),
         (bench_of(144, {"mask.encoding": "lee"}), (1, 1), {}, "cannot show the encoding 'lee'"),
         (with_mask(144, preset="dmd", encoding="double-phase"), (1, 1), {}, "cannot show the encoding 'double-phase'"),
-        (with_mask(144, preset="etched-4", frame_rate=None), (2, 1), {}, "need a mask that changes"),
+        (with_mask(144, preset="etched-4"), (2, 1), {}, "need a mask that changes"),
         (bench_of(144, IDEAL | {"layout.guard": "0 um"}), (1, 2), {}, "kernel reaches 1 samples out"),
         (
             bench_of(144, IDEAL | {"layout.outputs": "tiled", "camera.pixels": [90, 90]}),
@@ -880,7 +919,7 @@ def test_auto_chooses_a_layout_and_says_why():
     bank = bank_of(kernels, bench_of(144, IDEAL | {"layout.inputs": "lenslet"}), layout="auto")
     assert (bank.layout, bank.bench.layout.outputs) == ("tiled", "frames")
     assert bank.layout_why.startswith("tiled inputs, frames: keeps 4 times the light")
-    still = with_mask(144, preset="etched-16", frame_rate=None)
+    still = with_mask(144, preset="etched-16")
     assert bank_of(kernels[:, :1], still, layout="auto").bench.layout.outputs == "tiled"
     assert bank_of(kernels, bench_of(144, IDEAL)).layout_why == ""
     with pytest.raises(fo.InputError, match="no layout fits"):

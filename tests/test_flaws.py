@@ -8,8 +8,9 @@ import torch
 
 import fouroptics as fo
 from fouroptics.correlator.fourier_plane import input_pixel
+from fouroptics.correlator.light import FourierLight
 from fouroptics.devices import material
-from fouroptics.imperfections import Imperfections
+from fouroptics.imperfections import Imperfections, named
 from fouroptics.optics.fourier import Plane
 from fouroptics.optics.propagation import Fresnel
 
@@ -54,7 +55,7 @@ def wave(turns):
     return torch.polar(torch.ones_like(turns), 2 * math.pi * turns)
 
 
-def dense(made, pictures, *, shift=(0.0, 0.0), turn=0.0, stretch=1.0, defocus=0.0):
+def dense(made, pictures, *, shift=(0.0, 0.0), turn=0.0, stretch=1.0, defocus=0.0, seen=(0.0, 0.0)):
     """Every pixel of a mask, cut finely, where the mask's rigid motion has put it, summed one by one."""
     plan, bench, cut = made.device.plan, made.bench, 5 if made.channels[1] == 1 else 11
     reach, dx, pitch = bench.source.wavelength * bench.lens1.focal_length, bench.input.sample, bench.mask.pitch / cut
@@ -76,7 +77,7 @@ def dense(made, pictures, *, shift=(0.0, 0.0), turn=0.0, stretch=1.0, defocus=0.
     answer = torch.zeros(made.channels[0], SIDE, SIDE, dtype=torch.complex128)
     for term in plan.terms:
         here = [(c - p + sample) * dx for c, p in zip(term.centre, term.place, strict=True)]
-        there = [(c + sample) * dx for c in term.centre]
+        there = [(c + sample) * dx - off for c, off in zip(term.centre, seen, strict=True)]
         light = pictures[term.input] * torch.outer(bent(here[0], -1), bent(here[1], -1))
         field = torch.zeros(SIDE, SIDE, dtype=torch.complex128)
         for row, at in enumerate(y):
@@ -105,6 +106,14 @@ def dense(made, pictures, *, shift=(0.0, 0.0), turn=0.0, stretch=1.0, defocus=0.
         (
             {"mask.shift_x": 20 * UM, "mask.rotation": -0.02, "mask.magnification": -0.01},
             {"shift": (0.0, 20 * UM), "turn": -0.02, "stretch": 0.99},
+        ),
+        (
+            {"mask.shift_x": 200 * UM, "mask.rotation": 0.3, "camera.shift": [16 * UM, 32 * UM]},
+            {"shift": (0.0, 200 * UM), "turn": 0.3, "seen": (16 * UM, 32 * UM)},
+        ),
+        (
+            {"mask.defocus": 3e-3, "mask.rotation": math.pi / 2, "camera.shift": [0.0, 32 * UM]},
+            {"defocus": 3e-3, "turn": math.pi / 2, "seen": (0.0, 32 * UM)},
         ),
     ],
 )
@@ -182,6 +191,23 @@ def test_the_camera_s_shift_is_its_offset(masks):
         found, truth = made(pictures, errors=Imperfections({"camera.shift": shift})), moved(pictures)
         assert relative(found, truth) < 1e-4
         assert relative(made(pictures), truth) > 1e-2
+
+
+def test_the_reference_s_phase_turns_what_is_read_against_it():
+    pictures = smooth(1)
+
+    def read(kind, *phases):
+        still = IDEAL | {"camera.exposure": "3 us", "reference.phase_step_error": None}
+        made = bank(still, (1, 1), masks="ideal", readout=kind)
+        with torch.no_grad():
+            return [made(pictures, errors=Imperfections({"reference.phase": phase})) for phase in phases]
+
+    ahead, across, against = read("homodyne", 0.0, math.pi / 2, math.pi)
+    assert relative(against, -ahead) < 1e-9
+    assert across.abs().max() < 1e-9 * ahead.abs().max()  # real kernels have no field in quadrature
+    ahead, across, against = read("interference", 0.0, math.pi / 2, math.pi)
+    assert relative(across, (ahead + against) / 2) < 1e-9
+    assert relative(ahead, against) > 0.1
 
 
 def test_the_camera_s_defocus_is_propagation():
@@ -320,8 +346,8 @@ def everything(made, draws):
         "mask.defocus": 2e-3, "mask.phase_scale": 0.03, "mask.level": 0.1, "input.shift": 6 * UM,
         "camera.shift": 6 * UM, "camera.defocus": 1e-3, "camera.gain": 0.02, "aberration.zernike.4": 2e-8,
         "aberration.zernike.7": 2e-8, "combiner.phase": 0.1, "combiner.amplitude": -0.05,
-        "reference.phase_step": 0.1, "source.power": 0.05, "source.wavelength": 4e-10, "fabrication.depth": 0.03,
-        "fabrication.overlay": 0.4 * UM,
+        "reference.phase": 0.2, "reference.phase_step": 0.1, "source.power": 0.05, "source.wavelength": 4e-10,
+        "fabrication.depth": 0.03, "fabrication.overlay": 0.4 * UM,
     }  # fmt: skip
     parts = {
         "mask.level": (made.bench.mask.levels or 1,), "input.shift": (2,), "camera.shift": (2,),
@@ -390,18 +416,61 @@ def test_many_draws_are_what_each_gives_by_itself():
             assert every.shape == (3, 3, *alone.shape[1:])
 
 
-def test_chunks_of_draws_change_nothing(monkeypatch):
+def test_chunks_of_draws_change_nothing_and_hold_one_at_a_time(monkeypatch):
     made = bank({"camera.exposure": "3 us"} | SMALL, (2, 1)).eval()
     errors = Imperfections({"mask.shift_x": torch.linspace(-30, 30, 7).double() * UM, "mask.rotation": 0.01})
     pictures = torch.stack([smooth(1), smooth(1).flip(-1)])
+    seen = []
+
+    def watched(self, amplitude, *rest, _own=FourierLight._filter):
+        seen.append(amplitude.shape[0] * math.prod(rest[1].shape))
+        return _own(self, amplitude, *rest)
+
     with torch.no_grad():
-        whole = made(pictures, errors=errors.reshape(7, 1))
+        ways = (pictures, errors.reshape(7, 1)), (pictures[:, None], errors), (pictures[:1], errors)
+        whole = [made(light, errors=drawn) for light, drawn in ways]
         monkeypatch.setattr("fouroptics.correlator.draws._CHUNK", 1)
-        torch.testing.assert_close(made(pictures, errors=errors.reshape(7, 1)), whole, rtol=1e-12, atol=1e-12)
+        monkeypatch.setattr(FourierLight, "_filter", watched)
+        for (light, drawn), due in zip(ways, whole, strict=True):
+            torch.testing.assert_close(made(light, errors=drawn), due, rtol=1e-12, atol=1e-12)
+    assert seen == [1] * 35
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16])
+def test_autocast_changes_no_light_of_a_bench_that_is_off(kind):
+    made, pictures = bank({"camera.exposure": "3 us"} | SMALL, (2, 1), readout="homodyne").float().eval(), smooth(1)
+    values = {name: value for name, value in everything(made, ()).items() if not named(name).lacks(made.bench)}
+    for some in ({name: value} for name, value in values.items()):
+        with torch.no_grad():
+            plain = made(pictures.float(), errors=Imperfections(some))
+            with torch.autocast("cpu", kind):
+                assert torch.equal(made(pictures.float(), errors=Imperfections(some)), plain)
+
+
+def test_a_gradient_through_masks_of_many_draws_keeps_one_draw_s():
+    made, pictures = bank({"camera.exposure": "3 us"} | SMALL, (1, 1)), smooth(1)
+
+    def kept(draws):
+        sizes = []
+        errors = Imperfections({"mask.phase_scale": torch.linspace(0, 0.02, draws, dtype=torch.float64)})
+        with torch.autograd.graph.saved_tensors_hooks(lambda t: sizes.append(t.numel()) or t, lambda t: t):
+            made(pictures, errors=errors).sum()
+        return sum(sizes)
+
+    assert kept(9) - kept(8) < 0.2 * kept(1)
 
 
 def test_what_has_no_meaning_is_refused_in_a_line():
     pictures = smooth(1)
+    for values, says in (
+        ({"fabrication.depth": torch.zeros(3)}, "a phase_slm mask is not etched in steps; leave it out"),
+        ({"combiner.phase": torch.zeros(1, 1)}, "there is no combiner where layout.inputs is 'tiled'"),
+        ({"mask.level": torch.zeros(5)}, r"components of shape \[5\]; \[256\] \(level\) are due"),
+        ({"mask.dead_pixels": torch.tensor(0.1, requires_grad=True)}, "no gradient passes a map of dead pixels"),
+        ({"mask.shift_x": torch.zeros(3)}, r"draws of shape \[3\] do not broadcast with pictures \[2\]; errors.resh"),
+    ):
+        with pytest.raises(fo.InputError, match=says):
+            bank(SMALL, (1, 1))(torch.stack([smooth(1)] * 2), errors=Imperfections(values))
     with pytest.raises(fo.InputError, match="no pixels to be off"):
         ideal_bank()(pictures, errors=Imperfections({"mask.phase_scale": 0.01}))
     with pytest.raises(fo.InputError, match="wraps"):

@@ -140,7 +140,19 @@ class Bench(BaseModel):
                 material.index(name or "air", wavelength)
             except InputError as error:
                 raise InputError(error.what, where=where, mend=error.mend) from None
+        self._check_step()
         return self
+
+    def _check_step(self) -> None:
+        """A plate's steps that are deeper than a wave delays."""
+        medium, depth = self.mask.medium, self.mask.step_depth
+        if depth is None or medium is None or self.mask.levels is None:
+            return
+        turn = self.source.wavelength / (float(material.index(medium, self.source.wavelength)) - 1)
+        if depth > turn:
+            even = units.text(turn / self.mask.levels, "length")
+            what = f"a step delays by {depth / turn:.3g} turns, and a whole turn is every level's"
+            raise InputError(what, where="mask.step_depth", mend=f'even steps of a turn are "{even}"')
 
     def _lens_glasses(self) -> Iterator[tuple[str, str | None]]:
         yield "lens1.glass", self.lens1.glass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import PurePath
 from typing import Annotated, Any, Literal
@@ -36,6 +37,9 @@ Share = Annotated[float, Quantity("ratio", 1e-6, 1.0, "93 %")]
 Fraction = Annotated[float, Quantity("ratio", 0.0, 1.0, "0.6 %")]
 ReferenceShare = Annotated[float, Quantity("ratio", 1e-6, 0.999, "10 %")]
 Angle = Annotated[float, Quantity("angle", 0.0, 100.0, "0.02 rad")]
+Flicker = Annotated[float, Quantity("angle", 0.0, 1.6, "0.03 rad")]
+PhaseRange = Annotated[float, Quantity("angle", 0.0, 50.0, "6.283 rad")]
+PanelPath = Annotated[float, Quantity("optical path", -20e-6, 20e-6, "80 nm")]
 Rate = Annotated[float, Quantity("rate", 1e-3, 1e9, "60 Hz")]
 Settle = Annotated[float, Quantity("time", 0.0, 100.0, "12 ms")]
 Exposure = Annotated[float, Quantity("time", 1e-9, 1e4, "100 us")]
@@ -110,6 +114,7 @@ def _index_text(table: dict[float, float] | None) -> dict[str, float] | None:
 
 
 Zernike = Annotated[dict[int, Path], BeforeValidator(_zernike)]  # Noll index → rms optical path [m]
+PanelZernike = Annotated[dict[int, PanelPath], BeforeValidator(_zernike)]
 IndexTable = Annotated[dict[float, float], BeforeValidator(_index_table), PlainSerializer(_index_text)]
 
 
@@ -174,12 +179,18 @@ MaskKind = Literal[
 Encoding = Literal["ideal", "phase", "double-phase", "fit", "carrier", "lee"]
 
 _LEVELLED = ("phase_slm", "multilevel_phase", "binary_amplitude", "grey_amplitude", "dmd")
-_ONLY_OF = {  # keys that one kind of mask has
-    "material": "multilevel_phase",
-    "index": "multilevel_phase",
-    "step_depth": "multilevel_phase",
-    "phase_range": "phase_slm",
+_CHANGING = ("phase_slm", "grey_amplitude", "dmd", "complex")
+_ONLY_OF = {  # keys that some kinds of mask have
+    "material": ("multilevel_phase",),
+    "index": ("multilevel_phase",),
+    "step_depth": ("multilevel_phase",),
+    "phase_range": ("phase_slm",),
+    "crosstalk": ("phase_slm",),
+    "flicker": ("phase_slm",),
+    "frame_rate": _CHANGING,
+    "settle": _CHANGING,
 }
+_MOST_TURNS = 8  # that a measured table may run over: beyond, it is in degrees
 _STEADY = {  # the column of a look-up table that may not turn back
     "phase_slm": "phase_rad",
     "multilevel_phase": "phase_rad",
@@ -203,10 +214,10 @@ class Mask(Part):
     dead: str = ""
     lut: str = ""
     lut_applied_by: Literal["file", "controller"] = "file"
-    phase_range: Angle | None = None
+    phase_range: PhaseRange | None = None
     crosstalk: Blur = 0.0
-    flicker: Angle = 0.0
-    wavefront: Zernike = Field(default_factory=dict)
+    flicker: Flicker = 0.0
+    wavefront: PanelZernike = Field(default_factory=dict)
     material: Glass | None = None
     index: IndexTable | None = None
     step_depth: Depth | None = None
@@ -257,9 +268,11 @@ class Mask(Part):
             raise InputError(f"a {self.kind} mask has levels", where="levels", mend=mend)
 
     def _check_keys_of_its_kind(self) -> None:
-        for key, kind in _ONLY_OF.items():
-            if getattr(self, key) is not None and self.kind != kind:
-                raise InputError(f"only a {kind} mask has one, and this is {self.kind}", where=key, mend="leave it out")
+        foreign = [key for key, kinds in _ONLY_OF.items() if getattr(self, key) and self.kind not in kinds]
+        if foreign:
+            what = f"a {self.kind} mask has none, only {', '.join(_ONLY_OF[foreign[0]])}"
+            mend = "leave it out" if len(foreign) == 1 else f"leave out {', '.join(foreign)}"
+            raise InputError(what, where=foreign[0], mend=mend)
         if self.material is not None and self.index is not None:
             raise InputError("the material is given too", where="index", mend="keep one of the two")
         if self.step_depth is not None and self.medium is None:
@@ -277,8 +290,9 @@ class Mask(Part):
             raise InputError("stuck pixels need a mask of levels", where="dead", mend="write how many levels it has")
         table = _told_in("lut", lambda: self.table)
         _told_in("dead", lambda: self.stuck)
-        if table is not None and self.levels is not None:
+        if table is not None:
             _check_rows(table, self.levels, whole=self.kind == "metasurface")
+            _check_radians(table)
 
 
 def _told_in(key: str, read: Callable[[], Any]) -> Any:
@@ -291,14 +305,24 @@ def _told_in(key: str, read: Callable[[], Any]) -> Any:
         raise InputError(f"{place}: {error.what}", where=key, mend=error.mend) from None
 
 
-def _check_rows(table: Lut, levels: int, *, whole: bool) -> None:
-    """One row a level; or fewer, between which lines are drawn, that begin at level 0 and end at the last."""
+def _check_rows(table: Lut, levels: int | None, *, whole: bool) -> None:
+    """One row a level, numbered from 0; or fewer, between which lines are drawn, from level 0 to the last."""
     rows, ends = len(table), (table.drive[0], table.drive[-1])
-    if rows > levels or (whole and rows < levels):
+    counted = table.drive == tuple(range(rows))
+    levels = rows if levels is None else levels
+    if rows > levels or (rows < levels and (whole or counted)):
         raise InputError(f"the table has {rows} rows, the mask {levels} levels", where="lut", mend=f"levels = {rows}")
-    if rows < levels and ends != (0, levels - 1):
-        what = f"its {rows} rows run from {ends[0]:g} to {ends[1]:g} and the mask's levels from 0 to {levels - 1}"
-        raise InputError(what, where="lut", mend="add the rows of the first and the last level")
+    if ends != (0, levels - 1) or (rows == levels and not counted):
+        what = f"its {rows} drives run from {ends[0]:g} to {ends[1]:g} and the mask's levels from 0 to {levels - 1}"
+        mend = "a drive is the level that is set, a whole number; begin with level 0 and end with the last"
+        raise InputError(what, where="lut", mend=mend)
+
+
+def _check_radians(table: Lut) -> None:
+    turns = (max(table.phase) - min(table.phase)) / (2 * math.pi)
+    if turns > _MOST_TURNS:
+        what = f"its phases run over {turns * 2 * math.pi:.4g} rad, {turns:.3g} turns"
+        raise InputError(what, where="lut", mend="phase_rad is in radians: divide degrees by 57.3")
 
 
 class Layout(Part):

@@ -20,11 +20,13 @@ if TYPE_CHECKING:
     from fouroptics.bench.bench import Bench
 
 CLEARANCE = 1e-9  # relative: what fits exactly, fits
+WHOLE_BLAZE = 0.95  # of its light that a phase range should leave a blaze
+LITTLE_BLUR = 0.02  # pixels that neighbours half a turn apart bear
 
 
 @dataclass(frozen=True)
 class Line:
-    """One line of the table, and the problem it is where ``bad``."""
+    """One line of the table, and the problem it is where ``bad``; a ``note`` is allowed and has its cost."""
 
     quantity: str
     value: str
@@ -33,10 +35,11 @@ class Line:
     where: str = ""
     bad: bool = False
     what: str = ""
+    note: str = ""
 
     @property
     def verdict(self) -> str:
-        return ("!" if self.bad else "✓") if self.code else " "
+        return "~" if self.note else ("!" if self.bad else "✓") if self.code else " "
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,11 @@ class SamplingReport:
     def ok(self) -> bool:
         return not self.problems
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is allowed and costs something."""
+        return tuple(f"{line.where}: {line.note}" for line in self.lines if line.note)
+
     def after(self, problem: Problem) -> SamplingReport:
         """The report once a problem's mend is applied."""
         if not isinstance(problem, Problem):
@@ -91,6 +99,7 @@ class SamplingReport:
             "ok": self.ok,
             "data": self.data,
             "problems": problems,
+            "notes": [*self.notes],
         }
 
     def __str__(self) -> str:
@@ -107,7 +116,7 @@ class SamplingReport:
         verdict = [f"! {problem}" for problem in self.problems] or ["Everything fits."]
         if len(self.problems) > 1:
             verdict.append("Each mend was tried by itself: apply one, then report again.")
-        return "\n".join([title, *table, "", *verdict])
+        return "\n".join([title, *table, "", *verdict, *(f"~ {note}" for note in self.notes)])
 
 
 def report(bench: Bench, load: Load) -> SamplingReport:
@@ -224,8 +233,7 @@ def _mask_lines(q: Quantities) -> Iterator[Line]:
         f"a {mask.kind} mask cannot show the encoding {mask.encoding!r}",
     )
     if mask.kind == "phase_slm":
-        missed = f"{q.missed_phases:.1%} of a turn missing, a blaze keeps {q.blaze:.1%}"
-        yield Line("phase range", f"{show(q.phase_range, 'angle')}: {missed}")
+        yield from _crystal_lines(q)
     yield Line(
         "stop",
         stop,
@@ -244,6 +252,31 @@ def _mask_lines(q: Quantities) -> Iterator[Line]:
         _over(q.stop_width, q.stop_needed + max(q.bins)),
         f"{stop} are open and the band needs {needed_stop}: what is to be cut off, and replicas of it, pass",
     )
+
+
+def _crystal_lines(q: Quantities) -> Iterator[Line]:
+    """What a liquid crystal may do, and what it costs."""
+    mask = q.bench.mask
+    missed = f"{q.missed_phases:.1%} of a turn missing, a blaze keeps {q.blaze:.1%}"
+    short = f"{q.missed_phases:.0%} of a turn cannot be shown, and what should have it shows the nearest that can"
+    yield Line(
+        "phase range",
+        f"{show(q.phase_range, 'angle')}: {missed}",
+        where="mask.lut" if mask.lut else "mask.phase_range",
+        note=short if q.blaze < WHOLE_BLAZE else "",
+    )
+    blur = mask.crosstalk / mask.pitch
+    smeared = (
+        f"neighbours of {mask.encoding} are up to half a turn apart, and a blur of {blur:.2g} pixels between them lays "
+        'copies of the pictures on the responses; mask.encoding = "carrier", or train the pixels behind the blur'
+    )
+    if blur > 0:
+        yield Line(
+            "crosstalk",
+            f"{show(mask.crosstalk, 'length')}, {blur:.2g} pixels",
+            where="mask.crosstalk",
+            note=smeared if mask.encoding in ("double-phase", "fit") and blur > LITTLE_BLUR else "",
+        )
 
 
 def _camera_lines(q: Quantities) -> Iterator[Line]:

@@ -103,9 +103,9 @@ class Correlator4f(nn.Module):
         if layout == "auto":
             channels = (kernels.shape[0], kernels.shape[1])
             inputs, outputs, self.layout_why = bench.choose_layout(self.size, taps, channels)
-            bench, layout = bench.replace({"layout.inputs": inputs, "layout.outputs": outputs}), inputs
-        self.bench, self.boundary, self.upright = bench, boundary, upright
+            bench, layout = bench.replace({"layout.outputs": outputs}), inputs
         self.layout: Inputs = layout or bench.layout.inputs
+        self.bench, self.boundary, self.upright = checks.arranged(bench, self.layout), boundary, upright
         self.stop, self.light, self.readout, self.compand = stop, light, readout, compand
         self.is_complex = kernels.is_complex()
         if readout == "pair_intensity" and self.is_complex:
@@ -120,7 +120,7 @@ class Correlator4f(nn.Module):
             self.kernels.requires_grad_(learn == "kernels")
         self._light = self._make_light(taps)
         self._lighting = Lighting(
-            bench,
+            self.bench,
             self._sharing(),
             self.channels,
             self.size,
@@ -170,9 +170,10 @@ class Correlator4f(nn.Module):
         What is off on the bench comes as ``errors``, whose draws broadcast with the pictures' leading dimensions: as
         many draws as pictures give one each, ``errors.reshape(-1, 1)`` gives every draw of every picture.
         """
+        errors = self._checked(errors)
         if self.readout == "ideal_field":
             masks = self._masks()
-            seen = self._seen(self._amplitude(pictures), masks, errors, aberrated=False)
+            seen = self._seen(self._amplitude(pictures, errors), masks, errors, aberrated=False)
             return self._reading.linear(self._in_network_units(seen, masks, trailing=3))
         return self._reading.expected(self._irradiance(pictures, errors), self._exposure_in_force(), pattern, errors)
 
@@ -195,6 +196,7 @@ class Correlator4f(nn.Module):
         if self.readout == "ideal_field":
             mend = "use readout='homodyne' for a signed reading"
             raise InputError("no camera reads the field itself", where="readout", mend=mend)
+        errors = self._checked(errors)
         irradiance = self._irradiance(pictures, errors)
         return self._reading.capture(irradiance, self._exposure_in_force(), generator, pattern, errors)
 
@@ -208,8 +210,8 @@ class Correlator4f(nn.Module):
         Returns:
             ``[..., out, height, width]`` complex.
         """
-        masks = self._masks()
-        response = self._light.respond(self._amplitude(pictures), masks, errors=errors)
+        masks, errors = self._masks(), self._checked(errors)
+        response = self._light.respond(self._amplitude(pictures, errors), masks, errors=errors)
         return _as_complex(self._in_network_units(response, masks))
 
     def power(self, pictures: Tensor, *, errors: Imperfections | None = None) -> Tensor:
@@ -220,6 +222,7 @@ class Correlator4f(nn.Module):
         (f1/f2)² for the change of size. The beam's profile and the lenses' errors are in it.
         """
         self._lighting.require_meeting()
+        errors = self._checked(errors)
         amplitude = self._lit(pictures, errors)
         response = self._light.respond(amplitude, self._passive_masks(), aberrated=True, errors=errors, phase=False)
         power = readout.intensity(response)
@@ -253,8 +256,8 @@ class Correlator4f(nn.Module):
     def expose(self, pictures: Tensor | None = None, *, seconds: float | None = None) -> Correlator4f:
         """Fix the exposure, by ``pictures`` (the training set's, say) or at ``seconds``; it is saved with the bank.
 
-        Until then a bank whose bench says ``"auto"`` takes what suits its kernels and natural-like pictures. It never
-        follows the pictures that are read.
+        Until then a bank whose bench says ``"auto"`` takes what suits its masks and natural-like pictures, anew each
+        time: fix it before training. It never follows the pictures that are read.
         """
         if pictures is not None and seconds is not None:
             raise InputError("by pictures or in seconds, not both", where="expose", mend="give one of them")
@@ -291,8 +294,6 @@ class Correlator4f(nn.Module):
             exposure: [s], instead of the bank's.
         """
         reads = reading.captures(self.readout) if reads is None else reads
-        if not isinstance(reads, int) or reads < 1:
-            raise InputError(f"{reads!r} captures an output", where="reads", mend="1 or 2")
         if exposure is not None:
             checks.check_exposure(exposure)
         elif math.isnan(float(self.shutter)):
@@ -303,10 +304,7 @@ class Correlator4f(nn.Module):
 
     def nbytes(self, batch: int = 1, *, gradient: bool = False) -> int:
         """Most bytes that ``field`` of a batch takes at once, and with ``gradient`` its backward pass: beforehand."""
-        if not isinstance(batch, int) or batch < 1:
-            raise InputError(
-                f"{type(batch).__name__} is no number of pictures", where="batch", mend="such as len(pictures)"
-            )
+        checks.check_count("batch", batch, "pictures", "such as len(pictures)")
         if self.device is not None:
             room = self._light.working_size(aberrated=True, whole=True)
             return self.device.plan.nbytes(batch, room, element=self.kernels.element_size(), gradient=gradient)
@@ -332,11 +330,7 @@ class Correlator4f(nn.Module):
         )
 
     def _make_plan(self, taps: Pair) -> MaskPlan:
-        if self.boundary == "circular":
-            raise InputError("light behind a device's masks does not wrap", where="boundary", mend="use 'linear'")
-        if self.layout == "mathematical":
-            raise InputError("a mathematical sum has no masks", where="layout", mend="use 'tiled' or 'lenslet'")
-        checks.check_masks_fit(self.bench, self.size, taps, self.channels, self.layout)
+        checks.check_masks_fit(self.bench, self.size, taps, self.channels, self.layout, self.boundary)
         pairs = 2 if self.readout == "pair_intensity" else 1
         channels = (self.channels[0] * pairs, self.channels[1])
         return MaskPlan(
@@ -467,19 +461,24 @@ class Correlator4f(nn.Module):
         return self
 
     def _sharing(self) -> Sharing:
-        inputs = "tiled" if self.layout == "mathematical" else self.layout
-        return self.bench.share(self.size, self.channels, inputs=inputs)
+        return self.bench.share(self.size, self.channels)
 
     def _lit(self, pictures: Tensor, errors: Imperfections | None = None) -> Tensor:
         """Amplitudes [√(W/m²)] under the beam's profile."""
-        amplitude = self._amplitude(pictures) * math.sqrt(self._lighting.gain)
+        amplitude = self._amplitude(pictures, errors) * math.sqrt(self._lighting.gain)
         profile = self._lighting.profile(amplitude, None if errors is None else errors.get("input.shift"))
         return amplitude if profile is None else amplitude * profile
 
-    def _amplitude(self, pictures: Tensor) -> Tensor:
+    def _checked(self, errors: Imperfections | None) -> Imperfections | None:
+        """What is off on this bank's bench, on its device; None where nothing is."""
+        if errors is None or not errors.names:
+            return None
+        return checks.checked_errors(errors, self.bench, self.channels, self.kernels)
+
+    def _amplitude(self, pictures: Tensor, errors: Imperfections | None = None) -> Tensor:
         """Checked pictures as amplitudes ``[..., in, y, x]`` in the kernels' dtype."""
         checks.check_pictures(pictures, (self.channels[1], *self.size), self.kernels)
-        self._require_memory(math.prod(pictures.shape[:-3]))
+        self._require_memory(checks.batch_of(pictures, errors))
         checks.check_range(pictures)
         values = pictures.to(self.kernels.dtype)
         return square_root(values) if self.bench.input.encoding == "sqrt" else values

@@ -6,13 +6,16 @@ import math
 from operator import index
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from fouroptics.bench import Bench
 from fouroptics.devices import readout
 from fouroptics.devices.modulator import QUANTIZE
-from fouroptics.errors import InputError, check_choice
+from fouroptics.errors import InputError, check_choice, warn
+from fouroptics.imperfections import Imperfections
+from fouroptics.imperfections.fields import named, sizes
 from fouroptics.optics import correlation
 from fouroptics.optics.fourier import Pair
 
@@ -47,20 +50,63 @@ def check_options(
         raise InputError("the bench has no stop", where="stop", mend="add a section [stop], or use stop=False")
 
 
-def check_masks_fit(bench: Bench, size: Pair, taps: Pair, channels: Pair, inputs: str) -> None:
-    """Refuse masks that cannot hold what they are asked to, in the words of the sampling report.
+def arranged(bench: Bench, layout: str) -> Bench:
+    """The bench with a bank's own way of summing inputs; a mathematical sum has its light side by side."""
+    inputs = "tiled" if layout == "mathematical" else layout
+    return bench if bench.layout.inputs == inputs else bench.replace({"layout.inputs": inputs})
+
+
+def check_masks_fit(bench: Bench, size: Pair, taps: Pair, channels: Pair, layout: str, boundary: str) -> None:
+    """Refuse masks that cannot hold what they are asked to, in the words of the sampling report; warn of what costs.
 
     Tiles run into each other where the guard between them is too narrow, and tiled responses may miss the camera.
     """
-    arranged = bench.replace({"layout.inputs": inputs})
+    if boundary == "circular":
+        raise InputError("light behind a device's masks does not wrap", where="boundary", mend="use 'linear'")
+    if layout == "mathematical":
+        raise InputError("a mathematical sum has no masks", where="layout", mend="use 'tiled' or 'lenslet'")
     codes = [*MASK_CODES]
-    if inputs == "tiled" and channels[1] > 1:
+    if layout == "tiled" and channels[1] > 1:
         codes += ["guard"]
-    if arranged.layout.outputs == "tiled" and channels[0] > 1:
+    if bench.layout.outputs == "tiled" and channels[0] > 1:
         codes += ["guard", "camera-window"]
-    for problem in arranged.sampling(size, taps, channels=channels).problems:
+    report = bench.sampling(size, taps, channels=channels)
+    for problem in report.problems:
         if problem.code in codes:
             raise InputError(problem.what, where=problem.where, mend=problem.mend_text)
+    for note in report.notes:
+        warn(note)
+
+
+def checked_errors(errors: Imperfections, bench: Bench, channels: Pair, kernels: Tensor) -> Imperfections:
+    """Errors that have a meaning on a bench, with as many components as it has, on the bank's device."""
+    for name in errors.names:
+        field, value = named(name), errors[name]
+        lacking = field.lacks(bench)
+        if lacking:
+            mend = "leave it out; Tolerances.draw does so by itself"
+            raise InputError(lacking, where=name, mend=mend)
+        due, given = sizes(field, bench, channels), tuple(value.shape[len(errors.shape) :])
+        if given != due:
+            mend = f"{list(due)} ({', '.join(field.components)}) are due behind the draws"
+            raise InputError(f"components of shape {list(given)}", where=name, mend=mend)
+        if name == "mask.dead_pixels" and value.requires_grad:
+            raise InputError("no gradient passes a map of dead pixels", where=name, mend="give it detached")
+    return errors.to(device=kernels.device)
+
+
+def batch_of(pictures: Tensor, errors: Imperfections | None) -> int:
+    """Fields that are alive together: pictures, and where a gradient keeps them all, their draws."""
+    pictures_of = tuple(pictures.shape[:-3])
+    if errors is None:
+        return math.prod(pictures_of)
+    try:
+        leading = np.broadcast_shapes(pictures_of, errors.shape)
+    except ValueError:
+        what = f"draws of shape {list(errors.shape)} do not broadcast with pictures {list(pictures_of)}"
+        mend = "errors.reshape(-1, 1) gives every draw of every picture"
+        raise InputError(what, where="errors", mend=mend) from None
+    return math.prod(leading if torch.is_grad_enabled() else pictures_of)
 
 
 def checked_kernels(kernels: Any) -> Tensor:
@@ -115,6 +161,11 @@ def check_range(pictures: Tensor) -> None:
         mend = "scale them to [0, 1]: no modulator shows a negative or an unlimited amplitude"
         mend = mend if finite else "give finite values in [0, 1]"
         raise InputError(f"values are {low:.4g} … {high:.4g}", where="pictures", mend=mend)
+
+
+def check_count(name: str, count: Any, what: str, mend: str) -> None:
+    if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+        raise InputError(f"{count!r} is no number of {what}", where=name, mend=mend)
 
 
 def check_exposure(seconds: Any) -> float:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from fouroptics.imperfections import Imperfections
 from fouroptics.optics import combine
 
-_CHUNK = 2**28  # bytes of input spectra at a time, where no gradient keeps them anyway
+_CHUNK = 2**28  # bytes at a time, where no gradient keeps them anyway
 Response = Callable[[Tensor, Imperfections], Tensor]
 
 
@@ -22,36 +24,47 @@ def leading_of(amplitude: Tensor, errors: Imperfections) -> tuple[int, ...]:
 
 
 def draw_by_draw(respond: Response, amplitude: Tensor, errors: Imperfections) -> Tensor:
-    """One draw after another, each with the pictures that it meets; shapes broadcast as if it were all at once."""
+    """One draw after another, each with the pictures that it meets; shapes broadcast as if it were all at once.
+
+    What a gradient needs of a draw's own masks is worked out again when it is wanted, draw by draw.
+    """
     leading = leading_of(amplitude, errors)
     pictures = amplitude.expand(*leading, *amplitude.shape[-3:]).reshape(-1, *amplitude.shape[-3:])
     flat = errors.reshape(-1)
     draws = torch.arange(flat.shape[0]).reshape(errors.shape).expand(leading).flatten()
+    once = partial(checkpoint, respond, use_reentrant=False, preserve_rng_state=False)
     order, parts = [], []
     for draw in range(flat.shape[0]):
         rows = (draws == draw).nonzero().flatten()
         order.append(rows)
-        parts.append(respond(pictures[rows], flat.at(draw)))
+        each = once if torch.is_grad_enabled() and flat.shape[0] > 1 else respond
+        parts.append(each(pictures[rows], flat.at(draw)))
     back = torch.cat(order).argsort()
     together = torch.cat(parts)[back]
     return together.reshape(*leading, *together.shape[1:])
 
 
 def in_chunks(respond: Response, amplitude: Tensor, errors: Imperfections, each: int) -> Tensor:
-    """So many leading rows at once as memory is meant for, ``each`` byte an answer; all where a gradient is kept."""
+    """So many answers at once as memory is meant for, ``each`` of so many bytes; all where a gradient is kept."""
     leading = leading_of(amplitude, errors)
-    rows = max(1, _CHUNK // max(1, each * math.prod(leading[1:])))
-    if not leading or rows >= leading[0] or torch.is_grad_enabled():
+    if each * math.prod(leading) <= _CHUNK or math.prod(leading) == 1 or torch.is_grad_enabled():
         return respond(amplitude, errors)
+    dim = next(dim for dim, n in enumerate(leading) if n > 1)
+    rows = max(1, _CHUNK // max(1, each * math.prod(leading[dim + 1 :])))
     light = amplitude.reshape(*(1,) * (len(leading) + 3 - amplitude.dim()), *amplitude.shape)
     drawn = errors.reshape(*(1,) * (len(leading) - len(errors.shape)), *errors.shape)
     parts = []
-    for first in range(0, leading[0], rows):
-        some = slice(first, first + rows)
+    for first in range(0, leading[dim], rows):
+        some = (slice(None),) * dim + (slice(first, first + rows),)
         parts.append(
-            respond(light[some] if light.shape[0] > 1 else light, drawn.at(some) if drawn.shape[0] > 1 else drawn)
+            in_chunks(
+                respond,
+                light[some] if light.shape[dim] > 1 else light,
+                drawn.at(some) if drawn.shape[dim] > 1 else drawn,
+                each,
+            )
         )
-    return torch.cat(parts)
+    return torch.cat(parts, dim)
 
 
 def combiner_weights(draw: Imperfections, transfer: Tensor) -> Tensor:

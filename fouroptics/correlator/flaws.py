@@ -97,7 +97,8 @@ class Flaws:
     def reach(self) -> Pair:
         """Samples by which light is moved between the lenses, ``(y, x)``, in steps so that draws share plans."""
         with torch.no_grad():
-            moved = self._of_pair("camera.shift").abs() / self._output_sample
+            moved = self._camera_shift().abs()
+            moved = moved.norm(dim=-1, keepdim=True).expand_as(moved) if self.has("mask.rotation") else moved
             blurred = self._camera_defocus().abs() * self.wavelength / (2 * self.bench.input.sample**2)
             slopes = self._path(torch.linspace(-0.5, 0.5, 33, dtype=torch.float64), None)
             rooms = []
@@ -105,6 +106,8 @@ class Flaws:
                 steep = 0.0 if slopes is None else slopes.diff(dim=dim).abs().amax() * 32 / self.wavelength.amin()
                 far = float((moved[..., axis] + blurred).amax() + steep)
                 rooms.append(_STEP * math.ceil(far / _STEP))
+            if bool((self._of("mask.rotation").abs() > _QUARTER / 2).any()):  # a square that is turned stays one
+                rooms = [max(rooms)] * 2
         return rooms[0], rooms[1]
 
     def changes_masks(self, plan: MaskPlan | None) -> bool:
@@ -136,8 +139,9 @@ class Flaws:
         if not self.has(*BETWEEN):
             return None
         nu = [grid.frequencies(n, device=self.like.device) for n in size]
-        shift = self._of_pair("camera.shift") / self._output_sample
+        shift = _turned(self._camera_shift(), -self._of("mask.rotation")) * self._output_scale()[..., None]
         turns = -(shift[..., 0, None, None] * nu[0][:, None] + shift[..., 1, None, None] * nu[1])
+        turns = turns - self._of("reference.phase")[..., None, None] / (2 * math.pi)
         square = (nu[0][:, None].square() + nu[1].square()) / self.bench.input.sample**2
         turns = turns - 0.5 * (self.wavelength * self._camera_defocus())[..., None, None] * square
         path = self._path(nu[0], nu[1])
@@ -186,7 +190,7 @@ class Flaws:
 
     def _turned_back(self, field: Tensor, room: Pair) -> Tensor:
         """e(ξ) = g(A^T(x + ξ) - x) about each response's centre x."""
-        turn, scale = self._of("mask.rotation"), self._magnification() * self._output_change()
+        turn, scale = self._of("mask.rotation"), self._output_scale()
         centres = self.outputs[:1] if bool((self.outputs == self.outputs[0]).all()) else self.outputs
         ahead = scale[..., None, None] * _turned(centres, -turn[..., None]) - centres
         matrices = []
@@ -230,9 +234,11 @@ class Flaws:
         return places
 
     def _output_places(self, room: Pair) -> list[Tensor]:
-        """Where a working grid's samples stand, referred to the input [m], ``[1, out, n]`` along y and x."""
+        """What a camera that may be off sees at a grid's samples, referred to the input [m], ``[*shape, out, n]``."""
+        moved = self._camera_shift()
         return [
-            (self.outputs[:, dim, None] + _places(wide, n, self.like)) * self.bench.input.sample
+            (self.outputs[:, dim, None] + _places(wide, n, self.like) - moved[..., None, dim, None])
+            * self.bench.input.sample
             for dim, (n, wide) in enumerate(zip(self.size, room, strict=True))
         ]
 
@@ -256,6 +262,14 @@ class Flaws:
         """Of the mask as frequencies see it: its own, and what another wavelength or focal length makes of it."""
         nominal = self.bench.source.wavelength * self.bench.lens1.focal_length
         return (1 + self._of("mask.magnification")) * nominal / (self.wavelength * self.focal[0])
+
+    def _output_scale(self) -> Tensor:
+        """Of a response, as a mask's magnification and other lenses make it smaller."""
+        return self._magnification() * self._output_change()
+
+    def _camera_shift(self) -> Tensor:
+        """How far the camera is aside, ``[*shape, 2]`` samples of a response."""
+        return self._of_pair("camera.shift") / self._output_sample
 
     def _output_change(self) -> Tensor:
         """What lenses of other glasses do to the size of the camera's picture, as a share, inverted."""

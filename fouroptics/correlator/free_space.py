@@ -107,7 +107,7 @@ class FreeSpaceLight:
         phase: bool = True,
     ) -> Tensor:
         """``[..., in, y, x]`` → ``[..., out, y, x]`` or what ``see`` makes of the camera's grid."""
-        if errors is not None and errors.names:
+        if errors is not None:
             mend = "build the bank with light='fourier'"
             raise InputError("imperfections are applied by the lens transform's light", where="errors", mend=mend)
         shown = masks.transmission if isinstance(masks, Shown) else masks

@@ -24,6 +24,7 @@ from fouroptics.optics.kept import Kept
 See = Callable[..., Tensor]  # of responses on the whole grid, and of the steps of the reference beam where they vary
 Places = tuple[tuple[float, float], ...]
 Key = tuple[bool, Pair, torch.dtype, torch.device]
+_PLANES = 10  # of float64 that what is off between the lenses takes, a draw
 
 
 class FourierLight:
@@ -92,8 +93,9 @@ class FourierLight:
         may be left out: ``see`` is blind to it.
         """
         which = slice(None) if only is None else slice(only, only + 1)
-        if errors is not None and errors.names:
-            return self._respond_flawed(amplitude, masks, errors, which, aberrated=aberrated, see=see, phase=phase)
+        if errors is not None:
+            with torch.autocast(amplitude.device.type, enabled=False):
+                return self._respond_flawed(amplitude, masks, errors, which, aberrated=aberrated, see=see, phase=phase)
         size = self.working_size(aberrated=aberrated, whole=see is not None)
         pupil = self._pupil((aberrated and self._is_aberrated, size, amplitude.dtype, amplitude.device))
         window: Window | None = None if see is None else partial(_plainly, see)
@@ -136,7 +138,7 @@ class FourierLight:
         transfer = (
             self._transfer(masks, size, beside) if isinstance(masks, Shown) else fourier.kernel_transfer(masks, size)
         )
-        each = amplitude.shape[-3] * 2 * amplitude.element_size() * math.prod(size)
+        each = math.prod(size) * (2 * amplitude.element_size() * amplitude.shape[-3] + _PLANES * 8)
         return in_chunks(
             lambda light, some: self._filter(light, transfer[:, which], flaws.of(some), size, pupil, see),
             amplitude,

@@ -67,7 +67,7 @@ class Lighting:
         profile = []
         for centre in self.sharing.input_centres[: self.channels[1]]:
             y, x = (
-                grid.coordinates(n, sample, centre="panel", offset=c * sample)
+                grid.coordinates(n, sample, centre="panel", offset=c * sample, device=like.device)
                 for n, c in zip(self.size, centre, strict=True)
             )
             if moved is not None:

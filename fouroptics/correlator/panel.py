@@ -38,8 +38,21 @@ def table_of(bench: Bench) -> Table | None:
     if mask.kind == "complex":
         return None
     measured = mask.table
-    if measured is not None:
-        return modulator.measured_table(measured, mask.levels)
+    if measured is None:
+        return _even_table(bench)
+    table = modulator.measured_table(measured, mask.levels)
+    if mask.lut_applied_by == "file":
+        return table
+    wanted = _even_table(bench)  # what a controller is told, for which it sets the nearest drive that it knows
+    shown = Modulator(mask.kind, table).nearest(
+        wanted.amplitude if mask.kind in modulator.AMPLITUDE_KINDS else wanted.phase
+    )
+    return Table(table.phase[shown], table.amplitude[shown])
+
+
+def _even_table(bench: Bench) -> Table:
+    """The levels of a device that is as its data sheet says."""
+    mask = bench.mask
     assert mask.levels is not None
     if mask.kind in modulator.AMPLITUDE_KINDS:
         return modulator.amplitude_table(mask.levels)

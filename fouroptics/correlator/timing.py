@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fouroptics.bench import Bench
+from fouroptics.correlator.checks import check_count
 from fouroptics.correlator.reading import Window
 from fouroptics.devices import link
 from fouroptics.devices.layout import Sharing
@@ -11,6 +12,7 @@ from fouroptics.errors import InputError
 
 def latency(bench: Bench, sharing: Sharing, window: Window, *, reads: int, exposure: float) -> link.Latency:
     """The terms of one picture's way, for ``reads`` captures an output of ``exposure`` [s] each."""
+    check_count("reads", reads, "captures of an output", "1 or 2")
     if bench.link is None:
         raise InputError("the bench has no [link]", where="link", mend='add [link] with rate = "2.5 Gbit/s"')
     camera = bench.camera

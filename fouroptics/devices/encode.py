@@ -66,7 +66,8 @@ def encode(
     if not (encoding == "ideal" and modulator.kind == "metasurface"):
         require_shows(modulator, needs, encoding)
     if encoding == "lee":
-        return _as_pair(_lee(wanted, binary=modulator.levels == 2), modulator)
+        dark, bright = modulator.reach
+        return _as_pair(dark + (bright - dark) * _lee(wanted, binary=modulator.levels == 2), modulator)
     if encoding == "ideal":
         return torch.view_as_real(wanted) if modulator.shows == "complex" else wanted.angle()
     phase = {"phase": Tensor.angle, "double-phase": double_phase, "carrier": carrier}.get(encoding)

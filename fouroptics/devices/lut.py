@@ -50,6 +50,8 @@ def read_lut(path: str | Path, *, monotonic: str = "") -> Lut:
     if monotonic:
         _check_direction(path, lines, [row[LUT_COLUMNS.index(monotonic)] for row in rows], monotonic)
     drive, phase, power = zip(*rows, strict=True)
+    if max(power) == 0:
+        raise InputError("nothing passes at any drive", where=str(path), mend="measure it again")
     return Lut(drive, phase, tuple(math.sqrt(share) for share in power))
 
 
@@ -114,9 +116,9 @@ def _check_lut_row(where: str, rows: Sequence[tuple[float, ...]]) -> None:
     if len(rows) > 1 and drive <= rows[-2][0]:
         what = f"the drive goes from {rows[-2][0]:g} to {drive:g}"
         raise InputError(what, where=where, mend="sort the rows by drive, each drive once")
-    if not 0 < power <= 1:
+    if not 0 <= power <= 1:
         what = f"a transmittance of {power:g} is no share of the power"
-        raise InputError(what, where=where, mend="write one above 0 and not above 1")
+        raise InputError(what, where=where, mend="write one from 0 to 1")
 
 
 def _check_direction(path: str | Path, lines: list[int], values: list[float], column: str) -> None:

@@ -118,6 +118,13 @@ class Modulator:
         return _WORD * _WORD if self.table is None else len(self.table)
 
     @property
+    def reach(self) -> tuple[float, float]:
+        """The least and the largest amplitude that it shows."""
+        if self.table is None:
+            return 0.0, 1.0
+        return float(self.table.amplitude.amin()), float(self.table.amplitude.amax())
+
+    @property
     def efficiency(self) -> float:
         """Light that a smooth blazed phase (or, of amplitudes, a grating) sends to its order: |⟨t e^{-iθ}⟩|².
 

@@ -106,9 +106,10 @@ FIELDS: Mapping[str, Field] = {
     _ZERNIKE: Field("optical path", "0.02 waves", -1e-3, 1e-3),  # .N, Noll's index
     "combiner.phase": Field("angle", "0.1 rad", -100.0, 100.0, _PAIR, lacks=_combiner),
     "combiner.amplitude": Field("ratio", "2 %", -1.0, 10.0, _PAIR, lacks=_combiner),
-    "reference.phase_step": Field("angle", "0.05 rad", -100.0, 100.0, lacks=_reference),
+    "reference.phase": Field("angle", "0.05 rad", -100.0, 100.0, lacks=_reference),  # in all captures alike
+    "reference.phase_step": Field("angle", "0.05 rad", -100.0, 100.0, lacks=_reference),  # in the second of homodyne
     "source.power": Field("ratio", "1 %", -1.0, 10.0),
-    "source.wavelength": Field("length", "0.1 nm", -1e-6, 1e-6),  # a deviation, not the wavelength
+    "source.wavelength": Field("length", "0.1 nm", -5e-8, 5e-8),  # a deviation, not the wavelength
     "fabrication.depth": Field("ratio", "2 %", -1.0, 10.0, ("step",), lacks=_etched, knob=False),
     "fabrication.overlay": Field("length", "0.3 um", -1e-3, 1e-3, _ETCH_SHIFT, "mask", lacks=_etched, knob=False),
 }

@@ -47,10 +47,18 @@ REFUSED = [
     (SLM, {"mask.levels": 1}, "mask.levels", "at least 2"),
     (SLM, {"mask.leak": "130 %"}, "mask.leak", "above 100 %"),
     (SLM, {"mask.leak": 0.3}, "mask.leak", "no unit"),
-    (SLM, {"mask.material": "fused-silica"}, "mask.material", "only a multilevel_phase mask has one"),
-    (SLM, {"mask.index": {"532 nm": 1.46}}, "mask.index", "only a multilevel_phase mask has one"),
-    (SLM, {"mask.step_depth": "72 nm"}, "mask.step_depth", "only a multilevel_phase mask has one"),
-    (PLATE, {"mask.phase_range": "6.283 rad"}, "mask.phase_range", "only a phase_slm mask has one"),
+    (SLM, {"mask.material": "fused-silica"}, "mask.material", "a phase_slm mask has none, only multilevel_phase"),
+    (SLM, {"mask.index": {"532 nm": 1.46}}, "mask.index", "a phase_slm mask has none, only multilevel_phase"),
+    (SLM, {"mask.step_depth": "72 nm"}, "mask.step_depth", "a phase_slm mask has none, only multilevel_phase"),
+    (PLATE, {"mask.phase_range": "6.283 rad"}, "mask.phase_range", "a multilevel_phase mask has none, only phase_slm"),
+    (PLATE, {"mask.crosstalk": "1 um"}, "mask.crosstalk", "only phase_slm; leave it out"),
+    (PLATE, {"mask.frame_rate": "60 Hz"}, "mask.frame_rate", "a multilevel_phase mask has none, only phase_slm"),
+    (PLATE, {"mask.crosstalk": "1 um", "mask.flicker": "1 rad"}, "mask.crosstalk", "leave out crosstalk, flicker"),
+    (PLATE, {"mask.settle": "1 ms"}, "mask.settle", "leave it out"),
+    (PLATE, {"mask.step_depth": "9 um"}, "mask.step_depth", 'even steps of a turn are "72.'),
+    (SLM, {"mask.flicker": "100 rad"}, "mask.flicker", "100 rad"),
+    (SLM, {"mask.phase_range": "100 rad"}, "mask.phase_range", "100 rad"),
+    (SLM, {"mask.wavefront": {"5": "300 waves"}}, "mask.wavefront.5", "above 20 um"),
     (SLM, {"mask.phase_range": "0 rad"}, "mask.phase_range", "shows nothing"),
     (PLATE, {"mask.material": "glass"}, "mask.material", "'fused-silica' or 'n-bk7'"),
     (PLATE, {"mask.index": {"532 nm": 1.46}}, "mask.index", "keep one of the two"),
@@ -105,10 +113,10 @@ def test_tables_of_each_kind(tmp_path):
     assert len(of_kind("metasurface", lut=cells).table) == 3
     assert len(of_kind("phase_slm", lut=cells, levels=3).table) == 3
     assert of_kind("phase_slm", lut=table(tmp_path, "0,0,1", "7,6,1"), levels=8).table.drive == (0, 7)
-    uneven = table(tmp_path, "0,0,1", "17,2,1", "34,3,1")  # one row a level: any drives
-    assert of_kind("phase_slm", lut=uneven, levels=3).table.drive == (0, 17, 34)
     film = table(tmp_path, "0,1,0.01", "255,0,1")
     assert of_kind("grey_amplitude", "lee", lut=film, levels=256).table.amplitude == (0.1, 1.0)
+    mirrors = table(tmp_path, "0,0,0", "1,0,1")
+    assert of_kind("dmd", "lee", lut=mirrors, levels=2).table.amplitude == (0.0, 1.0)
 
 
 @pytest.mark.parametrize(
@@ -117,6 +125,11 @@ def test_tables_of_each_kind(tmp_path):
         ("phase_slm", 2, ("0,0,1", "1,2,1", "2,3,1"), "the table has 3 rows, the mask 2 levels"),
         ("phase_slm", 256, ("0,0,1", "248,6,1"), "run from 0 to 248 and the mask's levels from 0 to 255"),
         ("phase_slm", 256, ("1,0,1", "255,6,1"), "run from 1 to 255"),
+        ("phase_slm", 256, ("0,0,1", "1,3,1", "2,6,1"), "the table has 3 rows, the mask 256 levels; levels = 3"),
+        ("phase_slm", 3, ("0,0,1", "17,2,1", "34,3,1"), "its 3 drives run from 0 to 34"),
+        ("phase_slm", 3, ("0,0,1", "0.5,2,1", "2,3,1"), "a drive is the level that is set, a whole number"),
+        ("metasurface", None, ("1,0,1", "2,6,1"), "run from 1 to 2"),
+        ("phase_slm", 2, ("0,0,1", "1,353,1"), "56.2 turns; phase_rad is in radians"),
         ("metasurface", 4, ("0,0,1", "3,6,1"), "the table has 2 rows, the mask 4 levels; levels = 2"),
         ("multilevel_phase", 3, ("0,0,1", "1,2,1", "2,1,1"), "t.csv: line 4: phase_rad turns back"),
         ("metasurface", None, ("0,0,1", "1,2,1", "2,1,1"), "t.csv: line 4: phase_rad turns back"),

@@ -35,6 +35,7 @@ def test_quantities_of_the_shipped_bench_by_hand():
     json.dumps(report.to_json(), allow_nan=False)
 
 
+STILL = dict.fromkeys(f"mask.{key}" for key in ("phase_range", "crosstalk", "flicker", "frame_rate", "settle"))
 PLANTED = {
     "input-panel": ({"input.super_pixel": 12}, {}),
     "guard": ({"layout.guard": "32 um"}, {}),
@@ -53,7 +54,7 @@ PLANTED = {
     "aberration-disc": ({"aberration.diameter": "6 mm"}, {}),
     "illumination": ({"source.waist": "2 mm"}, {}),
     "damage": ({"source.power": "1 W"}, {}),
-    "static-mask": ({"mask.preset": "etched-16", "mask.frame_rate": None, "mask.phase_range": None}, {}),
+    "static-mask": ({"mask.preset": "etched-16"} | STILL, {}),
     "input-frames": ({"layout.inputs": "frames", "reference": None}, {}),
 }
 
@@ -107,7 +108,7 @@ def test_every_mend_that_is_proposed_works_and_can_be_bought(changes, data):
     kernel = data.draw(st.integers(1, min(15, *size)))
     channels = data.draw(st.tuples(st.sampled_from([1, 2, 16, 64]), st.sampled_from([1, 3, 8])))
     band = data.draw(st.none() | st.tuples(st.integers(1, size[0]), st.integers(1, size[1])))
-    report = SLM.replace({"mask.phase_range": None} | changes).sampling(size, kernel, band, channels)
+    report = SLM.replace((STILL if "mask.preset" in changes else {}) | changes).sampling(size, kernel, band, channels)
     for problem in report.problems:
         if problem.mend:
             assert problem.code not in {p.code for p in report.after(problem).problems}, problem
@@ -145,7 +146,7 @@ def test_what_solve_finds_passes_and_what_it_refuses_comes_with_advice_that_work
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"mask.preset": "etched-16", "mask.phase_range": None, "mask.frame_rate": None}, "layout.outputs = 'tiled'"),
+        ({"mask.preset": "etched-16"} | STILL, "layout.outputs = 'tiled'"),
         ({"mask.encoding": "lee"}, "mask.encoding = 'double-phase'"),
         ({"layout.inputs": "frames", "reference": None}, "layout.inputs = 'tiled'"),
     ],
@@ -225,6 +226,19 @@ def test_a_short_phase_range_is_allowed_and_told(reach, missed, keeps):
     assert f"{missed:.1%} of a turn missing, a blaze keeps {keeps:.1%}" in line(report, "phase range")
     assert SLM.replace({"mask.phase_range": "7 rad"}).sampling().data["missed_phases"] == 0
     assert "missed_phases" not in fo.Bench.load("plate-532nm").sampling().data
+
+
+def test_what_is_allowed_at_a_cost_is_noted():
+    blurred = SLM.sampling()
+    assert blurred.ok
+    assert [note.split(":")[0] for note in blurred.notes] == ["mask.crosstalk"]
+    assert "0.19 pixels" in str(blurred).splitlines()[-1]
+    for better in ({"mask.crosstalk": "0.1 um"}, {"mask.encoding": "carrier"}):
+        assert not SLM.replace(better).sampling().notes
+    short = SLM.replace({"mask.encoding": "carrier", "mask.phase_range": "4.7 rad"}).sampling()
+    assert short.to_json()["notes"] == [
+        "mask.phase_range: 25% of a turn cannot be shown, and what should have it shows the nearest that can"
+    ]
 
 
 def test_a_measured_table_tells_the_phase_range(tmp_path):

@@ -11,6 +11,7 @@ intensity follows, both by Pearson's correlation without the mean, the worst out
 
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import torch
@@ -23,6 +24,7 @@ from fouroptics.correlator import fidelity
 
 folder = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/gallery")
 folder.mkdir(parents=True, exist_ok=True)
+warnings.filterwarnings("ignore", "mask.crosstalk")  # the page is about it
 FULL = sys.argv[2:] == ["full"]
 SIZE = (64, 64)
 kernels = torch.randn(16, 3, 7, 7, generator=torch.Generator().manual_seed(0))[: 16 if FULL else 4]
@@ -40,6 +42,7 @@ ROWS = (
     ("slm-532nm", "double-phase, no crosstalk, 15.7 um", CRISP | {"pitch": "15.7 um"}),
     ("slm-532nm", "carrier", {"encoding": "carrier"}),
     ("slm-532nm", "carrier, no crosstalk", CRISP | {"encoding": "carrier"}),
+    ("slm-532nm", "carrier, no crosstalk, 10 um", CRISP | {"encoding": "carrier", "pitch": "10 um"}),
     ("slm-532nm", "carrier, no crosstalk, 11.8 um", CRISP | {"encoding": "carrier", "pitch": "11.8 um"}),
     ("slm-532nm", "phase", {"encoding": "phase"}),
     ("slm-532nm", "fit", {"encoding": "fit"}),

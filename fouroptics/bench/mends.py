@@ -59,6 +59,7 @@ def _input_panel(q: Quantities) -> Iterator[Mend]:
     fits = min(p // n for p, n in zip(q.input_panel, q.sharing.input_field, strict=True))
     if fits >= 1:
         yield _coarser(q, fits)
+    yield from _narrower_guard(q)
     need = [max(n, p) for n, p in zip(q.input_pixels, q.input_panel, strict=True)]
     yield {"input.pixels": need[::-1]}
     yield from _smaller_pictures(q)
@@ -67,6 +68,11 @@ def _input_panel(q: Quantities) -> Iterator[Mend]:
 
 def _guard(q: Quantities) -> Iterator[Mend]:
     yield {"layout.guard": text(_up(q.load.reach * q.sample), "length")}
+
+
+def _narrower_guard(q: Quantities) -> Iterator[Mend]:
+    if q.guard > q.load.reach:
+        yield from _guard(q)
 
 
 def _mask_extent(q: Quantities) -> Iterator[Mend]:
@@ -81,8 +87,7 @@ def _mask_extent(q: Quantities) -> Iterator[Mend]:
 def _mask_bins(q: Quantities) -> Iterator[Mend]:
     short = q.needed_a_bin / min(q.pixels_a_bin)
     yield _lens_change(q, q.f1 * short, rounding=_up)
-    if q.guard > q.load.reach:
-        yield {"layout.guard": text(_up(q.load.reach * q.sample), "length")}
+    yield from _narrower_guard(q)
     pixels = [math.ceil(p * short) for p in q.bench.mask.pixels]
     yield {"mask.pitch": text(_down(q.bench.mask.pitch / short), "length"), "mask.pixels": pixels}
     yield from _smaller_pictures(q)

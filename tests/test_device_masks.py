@@ -641,6 +641,52 @@ def test_masks_stand_in_the_middle_of_their_part_of_the_panel():
     assert plan.origins == ((9, 22),)
 
 
+PLATE = {"preset": "etched-8"}
+MIRRORS = {"preset": "dmd"}
+CRYSTAL = {"preset": "slm-phase-8bit", "levels": 16, "crosstalk": "10 um"}
+WALK = {  # each key of [mask]: a device, and the value that makes it another
+    "kind": (CRYSTAL | {"crosstalk": "0 um", "flicker": "0 rad"}, "grey_amplitude"),
+    "levels": (CRYSTAL, 8), "pitch": (CRYSTAL, "88 um"), "pixels": (CRYSTAL, [97, 97]),
+    "fill_factor": (CRYSTAL, "80 %"), "leak": (MIRRORS, "60 %"), "dead": (CRYSTAL, "dead.csv"),
+    "lut": (CRYSTAL, "curved.csv"), "lut_applied_by": (CRYSTAL | {"lut": "curved.csv"}, "controller"),
+    "phase_range": (CRYSTAL, "5 rad"), "crosstalk": (CRYSTAL, "20 um"), "flicker": (CRYSTAL, "0.4 rad"),
+    "wavefront": (CRYSTAL, {"5": "60 nm"}), "material": (PLATE | {"step_depth": "130 nm"}, "n-bk7"),
+    "index": (PLATE | {"step_depth": "130 nm"}, {"532 nm": 1.6}), "step_depth": (PLATE, "140 nm"),
+    "dc_block": (CRYSTAL, "700 um"), "frame_rate": (CRYSTAL, "30 Hz"), "settle": (CRYSTAL, "20 ms"),
+    "transmission": (CRYSTAL, "50 %"), "max_irradiance": (CRYSTAL, "0.1 W/m^2"),
+    "encoding": (CRYSTAL, "phase"), "precompensate": (CRYSTAL, False),
+}  # fmt: skip
+TOLD = ("frame_rate", "settle", "max_irradiance")  # no matter of light, but of time and of the report
+
+
+def test_the_walk_visits_every_key_of_a_mask():
+    from fouroptics.bench.parts import Mask
+
+    assert {*WALK, "preset"} == set(Mask.model_fields)
+
+
+@pytest.mark.parametrize("key", WALK)
+def test_every_key_of_a_mask_changes_light_levels_or_time(tmp_path, key):
+    rows = [f"{n},{0.3 * n * (1 + n / 40)!r}" for n in range(16)]
+    (tmp_path / "curved.csv").write_text("\n".join(("drive,phase_rad", *rows)), encoding="utf-8")
+    (tmp_path / "dead.csv").write_text("x,y,level\n40,41,9\n", encoding="utf-8")
+    start, value = WALK[key]
+
+    def made(mask):
+        files = {k: str(tmp_path / v) for k, v in mask.items() if isinstance(v, str) and v.endswith(".csv")}
+        bench = with_mask(96, preset=mask["preset"]).replace({f"mask.{k}": v for k, v in (mask | files).items()})
+        bank = bank_of(randn(2 if bench.mask.frame_rate else 1, 1, 3, 3), bench, (8, 8))
+        seen = bank.masks, bank.power(rand(1, 8, 8)).detach()
+        problems = bench.sampling((8, 8), 3, channels=(1, 1)).problems
+        return seen, (str(bank.latency(exposure=1e-4)), [problem.code for problem in problems])
+
+    with_it = {"encoding": "lee", "preset": "grey"} if key == "kind" else {}
+    (one, told), (other, told_other) = made(start), made(start | {key: value} | with_it)
+    alike = all(a.shape == b.shape and torch.equal(a, b) for a, b in zip(one, other, strict=True))
+    assert (not alike) == (key not in TOLD)
+    assert (told != told_other) or key not in TOLD
+
+
 # Learning
 
 

@@ -548,3 +548,46 @@ def test_kinds_and_counts():
         assert Modulator(kind, table).shows == what
     assert slm(16).levels == 16
     assert Modulator("complex", None).levels == 2**32
+
+
+# Every field
+
+
+WALK = {
+    "kind": ("dmd", slm(2)),
+    "table": (modulator.phase_table(16, 5.0), slm(16)),
+    "crosstalk": (0.2, slm(16)),
+    "flicker": (0.2, slm(16)),
+    "frame_time": (0.02, slm(16)),
+}
+
+
+def test_the_walk_visits_every_field_of_a_modulator():
+    assert set(WALK) == set(Modulator.__dataclass_fields__)
+
+
+@pytest.mark.parametrize("name", WALK)
+def test_every_field_of_a_modulator_changes_what_it_does(name):
+    value, device = WALK[name]
+    other, drive = replace(device, **{name: value}), rand(5, 6) * 6
+    if name == "frame_time":
+        assert (device.frame_time, other.frame_time) == (0.0, 0.02)
+    else:
+        assert not torch.equal(device.show(drive), other.show(drive))
+
+
+@pytest.mark.parametrize("quantize", ["soft", "none"])
+@pytest.mark.parametrize("kind", ["phase_slm", "grey_amplitude"])
+def test_what_is_continuous_of_a_modulator_has_its_slope_for_gradient(kind, quantize):
+    """The drive, each pixel's flicker, and the phases and amplitudes that its levels pass in truth."""
+    steps = torch.arange(7, dtype=torch.float64)
+    device = of_table(steps * 0.9, 0.2 + steps / 10, kind, crosstalk=0.2)
+    drive = (rand(3, 4) * (6 if kind == "phase_slm" else 0.5) + 0.25).requires_grad_()
+    flicker, phase = (rand(3, 4, seed=1) * 0.3).requires_grad_(), (steps * 0.91).requires_grad_()
+    amplitude = (0.21 + steps / 10).requires_grad_()
+
+    def passed(drive, flicker, phase, amplitude):
+        shaky = replace(device, flicker=flicker)
+        return torch.view_as_real(shaky.show(drive, quantize, softness=0.5, table=Table(phase, amplitude)))
+
+    assert torch.autograd.gradcheck(passed, (drive, flicker, phase, amplitude), eps=1e-7, atol=1e-6)

@@ -308,11 +308,11 @@ def _told_in(key: str, read: Callable[[], Any]) -> Any:
 def _check_rows(table: Lut, levels: int | None, *, whole: bool) -> None:
     """One row a level, numbered from 0; or fewer, between which lines are drawn, from level 0 to the last."""
     rows, ends = len(table), (table.drive[0], table.drive[-1])
-    counted = table.drive == tuple(range(rows))
+    counted = all(drive == number for number, drive in enumerate(table.drive))
     levels = rows if levels is None else levels
     if rows > levels or (rows < levels and (whole or counted)):
         raise InputError(f"the table has {rows} rows, the mask {levels} levels", where="lut", mend=f"levels = {rows}")
-    if ends != (0, levels - 1) or (rows == levels and not counted):
+    if [*ends] != [0, levels - 1] or (rows == levels and not counted):
         what = f"its {rows} drives run from {ends[0]:g} to {ends[1]:g} and the mask's levels from 0 to {levels - 1}"
         mend = "a drive is the level that is set, a whole number; begin with level 0 and end with the last"
         raise InputError(what, where="lut", mend=mend)

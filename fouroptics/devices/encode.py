@@ -66,8 +66,8 @@ def encode(
     if not (encoding == "ideal" and modulator.kind == "metasurface"):
         require_shows(modulator, needs, encoding)
     if encoding == "lee":
-        dark, bright = modulator.reach
-        return _as_pair(dark + (bright - dark) * _lee(wanted, binary=modulator.levels == 2), modulator)
+        least, most = modulator.reach
+        return _as_pair(least + (most - least) * _lee(wanted, binary=modulator.levels == 2), modulator)
     if encoding == "ideal":
         return torch.view_as_real(wanted) if modulator.shows == "complex" else wanted.angle()
     phase = {"phase": Tensor.angle, "double-phase": double_phase, "carrier": carrier}.get(encoding)

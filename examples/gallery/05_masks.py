@@ -5,7 +5,7 @@ off, an etched plate has sixteen heights. This page puts the same kernels on eac
 compares with `conv2d`: the real part of the field, which a homodyne reading follows, and the complex field, which an
 intensity follows, both by Pearson's correlation without the mean, the worst output of all.
 
-    python examples/gallery/05_masks.py [FOLDER]         # 4 outputs, a minute
+    python examples/gallery/05_masks.py [FOLDER]         # 4 outputs, half a minute
     python examples/gallery/05_masks.py [FOLDER] full    # 16 outputs, each also through free space; then trained pixels
 """
 

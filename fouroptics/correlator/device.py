@@ -93,6 +93,8 @@ class DeviceMasks(nn.Module):
         check_choice("quantize", self.quantize, ("straight-through", "soft", "none", "hard"))
         source = kernels if self.drive is None else self.drive
         learns = torch.is_grad_enabled() and source.requires_grad
+        if learns:
+            self._stamp.renew()
         followed = self.quantize == "straight-through" and not learns
         quantize: Quantize = "hard" if followed or not self.training else self.quantize
         make = partial(self._transmission, kernels, quantize)
@@ -137,9 +139,16 @@ class DeviceMasks(nn.Module):
         own = [tensor for tensor in (self.drive, self.fixed_scale) if tensor is not None]
         return self._stamp.of(kernels, *own)
 
+    def train(self, mode: bool = True) -> DeviceMasks:
+        if mode != self.training:
+            self._stamp.renew()
+        super().train(mode)
+        return self
+
     def _apply(self, fn: Any, recurse: bool = True) -> DeviceMasks:
         """Casts are for pixels; the staircase keeps its digits."""
         stairs = self.stairs
+        self._stamp.renew()
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         self.stairs = stairs.to(self.stairs.device)
         return self

@@ -268,7 +268,7 @@ class MaskPlan:
         plane, pixels = 2 * element * math.prod(room), 2 * element * math.prod(self.count)
         rows, columns = (len({term.place[dim] for term in self.terms}) for dim in (0, 1))
         spread = 2 * element * rows * columns * math.prod(2 * r + 1 for r in self.reach((BESIDE, BESIDE))) * self.masks
-        shown = pixels * self.masks * (8 if gradient else 4)
+        shown = pixels * self.masks * (4 if gradient else 2)
         responses = plane * batch * (2 * inputs + (4 if gradient else 2) * outputs)
         return shown + 2 * spread + 3 * plane * outputs * inputs + responses
 

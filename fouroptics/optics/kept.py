@@ -10,6 +10,7 @@ from torch import Tensor
 
 T = TypeVar("T")
 _MOST = 4
+_SAMPLES = 2**14
 
 
 class Kept(Generic[T]):
@@ -35,28 +36,40 @@ class Kept(Generic[T]):
 
 
 class Stamp:
-    """A number that stays as long as some tensors have the values that they had: a key of what follows from them.
+    """A number that stays as long as some tensors are what they were: a key of what follows from them.
 
-    Values are compared, as neither a tensor's version nor its address tells of everything that may change it: fused
-    optimisers, ``.data`` and casts do not count as changes.
+    A tensor's version tells of most changes. Fused optimisers, ``.data`` and casts are not counted by it, so it is
+    ``renew``-ed whenever a gradient is taken, and some thousand values are compared besides, of small tensors all.
     """
 
     def __init__(self) -> None:
         self._count = 0
-        self._seen: tuple[Tensor, ...] = ()
+        self._seen: tuple[tuple[Tensor, int, Tensor], ...] = ()
 
     def of(self, *tensors: Tensor) -> int:
-        alike = len(tensors) == len(self._seen) and all(map(_alike, tensors, self._seen))
-        if not alike:
+        if len(tensors) != len(self._seen) or not all(map(_is_as_seen, tensors, self._seen)):
             with torch.inference_mode(False), torch.no_grad():
-                self._count, self._seen = self._count + 1, tuple(tensor.detach().clone() for tensor in tensors)
+                self._seen = tuple((tensor, _version(tensor), _sample(tensor).clone()) for tensor in tensors)
+            self._count += 1
         return self._count
+
+    def renew(self) -> None:
+        self._seen = ()
 
     def __getstate__(self) -> dict[str, Any]:
         return {"_count": 0, "_seen": ()}
 
 
-def _alike(one: Tensor, other: Tensor) -> bool:
-    if one.dtype != other.dtype or one.device != other.device or one.is_meta:
-        return False
-    return torch.equal(one.detach(), other)
+def _is_as_seen(tensor: Tensor, seen: tuple[Tensor, int, Tensor]) -> bool:
+    before, version, sample = seen
+    same = tensor is before and _version(tensor) == version and tensor.dtype == sample.dtype
+    return same and tensor.device == sample.device and not tensor.is_meta and torch.equal(_sample(tensor), sample)
+
+
+def _version(tensor: Tensor) -> int:
+    return 0 if tensor.is_inference() else tensor._version
+
+
+def _sample(tensor: Tensor) -> Tensor:
+    """Values from all over a tensor, in steps that no side of it divides as a rule."""
+    return tensor.detach().flatten()[:: (tensor.numel() // _SAMPLES) | 1]

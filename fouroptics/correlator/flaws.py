@@ -161,15 +161,19 @@ class Flaws:
         """
         if not (self.turns or self.has(*MOVES)):
             return None
-        y, x = (grid.frequencies(n, device=self.like.device) for n in size)
-        there = _turned(
-            torch.stack((y[:, None].expand(size), x.expand(size)), -1), self._of("mask.rotation")[..., None, None]
-        )
-        there = there * self._magnification()[..., None, None, None]
         shift = torch.stack((self._of("mask.shift_y"), self._of("mask.shift_x")), -1)
-        there = (
-            there + (shift * self.bench.input.sample / (self.wavelength * self.focal[0])[..., None])[..., None, None, :]
-        )
+        shift = shift * (self.bench.input.sample / (self.wavelength * self.focal[0]))[..., None]
+        scale = self._magnification()[..., None]
+        y, x = (grid.frequencies(n, device=self.like.device) for n in size)
+        if not self.has("mask.rotation"):  # each axis by itself
+            rows, columns = (
+                input_pixel(self.bench, nu * scale + shift[..., dim, None]) / input_pixel(self.bench, nu)
+                for dim, nu in enumerate((y, x))
+            )
+            return (rows[..., :, None] * columns[..., None, :]).to(self.like.dtype)
+        straight = torch.stack((y[:, None].expand(size), x.expand(size)), -1)
+        there = _turned(straight, self._of("mask.rotation")[..., None, None]) * scale[..., None, None]
+        there = there + shift[..., None, None, :]
         now = input_pixel(self.bench, there[..., 0]) * input_pixel(self.bench, there[..., 1])
         nominal = torch.outer(input_pixel(self.bench, y), input_pixel(self.bench, x))
         return (now / nominal).to(self.like.dtype)

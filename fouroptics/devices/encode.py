@@ -20,6 +20,7 @@ quadrature with the response, pixel by pixel: Re E is exact at any number of pix
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Literal
 
 import torch
@@ -34,7 +35,7 @@ ON_CARRIER = ("carrier", "lee")
 CARRIER_PERIOD = 4  # mask pixels
 HEADROOM = 0.999  # the largest |t| that is asked for: the slope of arccos ends at 1
 OVERDRIVE = 2.0  # a fitted phase may be asked for more light than its strongest frequency has, and clips there
-_STAGGER = (-0.375, 0.125, -0.125, 0.375)  # pixels, row by row
+_BLAZES, _SLITS = (0.125, -0.375, 0.375, -0.125), (-0.375, 0.125, -0.125, 0.375)  # pixels that rows stand aside
 _ROUNDS = 30  # of a fit
 _TABLE = 1024  # places at which sinc is tabled before Newton's method
 
@@ -70,7 +71,8 @@ def encode(
         return _as_pair(least + (most - least) * _lee(wanted, binary=modulator.levels == 2), modulator)
     if encoding == "ideal":
         return torch.view_as_real(wanted) if modulator.shows == "complex" else wanted.angle()
-    phase = {"phase": Tensor.angle, "double-phase": double_phase, "carrier": carrier}.get(encoding)
+    blaze = partial(carrier, middle=modulator.middle)
+    phase = {"phase": Tensor.angle, "double-phase": double_phase, "carrier": blaze}.get(encoding)
     drive = phase(wanted) if phase else fit_phase(wanted, field if field is not None else _everywhere(wanted))
     if dark is not None and encoding in ("phase", "fit"):  # a phase by itself is bright
         drive = torch.where(dark, double_phase(wanted), drive)
@@ -92,15 +94,20 @@ def double_phase(wanted: Tensor) -> Tensor:
     return wanted.angle() + colour.to(wanted.real.dtype) * wanted.abs().clamp(max=HEADROOM).acos()
 
 
-def carrier(wanted: Tensor) -> Tensor:
+def carrier(wanted: Tensor, *, middle: float = 0.0) -> Tensor:
     """A blazed grating M·ψ, ψ = arg t - 2πX/T within ±π: its first order is sinc(1 - M), so that M = 1 - sinc⁻¹|t|.
 
     Counted from the middle of each period, the first order's phase is arg t at any depth; from its edge it would be
     off by πM. Four pixels a period of a shallow blaze have four phases only, so rows are staggered.
+
+    Args:
+        wanted: complex transmission.
+        middle: the phase about which it runs. In the middle of what a device shows, a shallow blaze has no flyback
+            from its last level to its first, through which a liquid crystal would pass all phases between.
     """
-    ramp = _staggered(wanted)
+    ramp = _staggered(wanted, _BLAZES) - middle
     depth = 1 - _inverse_sinc(wanted.abs().clamp(max=HEADROOM))
-    return depth * (torch.remainder(ramp + math.pi, 2 * math.pi) - math.pi)
+    return middle + depth * (torch.remainder(ramp + math.pi, 2 * math.pi) - math.pi)
 
 
 def carrier_phase(pixels: int, device: torch.device | None = None) -> Tensor:
@@ -134,7 +141,7 @@ def _lee(wanted: Tensor, *, binary: bool) -> Tensor:
     size = wanted.abs().clamp(max=HEADROOM)
     if not binary:
         return (1 + size * _on_carrier(wanted).cos()) / 2
-    return ((_staggered(wanted).cos() - (1 - size.square()).sqrt()) / 2 + 0.5).clamp(0, 1)
+    return ((_staggered(wanted, _SLITS).cos() - (1 - size.square()).sqrt()) / 2 + 0.5).clamp(0, 1)
 
 
 def _on_carrier(wanted: Tensor) -> Tensor:
@@ -142,14 +149,14 @@ def _on_carrier(wanted: Tensor) -> Tensor:
     return carrier_phase(wanted.shape[-1], wanted.device).to(wanted.real.dtype) + wanted.angle()
 
 
-def _staggered(wanted: Tensor) -> Tensor:
+def _staggered(wanted: Tensor, aside: tuple[float, ...]) -> Tensor:
     """The same with rows moved by quarters of a pixel.
 
     Four pixels a period have few states: a binary grating is open in five ways, a shallow blaze has four phases. Rows
     that are staggered have four times as many, and what that adds goes to orders far off in y.
     """
-    quarters = torch.tensor(_STAGGER, dtype=wanted.real.dtype, device=wanted.device)
-    rows = quarters[torch.arange(wanted.shape[-2], device=wanted.device) % len(_STAGGER)]
+    quarters = torch.tensor(aside, dtype=wanted.real.dtype, device=wanted.device)
+    rows = quarters[torch.arange(wanted.shape[-2], device=wanted.device) % len(aside)]
     return _on_carrier(wanted) + (rows * (2 * math.pi / CARRIER_PERIOD))[:, None]
 
 

@@ -125,6 +125,13 @@ class Modulator:
         return float(self.table.amplitude.amin()), float(self.table.amplitude.amax())
 
     @property
+    def middle(self) -> float:
+        """The phase in the middle of those that it shows [rad]."""
+        if self.table is None:
+            return math.pi
+        return float(self.table.phase.amin() + self.table.phase.amax()) / 2
+
+    @property
     def efficiency(self) -> float:
         """Light that a smooth blazed phase (or, of amplitudes, a grating) sends to its order: |⟨t e^{-iθ}⟩|².
 

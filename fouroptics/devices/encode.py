@@ -20,7 +20,6 @@ quadrature with the response, pixel by pixel: Re E is exact at any number of pix
 from __future__ import annotations
 
 import math
-from functools import partial
 from typing import Literal
 
 import torch
@@ -71,12 +70,20 @@ def encode(
         return _as_pair(least + (most - least) * _lee(wanted, binary=modulator.levels == 2), modulator)
     if encoding == "ideal":
         return torch.view_as_real(wanted) if modulator.shows == "complex" else wanted.angle()
-    blaze = partial(carrier, middle=modulator.middle)
-    phase = {"phase": Tensor.angle, "double-phase": double_phase, "carrier": blaze}.get(encoding)
-    drive = phase(wanted) if phase else fit_phase(wanted, field if field is not None else _everywhere(wanted))
+    drive = _phases(wanted, encoding, modulator, field)
     if dark is not None and encoding in ("phase", "fit"):  # a phase by itself is bright
         drive = torch.where(dark, double_phase(wanted), drive)
     return drive if modulator.shows == "phase" else _as_pair(torch.polar(torch.ones_like(drive), drive), modulator)
+
+
+def _phases(wanted: Tensor, encoding: Encoding, modulator: Modulator, field: Tensor | None) -> Tensor:
+    if encoding == "phase":
+        return wanted.angle()
+    if encoding == "double-phase":
+        return double_phase(wanted)
+    if encoding == "carrier":
+        return carrier(wanted, middle=modulator.middle)
+    return fit_phase(wanted, _everywhere(wanted) if field is None else field)
 
 
 def double_phase(wanted: Tensor) -> Tensor:

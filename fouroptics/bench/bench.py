@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError,
 
 from fouroptics import toml, units
 from fouroptics.bench import parts
-from fouroptics.devices import material
+from fouroptics.devices import lut, material
 from fouroptics.devices.layout import Inputs, Outputs, Sharing, share
 from fouroptics.errors import InputError
 from fouroptics.files import is_file, read_text, write_whole
@@ -106,7 +106,10 @@ class Bench(BaseModel):
         """Write the resolved bench; its tables are put beside it, so that they can be moved together."""
         path = Path(path)
         data = self.to_dict()
-        for section, key, table in self._tables():
+        for section, key, name in self._tables():
+            if lut.is_inside(name):
+                continue
+            table = Path(name)
             beside = path.with_name(f"{path.stem}-{key}{table.suffix}")
             if beside.resolve() != table.resolve():
                 write_whole(beside, table.read_bytes())
@@ -118,15 +121,20 @@ class Bench(BaseModel):
         data = self.to_dict()
         data.pop("name")
         for section, key, table in self._tables():
-            data[section][key] = hashlib.sha256(table.read_bytes()).hexdigest()
+            data[section][key] = hashlib.sha256(lut.text_of(table).encode()).hexdigest()
         return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
 
-    def _tables(self) -> Iterator[tuple[str, str, Path]]:
-        """The tables that this bench has: section, key, file."""
+    def standing_alone(self) -> Bench:
+        """The same bench with its tables inside, so that it needs no file beside it."""
+        inside = {f"{section}.{key}": lut.text_of(table) for section, key, table in self._tables()}
+        return self.replace(inside) if inside else self
+
+    def _tables(self) -> Iterator[tuple[str, str, str]]:
+        """The tables that this bench has: section, key, file or text."""
         for section, key in _TABLES:
             name = getattr(getattr(self, section), key)
             if name:
-                yield section, key, Path(name)
+                yield section, key, name
 
     @model_validator(mode="after")
     def _knows_its_glasses(self) -> Bench:
@@ -246,7 +254,7 @@ def _with_absolute_paths(data: dict[str, Any], folder: Path) -> dict[str, Any]:
     for section, key in _FILES:
         table = data.get(section)
         name = table.get(key) if isinstance(table, dict) else None
-        if isinstance(table, dict) and isinstance(name, str) and name:
+        if isinstance(table, dict) and isinstance(name, str) and name and not lut.is_inside(name):
             path = (folder / name).resolve()
             if not is_file(path):
                 mend = "paths are relative to the bench's file"

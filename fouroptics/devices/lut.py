@@ -1,6 +1,7 @@
 """Tables that stand beside a bench as CSV files: what a modulator shows at each drive, and which pixels are stuck.
 
-A first line names the columns; empty lines and lines that begin with # are skipped. Numbers only: no torch, no numpy.
+A first line names the columns; empty lines and lines that begin with # are skipped. A bench that has to stand alone
+holds the text itself in place of a file's name. Numbers only: no torch, no numpy.
 """
 
 from __future__ import annotations
@@ -16,6 +17,17 @@ from fouroptics.files import read_text
 LUT_COLUMNS = ("drive", "phase_rad", "transmittance")
 DEAD_COLUMNS = ("x", "y", "level")
 Pixel = tuple[int, int, int]  # x, y, level
+
+
+def is_inside(source: str | Path) -> bool:
+    """Whether it is a table's text rather than the name of a file."""
+    return isinstance(source, str) and "\n" in source
+
+
+def text_of(source: str | Path) -> str:
+    """A table's text, whether it is given by a file's name or itself; its lines end alike on every system."""
+    text = str(source) if is_inside(source) else read_text(Path(source))
+    return "\n".join((*text.splitlines(), ""))
 
 
 @dataclass(frozen=True)
@@ -40,18 +52,19 @@ def read_lut(path: str | Path, *, monotonic: str = "") -> Lut:
     Raises:
         InputError: what is wrong, and in which line.
     """
+    place = _place(path)
     lines, rows = [], []
-    for line, row in _rows(Path(path), LUT_COLUMNS, needed=2):
+    for line, row in _rows(path, LUT_COLUMNS, needed=2):
         rows.append((*row, 1.0)[:3])
         lines.append(line)
-        _check_lut_row(f"{path}: line {line}", rows)
+        _check_lut_row(f"{place}: line {line}", rows)
     if len(rows) < 2:
-        raise InputError(f"a table of {len(rows)} rows shows nothing", where=str(path), mend="write two rows or more")
+        raise InputError(f"a table of {len(rows)} rows shows nothing", where=place, mend="write two rows or more")
     if monotonic:
-        _check_direction(path, lines, [row[LUT_COLUMNS.index(monotonic)] for row in rows], monotonic)
+        _check_direction(place, lines, [row[LUT_COLUMNS.index(monotonic)] for row in rows], monotonic)
     drive, phase, power = zip(*rows, strict=True)
     if max(power) == 0:
-        raise InputError("nothing passes at any drive", where=str(path), mend="measure it again")
+        raise InputError("nothing passes at any drive", where=place, mend="measure it again")
     return Lut(drive, phase, tuple(math.sqrt(share) for share in power))
 
 
@@ -65,8 +78,8 @@ def read_dead(path: str | Path, *, pixels: tuple[int, int] | None = None, levels
     """
     limits = [limit or math.inf for limit in (*(pixels or (None, None)), levels)]
     seen: dict[tuple[int, int], int] = {}
-    for line, row in _rows(Path(path), DEAD_COLUMNS):
-        where = f"{path}: line {line}"
+    for line, row in _rows(path, DEAD_COLUMNS):
+        where = f"{_place(path)}: line {line}"
         for name, value, limit in zip(DEAD_COLUMNS, row, limits, strict=True):
             if value != int(value) or not 0 <= value < limit:
                 whole = "0 or more" if limit == math.inf else f"0 to {limit - 1:.0f}"
@@ -78,14 +91,20 @@ def read_dead(path: str | Path, *, pixels: tuple[int, int] | None = None, levels
     return [(x, y, level) for (x, y), level in seen.items()]
 
 
-def _rows(path: Path, columns: Sequence[str], needed: int | None = None) -> Iterator[tuple[int, tuple[float, ...]]]:
+def _place(source: str | Path) -> str:
+    return "the table inside" if is_inside(source) else str(source)
+
+
+def _rows(
+    path: str | Path, columns: Sequence[str], needed: int | None = None
+) -> Iterator[tuple[int, tuple[float, ...]]]:
     """Line number and numbers of every row; the head must name the columns, of which the first ``needed`` suffice."""
     head = 0
-    for number, line in enumerate(read_text(path).splitlines(), 1):
+    for number, line in enumerate(text_of(path).splitlines(), 1):
         cells = [cell.strip() for cell in line.split(",")]
         if not line.strip() or line.lstrip().startswith("#"):
             continue
-        where = f"{path}: line {number}"
+        where = f"{_place(path)}: line {number}"
         if not head:
             head = len(cells)
             if cells != list(columns[:head]) or head < (needed or len(columns)):
@@ -97,7 +116,7 @@ def _rows(path: Path, columns: Sequence[str], needed: int | None = None) -> Iter
             raise InputError(what, where=where, mend=f"write {', '.join(columns[:head])}, with commas between")
         yield number, tuple(_number(cell, where) for cell in cells)
     if not head:
-        raise InputError("the file is empty", where=str(path), mend=f"its first line is {','.join(columns)}")
+        raise InputError("the file is empty", where=_place(path), mend=f"its first line is {','.join(columns)}")
 
 
 def _number(cell: str, where: str) -> float:
@@ -121,7 +140,7 @@ def _check_lut_row(where: str, rows: Sequence[tuple[float, ...]]) -> None:
         raise InputError(what, where=where, mend="write one from 0 to 1")
 
 
-def _check_direction(path: str | Path, lines: list[int], values: list[float], column: str) -> None:
+def _check_direction(place: str, lines: list[int], values: list[float], column: str) -> None:
     """A phase may rise or fall, as its ends tell; a transmittance rises."""
     sign = -1.0 if column == "phase_rad" and values[-1] < values[0] else 1.0
     steps = zip(lines[1:], values, values[1:], strict=False)
@@ -129,6 +148,6 @@ def _check_direction(path: str | Path, lines: list[int], values: list[float], co
         if sign * (after - before) < 0:
             what = f"{column} turns back from {before:g} to {after:g}"
             mend = "unwrap it and smooth its noise" if column == "phase_rad" else "sort the rows by it"
-            raise InputError(what, where=f"{path}: line {line}", mend=mend)
+            raise InputError(what, where=f"{place}: line {line}", mend=mend)
     if values[0] == values[-1]:
-        raise InputError(f"{column} is {values[0]:g} at every drive", where=str(path), mend="measure it again")
+        raise InputError(f"{column} is {values[0]:g} at every drive", where=place, mend="measure it again")

@@ -167,3 +167,28 @@ def test_stuck_pixels_lie_on_the_panel(tmp_path):
         of_kind("metasurface", lut=cells, dead=str(path))
     with pytest.raises(fo.InputError, match="stuck pixels need a mask of levels"):
         of_kind("complex", "ideal", dead=str(path))
+
+
+def test_a_bench_stands_alone_with_its_tables_inside(tmp_path):
+    (tmp_path / "l.csv").write_bytes(b"drive,phase_rad\r\n0,0\r\n255,6\r\n")
+    (tmp_path / "d.csv").write_text("x,y,level", encoding="utf-8")
+    bench = SLM.replace({"mask.lut": str(tmp_path / "l.csv"), "mask.dead": str(tmp_path / "d.csv")})
+    alone = bench.standing_alone()
+    for path in tmp_path.iterdir():
+        path.unlink()
+    assert alone.mask.table.phase == (0.0, 6.0)
+    assert alone.mask.stuck == []
+    again = fo.Bench.from_dict(tomllib.loads(alone.to_toml()))
+    assert again == alone
+    alone.save(tmp_path / "bench.toml")
+    assert [path.name for path in tmp_path.iterdir()] == ["bench.toml"]
+    assert fo.Bench.load(tmp_path / "bench.toml").fingerprint() == alone.fingerprint() == again.fingerprint()
+    with pytest.raises(fo.InputError, match=r"mask\.lut: the table inside: line 3: phase_rad turns back"):
+        alone.replace({"mask.lut": "drive,phase_rad\n0,0\n1,-1\n255,2\n"})
+    assert SLM.standing_alone() is SLM
+
+
+def test_a_table_inside_and_beside_has_one_fingerprint(tmp_path):
+    (tmp_path / "l.csv").write_text("drive,phase_rad\n0,0\n255,6\n", encoding="utf-8")
+    bench = SLM.replace({"mask.lut": str(tmp_path / "l.csv")})
+    assert bench.standing_alone().fingerprint() == bench.fingerprint()

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from fouroptics.errors import InputError as InputError
     from fouroptics.imperfections import Imperfections as Imperfections
     from fouroptics.imperfections import Tolerances as Tolerances
+    from fouroptics.masks import MaskSet as MaskSet
     from fouroptics.optics.correlation import correlate as correlate
 
 __version__ = "0.1.0"
@@ -23,12 +24,14 @@ _ROOMS = {
     "Correlator4f": "fouroptics.correlator",
     "Imperfections": "fouroptics.imperfections",
     "InputError": "fouroptics.errors",
+    "MaskSet": "fouroptics.masks",
     "Tolerances": "fouroptics.imperfections",
     "correlate": "fouroptics.optics.correlation",
 }
 
 __all__ = [
-    "Bench", "Correlator4f", "Imperfections", "InputError", "Tolerances", "__version__", "correlate", "pictures",
+    "Bench", "Correlator4f", "Imperfections", "InputError", "MaskSet", "Tolerances", "__version__", "correlate",
+    "pictures",
 ]  # fmt: skip
 
 

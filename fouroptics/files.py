@@ -54,7 +54,7 @@ def write_whole(path: str | Path, content: bytes) -> None:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        raise _unwritable(path, error) from None
+        raise unwritable(path, error) from None
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -76,7 +76,7 @@ def whole_folder(out: str | Path, summary: dict[str, Any]) -> Iterator[Path]:
     try:
         aside.mkdir(parents=True)
     except OSError as error:
-        raise _unwritable(out, error) from None
+        raise unwritable(out, error) from None
     try:
         yield aside
         write_whole(aside / MARKER, json.dumps({"program": PROGRAM} | summary, indent=2).encode())
@@ -95,7 +95,7 @@ def _put_in_place(aside: Path, out: Path) -> None:
     except OSError as error:
         if old.exists() and not out.exists():
             old.replace(out)
-        raise _unwritable(out, error) from None
+        raise unwritable(out, error) from None
     shutil.rmtree(old, ignore_errors=True)
 
 
@@ -112,5 +112,5 @@ def _refuse_foreign(out: Path) -> None:
         raise InputError("exists and was not made by fouroptics", where=str(out), mend="give --out another name")
 
 
-def _unwritable(path: Path, error: OSError) -> InputError:
+def unwritable(path: Path, error: OSError) -> InputError:
     return InputError(f"cannot be written ({error.strerror})", where=str(path), mend="choose a folder you can write to")

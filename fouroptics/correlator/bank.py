@@ -71,6 +71,8 @@ class Correlator4f(nn.Module):
             through their encoding.
         quantize: how a device's levels are chosen in training: ``"straight-through"``, ``"soft"`` (a staircase, by
             ``device.softness``) or ``"none"``. In evaluation (``eval()``) they are the nearest ones.
+        begin: levels ``[masks, Ny, Nx]`` and scale ``[out]`` that a device's masks begin with, as ``masks`` and
+            ``device.fixed_scale`` hand them out; None: the kernels' encoding.
     """
 
     kernels: nn.Parameter
@@ -93,6 +95,7 @@ class Correlator4f(nn.Module):
         masks: Masks = "ideal",
         learn: Learn = "masks",
         quantize: Quantize = "straight-through",
+        begin: tuple[Tensor, Tensor] | None = None,
     ) -> None:
         super().__init__()
         checks.check_options(bench, boundary, layout, stop, light, readout, compand, masks, learn, quantize)
@@ -114,20 +117,13 @@ class Correlator4f(nn.Module):
         stored = torch.view_as_real(kernels.resolve_conj()) if self.is_complex else kernels
         self.kernels = nn.Parameter(stored.detach().clone(memory_format=torch.contiguous_format))
         self.register_buffer("shutter", torch.tensor(math.nan, dtype=torch.float64, device=kernels.device))
-        plan = self._make_plan(taps) if masks == "device" else None
-        self.device = None if plan is None else DeviceMasks(plan, self.kernels, learn=learn, quantize=quantize)
+        plan = self._make_plan(taps, begun=begin is not None) if masks == "device" else None
+        self.device = None if plan is None else DeviceMasks(plan, self.kernels, learn, quantize, begin)
         if self.device is not None:
             self.kernels.requires_grad_(learn == "kernels")
         self._light = self._make_light(taps)
-        self._lighting = Lighting(
-            self.bench,
-            self._sharing(),
-            self.channels,
-            self.size,
-            layout=self.layout,
-            readout=readout,
-            device=masks == "device",
-        )
+        where = self.bench, self._sharing(), self.channels, self.size
+        self._lighting = Lighting(*where, layout=self.layout, readout=readout, device=masks == "device")
         self._reading = self._make_reading(sensor_pool)
         self._require_memory(1)
 
@@ -329,8 +325,9 @@ class Correlator4f(nn.Module):
             f"readout {self.readout}, compand {self.compand}, bench {self.bench.name}"
         )
 
-    def _make_plan(self, taps: Pair) -> MaskPlan:
-        checks.check_masks_fit(self.bench, self.size, taps, self.channels, self.layout, self.boundary)
+    def _make_plan(self, taps: Pair, *, begun: bool) -> MaskPlan:
+        case = self.bench, self.size, taps, self.channels, self.layout, self.boundary
+        checks.check_masks_fit(*case, told=begun)
         pairs = 2 if self.readout == "pair_intensity" else 1
         channels = (self.channels[0] * pairs, self.channels[1])
         return MaskPlan(
@@ -404,7 +401,7 @@ class Correlator4f(nn.Module):
 
     def _make_reading(self, sensor_pool: int | Pair | None) -> Reading:
         pool = (sensor_pool, sensor_pool) if isinstance(sensor_pool, int) else sensor_pool
-        pool = None if pool is None else checks.checked_pair("sensor_pool", pool)
+        self.sensor_pool = pool = None if pool is None else checks.checked_pair("sensor_pool", pool)
         height, width = (n * self.bench.input.sample for n in self.size)
         return Reading(
             self.bench,

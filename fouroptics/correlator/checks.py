@@ -56,7 +56,9 @@ def arranged(bench: Bench, layout: str) -> Bench:
     return bench if bench.layout.inputs == inputs else bench.replace({"layout.inputs": inputs})
 
 
-def check_masks_fit(bench: Bench, size: Pair, taps: Pair, channels: Pair, layout: str, boundary: str) -> None:
+def check_masks_fit(
+    bench: Bench, size: Pair, taps: Pair, channels: Pair, layout: str, boundary: str, *, told: bool
+) -> None:
     """Refuse masks that cannot hold what they are asked to, in the words of the sampling report; warn of what costs.
 
     Tiles run into each other where the guard between them is too narrow, and tiled responses may miss the camera.
@@ -74,7 +76,7 @@ def check_masks_fit(bench: Bench, size: Pair, taps: Pair, channels: Pair, layout
     for problem in report.problems:
         if problem.code in codes:
             raise InputError(problem.what, where=problem.where, mend=problem.mend_text)
-    for note in report.notes:
+    for note in () if told else report.notes:
         warn(note)
 
 

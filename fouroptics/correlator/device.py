@@ -28,14 +28,24 @@ class DeviceMasks(nn.Module):
         learn: ``"masks"``: every pixel is a parameter, ``drive``, which begins as the kernels' encoding. ``"kernels"``:
             pixels follow the kernels through their encoding.
         quantize: how levels are chosen in training.
+        begin: levels and scale that the masks begin with, instead of the kernels' encoding.
     """
 
     drive: nn.Parameter | None
     fixed_scale: Tensor | None
     stairs: Tensor
 
-    def __init__(self, plan: MaskPlan, kernels: Tensor, *, learn: Learn, quantize: Quantize) -> None:
+    def __init__(
+        self,
+        plan: MaskPlan,
+        kernels: Tensor,
+        learn: Learn,
+        quantize: Quantize,
+        begin: tuple[Tensor, Tensor] | None = None,
+    ) -> None:
         super().__init__()
+        if learn == "kernels" and begin is not None:
+            raise InputError("given levels follow no kernels", where="begin", mend="learn='masks'")
         if learn == "kernels" and plan.encoding == "fit":
             mend = "learn='masks', or mask.encoding = \"double-phase\""
             raise InputError("a fit passes no gradient to kernels", where="learn", mend=mend)
@@ -46,10 +56,17 @@ class DeviceMasks(nn.Module):
         self.drive, scale = None, None
         if learn == "masks":
             with torch.no_grad():
-                drive, scale = plan.encode(self.taps(kernels))
+                drive, scale = plan.encode(self.taps(kernels)) if begin is None else self._begun(*begin, kernels)
             self.drive = nn.Parameter(drive.contiguous())
         self.register_buffer("fixed_scale", None if scale is None else scale.clone())
         self.register_buffer("stairs", torch.tensor(_SOFT, dtype=torch.float64, device=kernels.device))
+
+    def _begun(self, levels: Tensor, scale: Tensor, kernels: Tensor) -> tuple[Tensor, Tensor]:
+        due = (kernels.shape[0] * self.plan.pairs,)
+        if tuple(scale.shape) != due:
+            raise InputError(f"scales are {tuple(scale.shape)}", where="begin", mend=f"{due} are due")
+        like = kernels.detach().real
+        return self.plan.driven_to(levels, like), scale.to(like)
 
     def extra_repr(self) -> str:
         count = "×".join(map(str, (self.plan.masks, *self.plan.count)))

@@ -234,17 +234,21 @@ class MaskPlan:
             spread = spread * rows[..., :, None] * columns[..., None, :]
         return spread_transfer(spread, size)
 
-    def gain(self, transmission: Tensor, taps: Tensor, scale: Tensor) -> Tensor:
-        """How much of the wanted amplitude comes out, ``[out]``: the spread of input and mask, projected on kernels."""
+    def realised(self, transmission: Tensor) -> Tensor:
+        """What the masks correlate with, ``[out, in, ky, kx]`` complex: of the spread of input and mask, the taps."""
         spread = self.spread(transmission * self._kept("pixel", transmission), self.kernel)
-        wanted = torch.zeros_like(spread)
         rows, columns = (
             slice(n // 2 - (k - 1 - fourier.kernel_centre(k)), n // 2 + fourier.kernel_centre(k) + 1)
             for n, k in zip(spread.shape[-2:], self.kernel, strict=True)
         )
-        wanted[..., rows, columns] = taps.flip(-2, -1).to(spread.dtype) * scale[:, None, None, None]
+        return spread[..., rows, columns].flip(-2, -1)
+
+    def gain(self, transmission: Tensor, taps: Tensor, scale: Tensor) -> Tensor:
+        """How much of the wanted amplitude comes out, ``[out]``: what is realised, projected on the kernels."""
+        found = self.realised(transmission)
+        wanted = taps.to(found.dtype) * scale[:, None, None, None]
         energy = wanted.abs().square().sum((1, 2, 3))
-        along = (wanted.conj() * spread).sum((1, 2, 3)).real
+        along = (wanted.conj() * found).sum((1, 2, 3)).real
         return torch.where(energy > 0, along / torch.where(energy > 0, energy, 1.0), 1.0)
 
     def driven_to(self, levels: Tensor, like: Tensor) -> Tensor:

@@ -1,0 +1,164 @@
+"""From a bank of correlators to a mask set, and back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fouroptics.correlator import Correlator4f
+from fouroptics.correlator.masks import MaskPlan
+from fouroptics.devices import material
+from fouroptics.errors import InputError
+from fouroptics.masks.maskset import LevelTable, MaskSet, Plane, Terms, made_by
+
+_WORD = 1 << 16  # of the ideal plate's levels: amplitude · 2¹⁶ + phase
+
+
+def from_correlator(bank: Correlator4f, title: str) -> MaskSet:
+    """The masks that a bank's device shows in evaluation."""
+    if bank.device is None:
+        mend = "build the bank with masks='device'"
+        raise InputError("ideal masks are no masks that can be made", where="masks", mend=mend)
+    device, training = bank.device, bank.training
+    try:
+        bank.eval()
+        with torch.no_grad():
+            scale, levels = device.scale(bank.kernels), bank.masks
+            shown = device.plan.transmitted(levels, bank.kernels.dtype)
+            realised = device.plan.realised(shown) / scale[:, None, None, None]
+    finally:
+        bank.train(training)
+    return MaskSet(
+        title=title,
+        bench=bank.bench.standing_alone(),
+        network=_network(bank),
+        kernels=_array(bank.taps),
+        realised=_array(realised),
+        scale=_array(scale),
+        planes=(_plane(device.plan, levels),),
+        provenance=made_by(),
+    )
+
+
+def correlator(masks: MaskSet) -> Correlator4f:
+    """The bank that was exported; the same numbers on the same machine, dtype and threads."""
+    told, plane = masks.network, masks.planes[0]
+    if len(masks.planes) != 1:
+        raise InputError(f"{len(masks.planes)} planes of masks", where="planes", mend="a 4f has one")
+    dtype = {"float32": torch.float32, "float64": torch.float64}.get(told["dtype"])
+    if dtype is None:
+        raise InputError(f"{told['dtype']!r} is no precision", where="network.dtype", mend="float32 or float64")
+    levels = torch.from_numpy(np.asarray(plane.levels[...]).astype(np.int64))
+    if plane.level_amplitude is not None:
+        levels = levels + torch.from_numpy(np.asarray(plane.level_amplitude[...]).astype(np.int64)) * _WORD
+    kernels = torch.from_numpy(np.ascontiguousarray(masks.kernels))
+    pool = told.get("sensor_pool")
+    bank = Correlator4f(
+        masks.bench,
+        kernels.to(torch.promote_types(dtype, torch.complex64) if kernels.is_complex() else dtype),
+        (told["size"][0], told["size"][1]),
+        upright=told["upright"],
+        stop=told["stop"],
+        light=told["light"],
+        readout=told["readout"],
+        compand=told["compand"],
+        sensor_pool=None if pool is None else (pool[0], pool[1]),
+        masks="device",
+        begin=(levels, torch.from_numpy(masks.scale)),
+    )
+    _check_table(bank, plane)
+    if told.get("exposure") is not None:
+        bank.expose(seconds=told["exposure"])
+    return bank.eval()
+
+
+def _check_table(bank: Correlator4f, plane: Plane) -> None:
+    """The table that the file shows is the bench's own."""
+    assert bank.device is not None
+    own = bank.device.plan.modulator.table
+    if (own is None) != (plane.table is None) or bank.bench.mask.kind != plane.kind:
+        raise InputError("is of another kind of device than the bench's mask", where="masks", mend="export it again")
+    if own is not None and plane.table is not None:
+        alike = len(own) == len(plane.table.phase) and all(
+            np.allclose(_array(ours), theirs, rtol=0, atol=1e-9)
+            for ours, theirs in ((own.phase, plane.table.phase), (own.amplitude, plane.table.amplitude))
+        )
+        if not alike:
+            raise InputError("is not what the bench's mask passes", where="level_table", mend="export it again")
+
+
+def _network(bank: Correlator4f) -> dict[str, Any]:
+    exposure = float(bank.shutter)
+    told = {
+        "size": [*bank.size],
+        "channels": [*bank.channels],
+        "kernel": [*bank.taps.shape[-2:]],
+        "complex": bank.is_complex,
+        "dtype": str(bank.kernels.dtype).removeprefix("torch."),
+        "upright": bank.upright,
+        "stop": bank.stop,
+        "light": bank.light,
+        "readout": bank.readout,
+        "compand": bank.compand,
+    }
+    if bank.sensor_pool is not None:
+        told["sensor_pool"] = [*bank.sensor_pool]
+    return told if np.isnan(exposure) else told | {"exposure": exposure}
+
+
+def _plane(plan: MaskPlan, levels: Tensor) -> Plane:
+    bench, mask = plan.bench, plan.bench.mask
+    values = _array(levels)
+    ideal = plan.modulator.table is None
+    most = _WORD if ideal else plan.modulator.levels
+    small = np.dtype("<u1") if most <= 256 else np.dtype("<u2")
+    middle = (mask.pixels[1] - 1) / 2, (mask.pixels[0] - 1) / 2
+    origin = [
+        [(first + (n - 1) / 2 - m) * mask.pitch for first, n, m in zip(o, plan.count, middle, strict=True)]
+        for o in plan.origins
+    ]
+    arms = len(set(plan.origins))
+    sample = bench.input.sample * bench.lens2.focal_length / bench.lens1.focal_length
+    bank = plan.channels[0] // plan.pairs
+    terms = plan.terms
+    return Plane(
+        kind=mask.kind,
+        encoding=mask.encoding,
+        levels=(values % _WORD if ideal else values).astype(small),
+        table=None if ideal else _table(plan),
+        pitch=(mask.pitch, mask.pitch),
+        fill_factor=mask.fill_factor,
+        origin=np.array(origin),
+        frame=_whole([tile // arms for tile in range(plan.masks)]),
+        terms=Terms(
+            tile=_whole([t.mask for t in terms]),
+            out_channel=_whole([t.output % bank for t in terms]),
+            in_channel=_whole([t.input for t in terms]),
+            role=_whole([0 if plan.pairs == 1 else 1 + t.output // bank for t in terms]),
+            frame=_whole([t.mask // arms for t in terms]),
+            shift=np.array([[c * sample for c in t.centre] for t in terms]),
+        ),
+        level_amplitude=(values // _WORD).astype(small) if ideal else None,
+    )
+
+
+def _table(plan: MaskPlan) -> LevelTable:
+    table, bench = plan.modulator.table, plan.bench
+    assert table is not None
+    height: np.ndarray = np.zeros(len(table))
+    if bench.mask.kind == "multilevel_phase":
+        index = float(material.index(bench.mask.medium or "fused-silica", bench.source.wavelength))
+        step = bench.mask.step_depth or bench.source.wavelength / (len(table) * (index - 1))
+        height = np.arange(len(table)) * step
+    return LevelTable(_array(table.phase), _array(table.amplitude), height, np.arange(len(table), dtype=float))
+
+
+def _array(values: Tensor) -> np.ndarray:
+    return np.ascontiguousarray(values.detach().cpu().resolve_conj().numpy())
+
+
+def _whole(values: list[int]) -> np.ndarray:
+    return np.array(values, dtype="<i4")

@@ -1,0 +1,391 @@
+"""HDF5 files that are written whole, and read as if a stranger had made them.
+
+Written: to a temporary beside the target, with a digest of every dataset in a manifest, read back, renamed. Read:
+links, types, filters, shapes and sizes are looked at before a byte of data, then every digest. Nothing is followed that
+leads out of the file, nothing is executed, and memory is bounded whatever a file declares.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import secrets
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from fouroptics.errors import InputError
+from fouroptics.files import is_file, unwritable
+
+FORMAT, VERSION = "fouroptics-mask-set", (1, 0)
+MANIFEST = "/integrity/manifest"
+_SLAB = 2**23  # bytes at a time
+_MOST_OBJECTS, _MOST_DEPTH, _MOST_RANK = 20_000, 8, 6
+_MOST_BYTES, _MOST_CHUNK, _MOST_TEXT = 2**36, 2**26, 2**24
+_BOMB = (2**28, 200.0)  # bytes from which on a file may not inflate by more than so much
+_FILTERS = (h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32)
+_KINDS = {"u1", "u2", "u4", "i4", "i8", "f4", "f8"}
+Attribute = str | int | list[str]
+Attributes = Mapping[str, Mapping[str, Attribute]]
+Progress = Callable[[str, int, int], None]  # what is written, bytes done, bytes in all
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A dataset to be written: an array, something that is sliced like one, or a text."""
+
+    value: Any
+    units: str = "1"
+    long_name: str = ""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A dataset of a file that was checked; it is read when it is sliced.
+
+    Args:
+        file: the file.
+        path: inside it.
+        shape: of the dataset.
+        dtype: of its values.
+        most: the largest value, of whole numbers without a sign.
+    """
+
+    file: Path
+    path: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    most: int = 0
+
+    def __getitem__(self, index: Any) -> Any:
+        with _opened(self.file) as file, _told(self.file, self.path):
+            return file[self.path][index]
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
+        return np.asarray(self[...], dtype=dtype)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    @property
+    def nbytes(self) -> int:
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+def write(path: Path, entries: Mapping[str, Entry], attributes: Attributes, progress: Progress | None = None) -> None:
+    """A file of datasets by path and of groups' attributes; ``/`` and ``/entry`` among them, a manifest added."""
+    temporary = path.with_name(f".{path.name}-{secrets.token_hex(6)}")
+    try:
+        with h5py.File(temporary, "x") as file:
+            _fill(file, entries, attributes, progress)
+        _to_disk(temporary)
+        check(temporary)
+        temporary.replace(path)
+    except OSError as error:
+        raise unwritable(path, error) from None
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def check(path: Path) -> dict[str, Stored]:
+    """Look at all of a file, and at every digest; the datasets that its manifest names, by path.
+
+    Raises:
+        InputError: it is not what it says it is; the path inside it and the reason.
+    """
+    if not is_file(path):
+        raise InputError("there is no such file", where=str(path), mend="name a mask set, such as masks.h5")
+    with _opened(path) as file:
+        _check_head(path, file)
+        found = dict(_walk(path, file))
+        manifest = _manifest(path, file, found)
+        named = {name: _check_digest(path, file, found, name, kept) for name, kept in manifest["datasets"].items()}
+        _check_attributes(path, file, manifest["attributes"])
+    return named
+
+
+def attributes_of(path: Path, group: str) -> dict[str, Attribute]:
+    """A group's own attributes."""
+    with _opened(path) as file, _told(path, group):
+        return _attributes(path, file[group], group)
+
+
+def text(stored: Stored) -> str:
+    """A text."""
+    raw = stored[()]
+    try:
+        return bytes(raw).decode("utf-8")
+    except UnicodeDecodeError:
+        raise _refused(stored.file, stored.path, "the text is not UTF-8") from None
+
+
+def slabs(shape: tuple[int, ...], itemsize: int, rows: int = 1) -> Iterator[tuple[slice | int, ...]]:
+    """Indices of a dataset's parts, in C order, each of some megabytes, in whole ``rows`` of the axis that is cut."""
+    axis = 0
+    while axis < len(shape) - 1 and math.prod(shape[axis + 1 :]) * itemsize * rows > _SLAB:
+        axis += 1
+    if not shape or not math.prod(shape):
+        yield (...,)  # type: ignore[misc]
+        return
+    per_row = max(1, math.prod(shape[axis + 1 :]) * itemsize)
+    step = max(rows, _SLAB // per_row // rows * rows)
+    for outer in np.ndindex(*shape[:axis]):
+        for first in range(0, shape[axis], step):
+            yield (*outer, slice(first, min(first + step, shape[axis])))
+
+
+def _fill(file: Any, entries: Mapping[str, Entry], attributes: Attributes, progress: Progress | None) -> None:
+    written: dict[str, Any] = {}
+    total = sum(_nbytes(entry.value) for entry in entries.values())
+    done = 0
+    for path, entry in entries.items():
+        written[path] = _write_one(file, path, entry)
+        done += _nbytes(entry.value)
+        if progress is not None:
+            progress(path, done, total)
+    for group, values in attributes.items():
+        for name, value in values.items():
+            file.require_group(group).attrs[name] = _as_attribute(value)
+    kept = {"datasets": written, "attributes": {group: dict(values) for group, values in attributes.items()}}
+    manifest = json.dumps(kept, sort_keys=True)
+    _write_one(file, MANIFEST, Entry(manifest, "1", "digests of all datasets"))
+    file.attrs["manifest_sha256"] = _as_attribute(hashlib.sha256(manifest.encode()).hexdigest())
+    file.flush()
+    file.attrs["complete"] = np.int64(1)
+
+
+def _write_one(file: Any, path: str, entry: Entry) -> dict[str, Any]:
+    """Write a dataset in parts; what the manifest says of it."""
+    digest = hashlib.sha256()
+    if isinstance(entry.value, str):
+        raw = entry.value.encode() or b"\0"
+        made = file.create_dataset(path, data=np.array(raw, dtype=h5py.string_dtype("utf-8", len(raw))))
+        digest.update(raw)
+    else:
+        value = entry.value
+        dtype = np.dtype(value.dtype).newbyteorder("<")
+        if dtype.kind == "S":
+            dtype = h5py.string_dtype("utf-8", dtype.itemsize)
+        large = math.prod(value.shape) * dtype.itemsize > 2**12 and len(value.shape) >= 2
+        options: dict[str, Any] = {}
+        if large:
+            side = [min(n, 512) for n in value.shape[-2:]]
+            chunks = (*(1 for _ in value.shape[:-2]), *side)
+            options = {"chunks": chunks, "compression": "gzip", "compression_opts": 4, "shuffle": True}
+            options["fletcher32"] = True
+        made = file.create_dataset(path, shape=value.shape, dtype=dtype, **options)
+        for index in slabs(value.shape, dtype.itemsize, 512 if large else 1):
+            part = np.ascontiguousarray(value[index], dtype=dtype)
+            made[index] = part
+            digest.update(part.tobytes())
+    made.attrs["units"] = _as_attribute(entry.units)
+    made.attrs["long_name"] = _as_attribute(entry.long_name or path.rsplit("/", 1)[1])
+    return {"sha256": digest.hexdigest(), "dtype": made.dtype.str, "shape": list(made.shape), "units": entry.units}
+
+
+def _nbytes(value: Any) -> int:
+    return len(value) if isinstance(value, str) else math.prod(value.shape) * np.dtype(value.dtype).itemsize
+
+
+def _as_attribute(value: Attribute) -> Any:
+    if isinstance(value, int):
+        return np.int64(value)
+    if isinstance(value, list):
+        raws = [text.encode() for text in value]
+        return np.array(raws, dtype=h5py.string_dtype("utf-8", max(map(len, raws))))
+    raw = value.encode() or b"\0"
+    return np.array(raw, dtype=h5py.string_dtype("utf-8", len(raw)))
+
+
+def _to_disk(path: Path) -> None:
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    try:
+        file = h5py.File(path, "r")
+    except (OSError, ValueError) as error:
+        what = "is no HDF5 file, or cut off" if isinstance(error, OSError) and error.errno is None else str(error)
+        raise InputError(_short(what), where=str(path), mend="get the file again") from None
+    with file:
+        yield file
+
+
+@contextmanager
+def _told(path: Path, inside: str) -> Iterator[None]:
+    """A fault of the library, told as one of the place where it arose."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (OSError, ValueError, KeyError, RuntimeError, TypeError, UnicodeError, MemoryError) as error:
+        raise _refused(path, inside, f"cannot be read ({_short(str(error))})") from None
+
+
+def _refused(path: Path, inside: str, what: str) -> InputError:
+    return InputError(what, where=f"{path}: {inside}", mend="get the file again from who made it")
+
+
+def _short(message: str) -> str:
+    return " ".join(message.split())[:160]
+
+
+def _check_head(path: Path, file: Any) -> None:
+    head = _attributes(path, file, "/")
+    if head.get("format") != FORMAT:
+        mend = "fouroptics masks from-kernels makes one"
+        raise InputError(f"this is no mask set: @format is {head.get('format')!r}", where=str(path), mend=mend)
+    version = str(head.get("format_version", ""))
+    major = version.split(".")[0]
+    if not major.isdigit() or int(major) != VERSION[0]:
+        mend = "a newer fouroptics reads it" if major.isdigit() and int(major) > VERSION[0] else "make it again"
+        raise InputError(f"format version {version!r}; this program reads {VERSION[0]}.x", where=str(path), mend=mend)
+    if head.get("complete") != 1:
+        raise _refused(path, "/", "the file was never finished")
+
+
+def _attributes(path: Path, place: Any, inside: str) -> dict[str, Attribute]:
+    """Small texts, lists of them, and whole numbers; anything else is refused unread."""
+    found: dict[str, Attribute] = {}
+    with _told(path, inside):
+        count = h5py.h5a.get_num_attrs(place.id)
+        if count > 64:
+            raise _refused(path, inside, f"{count} attributes")
+        for index in range(count):
+            attribute = h5py.h5a.open(place.id, index=index)
+            name = attribute.name.decode("utf-8")
+            kind = attribute.get_type()
+            if attribute.get_storage_size() > 2**14 or not _is_plain(kind, attribute.shape):
+                raise _refused(path, f"{inside}@{name}", "an attribute of a kind that this format has not")
+            value = place.attrs[name]
+            if attribute.shape:
+                found[name] = [bytes(text).decode("utf-8") for text in value]
+            else:
+                found[name] = int(value) if kind.get_class() == h5py.h5t.INTEGER else bytes(value).decode("utf-8")
+    return found
+
+
+def _is_plain(kind: Any, shape: tuple[int, ...] | None) -> bool:
+    if kind.get_class() == h5py.h5t.STRING:
+        return shape is not None and len(shape) <= 1 and not kind.is_variable_str()
+    return bool(kind.get_class() == h5py.h5t.INTEGER) and shape == ()
+
+
+def _walk(path: Path, file: Any) -> Iterator[tuple[str, Stored]]:
+    """Every dataset, having looked at every link on the way; total size and number are bounded."""
+    seen: set[int] = set()
+    waiting = [("/", file.id, 0)]
+    objects, declared = 0, 0
+    while waiting:
+        inside, group, depth = waiting.pop()
+        with _told(path, inside):
+            names = [] if group.get_num_objs() > _MOST_OBJECTS else list(group)
+            objects += group.get_num_objs()
+            if objects > _MOST_OBJECTS or depth > _MOST_DEPTH:
+                raise _refused(path, inside, f"more than {_MOST_OBJECTS} objects or {_MOST_DEPTH} levels of groups")
+            for raw in names:
+                name = f"{inside.rstrip('/')}/{raw.decode('utf-8')}"
+                if group.links.get_info(raw).type != h5py.h5l.TYPE_HARD:
+                    raise _refused(path, name, "a link that leads elsewhere")
+                member = h5py.h5o.open(group, raw)
+                address = h5py.h5o.get_info(member).addr
+                if address in seen:
+                    raise _refused(path, name, "a second link to the same object")
+                seen.add(address)
+                if isinstance(member, h5py.h5g.GroupID):
+                    waiting.append((name, member, depth + 1))
+                elif isinstance(member, h5py.h5d.DatasetID):
+                    stored = _looked_at(path, name, member)
+                    declared += stored.nbytes
+                    if declared > _MOST_BYTES:
+                        raise _refused(path, name, f"datasets of more than {_MOST_BYTES >> 30} GiB are declared")
+                    yield name, stored
+                else:
+                    raise _refused(path, name, "neither a group nor a dataset")
+
+
+def _looked_at(path: Path, name: str, dataset: Any) -> Stored:
+    """A dataset whose declaration is one of this format's."""
+    kind, plist = dataset.get_type(), dataset.get_create_plist()
+    shape = dataset.get_space().shape
+    if plist.get_external_count() or plist.get_layout() == h5py.h5d.VIRTUAL:
+        raise _refused(path, name, "its data lie in another file")
+    for index in range(plist.get_nfilters()):
+        if plist.get_filter(index)[0] not in _FILTERS:
+            raise _refused(path, name, f"filter {plist.get_filter(index)[0]}; gzip, shuffle and fletcher32 are allowed")
+    if shape is None or len(shape) > _MOST_RANK:
+        raise _refused(path, name, "a shape that this format has not")
+    if kind.get_class() == h5py.h5t.STRING:
+        if kind.is_variable_str() or len(shape) > 1 or math.prod(shape) * kind.get_size() > _MOST_TEXT:
+            raise _refused(path, name, "a text of a kind that this format has not")
+    elif kind.get_class() not in (h5py.h5t.INTEGER, h5py.h5t.FLOAT) or kind.dtype.str[1:] not in _KINDS:
+        raise _refused(path, name, "a type that this format has not")
+    stored = Stored(path, name, tuple(shape), kind.dtype)
+    declared, kept = stored.nbytes, dataset.get_storage_size()
+    if plist.get_layout() == h5py.h5d.CHUNKED and math.prod(plist.get_chunk()) * kind.get_size() > _MOST_CHUNK:
+        raise _refused(path, name, f"chunks of more than {_MOST_CHUNK >> 20} MiB")
+    if declared > _MOST_BYTES:
+        raise _refused(path, name, f"{declared / 2**30:.4g} GiB are declared")
+    if declared > _BOMB[0] and declared > _BOMB[1] * max(1, kept):
+        raise _refused(path, name, f"{kept} bytes that would inflate to {declared}")
+    return stored
+
+
+def _manifest(path: Path, file: Any, found: Mapping[str, Stored]) -> dict[str, Any]:
+    if MANIFEST not in found:
+        raise _refused(path, MANIFEST, "is missing")
+    with _told(path, MANIFEST):
+        raw = bytes(file[MANIFEST][()])
+    if hashlib.sha256(raw).hexdigest() != _attributes(path, file, "/").get("manifest_sha256"):
+        raise _refused(path, MANIFEST, "is not the one that was written: its digest differs")
+    try:
+        manifest = json.loads(raw)
+        parts = (manifest["datasets"], manifest["attributes"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise _refused(path, MANIFEST, "is no manifest") from None
+    if not all(isinstance(part, dict) and all(isinstance(v, dict) for v in part.values()) for part in parts):
+        raise _refused(path, MANIFEST, "is no manifest")
+    known: dict[str, Any] = manifest
+    return known
+
+
+def _check_digest(path: Path, file: Any, found: Mapping[str, Stored], name: str, kept: Mapping[str, Any]) -> Stored:
+    stored = found.get(name)
+    if stored is None:
+        raise _refused(path, name, "is missing")
+    if [*stored.shape] != kept.get("shape") or stored.dtype.str != kept.get("dtype"):
+        raise _refused(path, name, f"is {stored.dtype.str} of {[*stored.shape]}, and was written otherwise")
+    digest, most = hashlib.sha256(), 0
+    with _told(path, name):
+        dataset = file[name]
+        if stored.dtype.kind == "S":
+            digest.update(np.asarray(dataset[()], dtype=stored.dtype).tobytes())
+        else:
+            rows = dataset.chunks[-2] if dataset.chunks and len(dataset.chunks) > 1 else 1
+            for index in slabs(stored.shape, stored.dtype.itemsize, rows):
+                part = np.ascontiguousarray(dataset[index])
+                digest.update(part.tobytes())
+                most = max(most, int(part.max(initial=0))) if stored.dtype.kind == "u" else 0
+    if digest.hexdigest() != kept.get("sha256"):
+        raise _refused(path, name, "is damaged: its digest differs")
+    return replace(stored, most=most)
+
+
+def _check_attributes(path: Path, file: Any, kept: Mapping[str, Mapping[str, Any]]) -> None:
+    for group, values in kept.items():
+        with _told(path, group):
+            place = file[group]
+        found = _attributes(path, place, group)
+        for name, value in values.items():
+            if found.get(name) != value:
+                raise _refused(path, f"{group}@{name}", f"is {found.get(name)!r} and was written {value!r}")

@@ -1,0 +1,156 @@
+"""What stands where in a mask set's file, and what may stand there: names, types, sizes that go together, words."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fouroptics.errors import InputError
+from fouroptics.masks.h5 import Attribute, Stored
+
+Due = Mapping[str, tuple[str, tuple[Any, ...]]]  # name → kind of values, and shape
+VIEWED = 2**26  # bytes up to which values for people's viewers are written, and levels are read at once
+CONVENTIONS: dict[str, Attribute] = {
+    "fft_sign": "exp(-i 2 pi nu x)",
+    "phase_convention": "exp(+i phi), phi>0 = delay",
+    "row0": "top",
+    "viewed_from": "source",
+}
+TERMS = {
+    "tile": "mask that carries the response",
+    "out_channel": "output of the bank",
+    "in_channel": "input of the bank",
+    "role": "0, or of a pair 1 positive, 2 negative",
+    "frame": "when it is shown",
+    "shift": "of the response on the camera, y and x",
+}
+# Whose shapes are one another's: letters are sizes within a plane, a number is that size.
+_SHARED = {
+    "/entry/title": ("S", ()), "/entry/bench": ("S", ()), "/entry/network": ("S", ()), "/entry/provenance": ("S", ()),
+    "/entry/optics/wavelength": ("f", ()), "/entry/optics/f1": ("f", ()), "/entry/optics/f2": ("f", ()),
+    "/entry/optics/stop": ("f", ()), "/entry/planes/name": ("S", ("P",)), "/entry/planes/position": ("f", ("P",)),
+    "/entry/planes/order": ("i", ("P",)),
+}  # fmt: skip
+_PLANE = {
+    "level": ("u", ("T", "Y", "X")), "tile": ("i", ("T",)), "y": ("f", ("Y",)), "x": ("f", ("X",)),
+    "pitch": ("f", (2,)), "fill_factor": ("f", ()), "origin": ("f", ("T", 2)), "frame": ("i", ("T",)),
+    "terms/tile": ("i", ("N",)), "terms/out_channel": ("i", ("N",)), "terms/in_channel": ("i", ("N",)),
+    "terms/role": ("i", ("N",)), "terms/frame": ("i", ("N",)), "terms/shift": ("f", ("N", 2)),
+}  # fmt: skip
+_PLANE_MAYBE = {
+    "level_amplitude": ("u", ("T", "Y", "X")), "level_table/phase": ("f", ("L",)),
+    "level_table/amplitude": ("f", ("L",)), "level_table/height": ("f", ("L",)), "level_table/drive": ("f", ("L",)),
+    "phase": ("f", ("T", "Y", "X")), "amplitude": ("f", ("T", "Y", "X")),
+}  # fmt: skip
+_MOST_SMALL = 2**28  # bytes of anything but levels and what viewers are shown
+_NETWORK: dict[str, Any] = {
+    "size": [int, int], "channels": [int, int], "kernel": [int, int], "complex": bool, "dtype": str, "upright": bool,
+    "stop": bool, "light": str, "readout": str, "compand": str, "sensor_pool": [int, int], "exposure": float,
+}  # fmt: skip
+_OPTIONAL = ("sensor_pool", "exposure")
+
+
+def plane(number: int) -> str:
+    """The group of a plane's masks."""
+    return "masks" if number == 0 else f"masks_{number}"
+
+
+def check(path: Path, found: Mapping[str, Stored]) -> None:
+    """Refuse a file whose datasets are not those of the format."""
+    _check_all(path, found, _SHARED, "", {})
+    kernels = [found.get(f"/entry/kernels/{name}") for name in ("target", "realised", "scale")]
+    for name, stored, ranks in zip(("target", "realised", "scale"), kernels, ((4, 5), (5,), (1,)), strict=True):
+        if stored is None or stored.dtype.kind != "f" or len(stored.shape) not in ranks or stored.nbytes > _MOST_SMALL:
+            raise wrong(path, f"/entry/kernels/{name}", "is missing, or not an array of its kind")
+    planes = found["/entry/planes/name"].shape[0]
+    if not 1 <= planes <= 64:
+        raise wrong(path, "/entry/planes/name", f"{planes} planes")
+    for number, name in enumerate(found["/entry/planes/name"][...]):
+        if bytes(name) != plane(number).encode():
+            raise wrong(path, "/entry/planes/name", f"{bytes(name)[:40]!r} is no plane's group; {plane(number)} is due")
+        sizes: dict[str, int] = {}
+        _check_all(path, found, _PLANE, f"/entry/{plane(number)}/", sizes)
+        here = {key: due for key, due in _PLANE_MAYBE.items() if f"/entry/{plane(number)}/{key}" in found}
+        _check_all(path, found, here, f"/entry/{plane(number)}/", sizes)
+        level, levels = found[f"/entry/{plane(number)}/level"], sizes.get("L")
+        if levels is not None and level.most >= levels:
+            raise wrong(path, level.path, f"level {level.most} where the table has {levels}")
+
+
+def network(path: Path, text: str) -> dict[str, Any]:
+    """The words that a bank is built from, each of its type and no others."""
+    given = _json(path, "/entry/network", text)
+    where = "/entry/network"
+    for key in given:
+        if key not in _NETWORK:
+            raise wrong(path, where, f"{key[:40]!r} is none of the format's words")
+    for key, kind in _NETWORK.items():
+        value = given.get(key)
+        if value is None and key in _OPTIONAL:
+            continue
+        if not _is_of(value, kind):
+            raise wrong(path, where, f"{key} = {str(value)[:40]!r} is not of its type")
+    return given
+
+
+def texts(path: Path, where: str, text: str) -> dict[str, str]:
+    """Texts by name."""
+    given = _json(path, where, text)
+    if not all(isinstance(value, str) and len(value) < 10_000 for value in given.values()):
+        raise wrong(path, where, "holds more than texts")
+    return given
+
+
+def _check_all(
+    path: Path,
+    found: Mapping[str, Stored],
+    due: Mapping[str, tuple[str, tuple[Any, ...]]],
+    at: str,
+    sizes: dict[str, int],
+) -> None:
+    for name, (kind, shape) in due.items():
+        where = f"{at}{name}"
+        stored = found.get(where)
+        if stored is None:
+            raise wrong(path, where, "is missing")
+        kinds = "iu" if kind == "i" else kind
+        if stored.dtype.kind not in kinds or len(stored.shape) != len(shape):
+            raise wrong(path, where, f"is {stored.dtype.str} of {[*stored.shape]}, and no {_words(kind, shape)}")
+        for size, letter in zip(stored.shape, shape, strict=True):
+            expected = letter if isinstance(letter, int) else sizes.setdefault(letter, size)
+            if size != expected:
+                raise wrong(path, where, f"is of {[*stored.shape]} where {expected} are due along {letter!r}")
+        if shape[-2:] != ("Y", "X") and stored.nbytes > _MOST_SMALL:
+            raise wrong(path, where, f"{stored.nbytes} bytes are more than it can need")
+
+
+def _words(kind: str, shape: tuple[Any, ...]) -> str:
+    names = {"S": "text", "f": "numbers", "i": "whole numbers", "u": "levels"}
+    return f"{names[kind]} of {len(shape)} dimensions"
+
+
+def _is_of(value: Any, kind: Any) -> bool:
+    if isinstance(kind, list):
+        return isinstance(value, list) and len(value) == len(kind) and all(map(_is_of, value, kind))
+    if kind is int:
+        return isinstance(value, int) and not isinstance(value, bool) and 0 < value < 2**31
+    if kind is float:
+        return isinstance(value, float) and math.isfinite(value)
+    return isinstance(value, kind) and (kind is bool or len(value) <= 40)
+
+
+def _json(path: Path, where: str, text: str) -> dict[str, Any]:
+    try:
+        given = json.loads(text)
+    except (ValueError, RecursionError):
+        raise wrong(path, where, "is no JSON") from None
+    if not isinstance(given, dict):
+        raise wrong(path, where, "is no JSON object")
+    return given
+
+
+def wrong(path: Path, where: str, what: str) -> InputError:
+    return InputError(what, where=f"{path}: {where}", mend="get the file again from who made it")

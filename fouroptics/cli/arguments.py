@@ -28,6 +28,28 @@ def pair(text: str, name: str, *, single: bool = True) -> tuple[int, int]:
     return int(match[1]), int(match[2] or match[1])
 
 
+Changes = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help='A key of the bench, such as mask.encoding="carrier".'),
+]
+
+
+def changed(pairs: list[str] | None) -> dict[str, Any]:
+    """``["mask.pitch=8 um", "camera.bin=2"]`` → dotted keys and values; what is no TOML value is a text."""
+    from fouroptics import toml
+
+    changes: dict[str, Any] = {}
+    for given in pairs or ():
+        key, equals, value = given.partition("=")
+        if not equals or not key.strip():
+            raise InputError(f"{given!r} is no KEY=VALUE", where="--set", mend="such as mask.encoding=carrier")
+        try:
+            changes[key.strip()] = toml.parse(f"value = {value}", "--set")["value"]
+        except InputError:
+            changes[key.strip()] = value.strip()
+    return changes
+
+
 def say(text: Any, data: Any, as_json: bool) -> None:
     """Print for people or for programs."""
     typer.echo(json.dumps(data, allow_nan=False) if as_json else str(text))

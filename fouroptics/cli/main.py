@@ -8,13 +8,14 @@ from __future__ import annotations
 import json
 import os
 import sys
+import warnings
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 import fouroptics
-from fouroptics.cli import bench, demo, init
+from fouroptics.cli import bench, demo, init, masks
 from fouroptics.errors import InputError
 
 INTERRUPTED = 130
@@ -27,6 +28,7 @@ app = typer.Typer(
     help="Design 4f optical neural networks: from a bench with units to masks that a device can show.",
 )
 app.add_typer(bench.app, name="bench")
+app.add_typer(masks.app, name="masks")
 app.command("demo")(demo.demo)
 app.command("init")(init.init)
 
@@ -53,6 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a console without ✓ or µ is no reason to fail
     as_json = "--json" in arguments
+    warnings.showwarning = _note
     try:
         status = app(arguments, prog_name="fouroptics", standalone_mode=False)
         sys.stdout.flush()
@@ -74,6 +77,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if status == INTERRUPTED:
         return _tell(InputError("stopped by the keyboard"), INTERRUPTED, as_json)
     return int(status or 0)
+
+
+def _note(message: Warning | str, *_: Any, **__: Any) -> None:
+    """A warning as a line for people."""
+    print(f"fouroptics: note: {message}", file=sys.stderr)
 
 
 def _hang_up() -> int:

@@ -1,0 +1,118 @@
+"""``fouroptics masks``: mask sets made, looked at, checked and compared."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fouroptics.cli.arguments import Changes, Json, Size, Threads, changed, pair, say
+from fouroptics.errors import InputError
+
+if TYPE_CHECKING:
+    from fouroptics.masks import MaskSet
+
+app = typer.Typer(no_args_is_help=True, help="Mask sets: from kernels to a file, and what is in one.")
+File = Annotated[Path, typer.Argument(help="A mask set, such as masks.h5.")]
+
+
+@app.command("from-kernels")
+def from_kernels(
+    kernels: Annotated[Path, typer.Argument(help="A .npy, .npz or .safetensors file of kernels [out, in, y, x].")],
+    bench: Annotated[str, typer.Option(help="A bench file, or the name of a shipped bench.")],
+    size: Size = "64x64",
+    key: Annotated[str, typer.Option(help="Which array of the file; left out: the only one of four dimensions.")] = "",
+    readout: Annotated[str, typer.Option(help="intensity, pair_intensity, homodyne or interference.")] = "intensity",
+    stop: Annotated[bool, typer.Option(help="Put the bench's stop into the Fourier plane.")] = False,
+    title: Annotated[str, typer.Option(help="A few words on what the set is for.")] = "",
+    out: Annotated[Path, typer.Option(help="The mask set to write; an earlier one is replaced.")] = Path("masks.h5"),
+    changes: Changes = None,
+    threads: Threads = 1,
+    as_json: Json = False,
+) -> None:
+    """Encode kernels on a bench's mask device and write the set; says how faithful the masks are."""
+    import torch
+
+    from fouroptics.bench import Bench
+    from fouroptics.correlator import Correlator4f, fidelity
+    from fouroptics.masks import MaskSet
+    from fouroptics.masks.kernels import read
+
+    _refuse_foreign(out)
+    torch.set_num_threads(threads)
+    given = read(kernels, key)
+    bank = Correlator4f.from_kernels(
+        given,
+        Bench.load(bench).replace(changed(changes)),
+        pair(size, "size"),
+        masks="device",
+        layout="auto",
+        readout=readout,
+        stop=stop,
+    )
+    worth = fidelity.report(bank)
+    masks = MaskSet.from_correlator(bank, title=title or kernels.stem)
+    masks.save(out)
+    from fouroptics.masks import show
+
+    text = f"{show.table(masks)}\n\n{bank.layout_why}\n\n{worth}\n\nwritten to {out}"
+    say(text, show.data(masks) | {"fidelity": worth.data, "layout_why": bank.layout_why, "out": str(out)}, as_json)
+
+
+@app.command()
+def inspect(
+    file: File,
+    png: Annotated[Path | None, typer.Option(help="A folder for a picture of each tile; it must not exist.")] = None,
+    tiles: Annotated[int, typer.Option(min=1, help="How many tiles are drawn at the most.")] = 64,
+    as_json: Json = False,
+) -> None:
+    """What is in a mask set."""
+    from fouroptics.files import whole_folder
+    from fouroptics.masks import show
+
+    masks = _load(file)
+    found, text = show.data(masks), show.table(masks)
+    if png is not None:
+        with whole_folder(png, {"masks": masks.uuid}) as folder:
+            drawn = len(show.pictures(masks, folder, tiles))
+        found, text = found | {"png": str(png)}, f"{text}\n\n{drawn} pictures in {png}"
+    say(text, found, as_json)
+
+
+@app.command()
+def validate(file: File, as_json: Json = False) -> None:
+    """Check a file's links, types, sizes and every digest."""
+    from fouroptics.masks import show
+
+    masks = _load(file)
+    say(f"{file}: whole and unchanged, as it was written", {"valid": True} | show.data(masks), as_json)
+
+
+@app.command()
+def diff(one: File, other: Annotated[Path, typer.Argument(help="Another mask set.")], as_json: Json = False) -> None:
+    """What differs between two mask sets; exit status 1 where something does."""
+    from fouroptics.masks import show
+
+    found = show.difference(_load(one), _load(other))
+    say(json.dumps(found, indent=2, ensure_ascii=False) if found else "nothing differs", found, as_json)
+    if found:
+        raise typer.Exit(1)
+
+
+def _load(file: Path) -> MaskSet:
+    from fouroptics.masks import MaskSet
+
+    return MaskSet.load(file)
+
+
+def _refuse_foreign(out: Path) -> None:
+    """Only a mask set is replaced by one."""
+    if not out.exists():
+        return
+    try:
+        _load(out)
+    except InputError:
+        what, mend = "exists and is no mask set", "give --out another name"
+        raise InputError(what, where=str(out), mend=mend) from None

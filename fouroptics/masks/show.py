@@ -1,0 +1,143 @@
+"""A mask set for people: a table, what differs between two, pictures of tiles."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fouroptics.masks.maskset import MaskSet, Plane
+from fouroptics.units import show
+
+_TILES = 64  # of which pictures are drawn unless more are asked for
+
+
+def likeness(masks: MaskSet) -> np.ndarray:
+    """Of each output's realised and wanted kernels, the cosine ``[O]``: real parts where the wanted are real."""
+    found = masks.realised if np.iscomplexobj(masks.kernels) else masks.realised.real
+    outputs = len(masks.kernels)
+    pairs = len(found) // outputs
+    found = found.reshape(pairs, outputs, *found.shape[1:])
+    found = found[0] - found[1] if pairs == 2 else found[0]
+    one, other = found.reshape(outputs, -1), masks.kernels.reshape(outputs, -1)
+    along = np.abs((one * other.conj()).sum(1))
+    norms = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
+    return np.where(norms > 0, along / np.where(norms > 0, norms, 1), 1.0)
+
+
+def data(masks: MaskSet) -> dict[str, Any]:
+    """What ``table`` says, for programs."""
+    alike = likeness(masks)
+    return {
+        "title": masks.title,
+        "uuid": masks.uuid,
+        "bench": masks.bench.name,
+        "network": dict(masks.network),
+        "planes": [_plane_data(plane) for plane in masks.planes],
+        "kernel_likeness": {"worst": float(alike.min()), "median": float(np.median(alike))},
+        "scale": masks.scale.tolist(),
+    }
+
+
+def table(masks: MaskSet) -> str:
+    """The set in a dozen lines."""
+    told, alike = masks.network, likeness(masks)
+    outputs, inputs = told["channels"]
+    kernel, size = ("×".join(map(str, told[name])) for name in ("kernel", "size"))
+    rows = [
+        ("title", masks.title),
+        ("bench", f"{masks.bench.name}, {show(masks.bench.source.wavelength, 'length')}"),
+        ("bank", f"{inputs} → {outputs} channels, kernels {kernel}, pictures {size}, {told['readout']}"),
+    ]
+    for plane in masks.planes:
+        tiles, rows_of, columns = plane.levels.shape
+        side = show(rows_of * plane.pitch[0], "length"), show(columns * plane.pitch[1], "length")
+        rows += [
+            ("masks", f"{tiles} of {rows_of}×{columns} pixels, {side[0]} × {side[1]}, {plane.kind}, {plane.encoding}"),
+            ("levels", _levels(plane)),
+            ("frames", f"{int(plane.frame.max()) + 1}"),
+        ]
+    rows += [
+        ("taps made", f"like those wanted to {alike.min():.4f} at worst, {np.median(alike):.4f} in the middle"),
+        ("turned down to", f"{masks.scale.min():.4g} … {masks.scale.max():.4g} of the wanted amplitude"),
+        ("made by", ", ".join(f"{name} {version}" for name, version in masks.provenance.items())),
+        ("set", masks.uuid),
+    ]
+    return "\n".join(f"{name:<15} {value}" for name, value in rows)
+
+
+def difference(one: MaskSet, other: MaskSet) -> dict[str, Any]:
+    """What differs: keys of the bench and of the network, pixels of each plane, kernels. Empty where nothing does."""
+    found: dict[str, Any] = {}
+    for name, (ours, theirs) in {
+        "bench": (_flat(one.bench.to_dict()), _flat(other.bench.to_dict())),
+        "network": (dict(one.network), dict(other.network)),
+    }.items():
+        keys = sorted({*ours, *theirs})
+        changed = {key: [ours.get(key), theirs.get(key)] for key in keys if ours.get(key) != theirs.get(key)}
+        found |= {name: changed} if changed else {}
+    for number, (mine, its) in enumerate(zip(one.planes, other.planes, strict=False)):
+        if mine.levels.shape != its.levels.shape:
+            found[f"plane {number}"] = f"{[*mine.levels.shape]} and {[*its.levels.shape]}"
+            continue
+        pixels = {t: int(np.count_nonzero(mine.levels[t] != its.levels[t])) for t in range(mine.levels.shape[0])}
+        changed_tiles = {tile: count for tile, count in pixels.items() if count}
+        if changed_tiles:
+            found[f"plane {number}"] = {"pixels by tile": changed_tiles}
+    if len(one.planes) != len(other.planes):
+        found["planes"] = [len(one.planes), len(other.planes)]
+    if one.kernels.shape != other.kernels.shape or not np.array_equal(one.kernels, other.kernels):
+        found["kernels"] = "differ"
+    return found
+
+
+def pictures(masks: MaskSet, folder: Path, most: int = _TILES) -> list[Path]:
+    """Each tile as its device shows it, a PNG a tile: phase as a hue's place on the circle, amplitude as light."""
+    from matplotlib import colormaps
+    from PIL import Image
+
+    written = []
+    for number, plane in enumerate(masks.planes):
+        for tile in range(min(most, plane.levels.shape[0])):
+            levels = np.asarray(plane.levels[tile])
+            if plane.table is None:
+                shown = colormaps["twilight"](levels / 65536)[..., :3]
+            elif np.ptp(plane.table.phase) > 0:
+                shown = colormaps["twilight"]((plane.table.phase[levels] / (2 * np.pi)) % 1)[..., :3]
+                shown = shown * plane.table.amplitude[levels][..., None]
+            else:
+                shown = np.repeat(plane.table.amplitude[levels][..., None], 3, -1)
+            path = folder / f"plane-{number}-tile-{tile:04d}.png"
+            Image.fromarray(np.round(shown * 255).astype(np.uint8)).save(path)
+            written.append(path)
+    return written
+
+
+def _plane_data(plane: Plane) -> dict[str, Any]:
+    return {
+        "kind": plane.kind,
+        "encoding": plane.encoding,
+        "shape": [*plane.levels.shape],
+        "pitch": [*plane.pitch],
+        "levels": None if plane.table is None else len(plane.table.phase),
+        "frames": int(plane.frame.max()) + 1,
+        "terms": len(plane.terms.tile),
+    }
+
+
+def _levels(plane: Plane) -> str:
+    if plane.table is None:
+        return "any phase and amplitude"
+    table = plane.table
+    if np.ptp(table.phase) == 0:
+        return f"{len(table.phase)}, amplitude {table.amplitude.min():.3g} … {table.amplitude.max():.3g}"
+    return f"{len(table.phase)}, phase {table.phase.min():.3f} … {table.phase.max():.3f} rad"
+
+
+def _flat(nested: Mapping[str, Any], at: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in nested.items():
+        flat |= _flat(value, f"{at}{key}.") if isinstance(value, Mapping) else {f"{at}{key}": value}
+    return flat

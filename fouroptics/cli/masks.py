@@ -101,6 +101,39 @@ def diff(one: File, other: Annotated[Path, typer.Argument(help="Another mask set
         raise typer.Exit(1)
 
 
+@app.command()
+def export(
+    file: File,
+    process: Annotated[str, typer.Option(help="slm or dmd (frames), etched or chrome (GDSII and OASIS).")],
+    out: Annotated[Path, typer.Option(help="A folder; an earlier export in it is replaced.")] = Path("export"),
+    mirror: Annotated[bool, typer.Option(help="Frames with left and right changed, for reflection.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Write what a modulator or a foundry takes, with a JSON file that says what it is."""
+    import hashlib
+
+    import fouroptics
+    from fouroptics.errors import check_choice
+    from fouroptics.files import whole_folder
+    from fouroptics.masks import bitmap, gds
+
+    kinds = {"slm": bitmap.SLM, "dmd": bitmap.DMD, "etched": gds.ETCHED, "chrome": gds.CHROME}
+    check_choice("--process", process, tuple(kinds))
+    masks = _load(file)
+    kind = masks.planes[0].kind
+    if kind != kinds[process]:
+        fitting = next((name for name, due in kinds.items() if due == kind), "none yet")
+        raise InputError(f"{process} makes {kinds[process]} masks, these are {kind}", where="--process", mend=fitting)
+    source = {"set": masks.uuid, "sha256": hashlib.sha256(file.read_bytes()).hexdigest(), "title": masks.title}
+    with whole_folder(out, {"process": process, "set": masks.uuid}) as folder:
+        framed = process in ("slm", "dmd")
+        told = bitmap.write(masks, folder, mirror=mirror) if framed else gds.write(masks, folder)
+        told = {"source": source, "made_by": f"fouroptics {fouroptics.__version__}", "process": process} | told
+        (folder / "masks.json").write_text(json.dumps(told, indent=2, ensure_ascii=False), encoding="utf-8")
+        files = sorted(path.name for path in folder.iterdir())
+    say(f"{len(files)} files in {out}: {', '.join(files[:6])}{' …' if len(files) > 6 else ''}", told, as_json)
+
+
 def _load(file: Path) -> MaskSet:
     from fouroptics.masks import MaskSet
 

@@ -1,0 +1,222 @@
+"""Layouts and frames read back by readers of our own: every pixel, the right way up, the right tone."""
+
+import csv
+import json
+import struct
+import warnings
+
+import gdstk
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+import fouroptics as fo
+from fouroptics.cli import main
+from fouroptics.masks import MaskSet, bitmap, gds
+
+SLM = fo.Bench.load("slm-532nm")
+BAND = 532e-9 * 0.25 / 16e-6
+PLAIN = {
+    "aberration.zernike": {},
+    "source.waist": None,
+    "layout.guard": "64 um",
+    "lens1.pupil": None,
+    "lens2.pupil": None,
+}
+
+
+def masks_of(mask, channels=(1, 1), changes=(), side=144):
+    keys = {"pitch": f"{BAND / side!r} m", "pixels": [side + 6, side + 2], "precompensate": True}
+    bench = SLM.replace(PLAIN | {"stop": None}).replace({"mask": keys | mask}).replace(dict(changes))
+    kernels = torch.randn(*channels, 3, 3, generator=torch.Generator().manual_seed(0))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return MaskSet.from_correlator(fo.Correlator4f.from_kernels(kernels, bench, (12, 12), masks="device"))
+
+
+def records(path):
+    """A GDSII stream by its published layout: length, type, data type, data."""
+    raw, at = path.read_bytes(), 0
+    while at < len(raw):
+        length, kind, data = struct.unpack(">HBB", raw[at : at + 4])
+        if length == 0:
+            return
+        yield kind, data, raw[at + 4 : at + length]
+        at += length
+
+
+def boundaries(path):
+    """``(layer, points [n, 2])`` of every BOUNDARY, in database units; the unit itself [m]."""
+    found, layer, unit = [], 0, 0.0
+    for kind, _, data in records(path):
+        if kind == 0x03:  # UNITS: two eight-byte reals, excess-64
+            raw = data[8:16]
+            unit = int.from_bytes(raw[1:], "big") / 2**56 * 16.0 ** ((raw[0] & 0x7F) - 64)
+        elif kind == 0x0D:
+            layer = struct.unpack(">h", data)[0]
+        elif kind == 0x10:
+            found.append((layer, np.frombuffer(data, ">i4").reshape(-1, 2)))
+    return found, unit
+
+
+def rastered(polygons, unit, plane, layer, tile):
+    """Pixels of a tile whose middle lies in a rectangle of the layer, row 0 on top; and how often."""
+    _, rows, columns = plane.levels.shape
+    hits = np.zeros((rows, columns), int)
+    y = -(plane.origin[tile, 0] + (np.arange(rows) - (rows - 1) / 2) * plane.pitch[0]) / unit
+    x = (plane.origin[tile, 1] + (np.arange(columns) - (columns - 1) / 2) * plane.pitch[1]) / unit
+    for its_layer, points in polygons:
+        if its_layer != layer:
+            continue
+        assert len(points) == 5
+        (left, bottom), (right, top) = points.min(0), points.max(0)
+        rows_in, columns_in = np.flatnonzero((y > bottom) & (y < top)), np.flatnonzero((x > left) & (x < right))
+        hits[np.ix_(rows_in, columns_in)] += 1
+    return hits
+
+
+@given(st.integers(1, 9), st.integers(1, 9), st.integers(0, 2**31), st.floats(0, 1))
+def test_rectangles_cover_every_true_pixel_once(rows, columns, seed, share):
+    mask = np.random.default_rng(seed).random((rows, columns)) < share
+    hits = np.zeros(mask.shape, int)
+    for top, left, bottom, right in gds.rectangles(mask):
+        hits[top:bottom, left:right] += 1
+    assert np.array_equal(hits, mask.astype(int))
+
+
+def test_equal_runs_below_each_other_are_one_rectangle():
+    block = np.zeros((6, 7), bool)
+    block[1:5, 2:6] = True
+    assert gds.rectangles(block).tolist() == [[1, 2, 5, 6]]
+    assert gds.rectangles(np.zeros((3, 3), bool)).shape == (0, 4)
+
+
+@pytest.mark.parametrize("preset", ["etched-2", "etched-4", "etched-8", "etched-16", "chrome"])
+def test_a_layout_is_the_mask_to_the_pixel(tmp_path, preset):
+    masks = masks_of({"preset": preset})
+    told = gds.write(masks, tmp_path)
+    plane = masks.planes[0]
+    polygons, unit = boundaries(tmp_path / "masks.gds")
+    assert unit == pytest.approx(1e-9, rel=1e-12)
+    levels = np.asarray(plane.levels[0])
+    removed = np.zeros(levels.shape)
+    for layer, _, depth in gds.layers(plane):
+        hits = rastered(polygons, unit, plane, layer, 0)
+        assert hits.max() == 1
+        assert np.array_equal(hits == 1, levels == 0 if preset == "chrome" else (levels >> (layer - 1)) & 1 == 0)
+        removed += hits * depth
+    if preset != "chrome":  # what stands is what was not etched
+        assert np.allclose(plane.table.height.max() - removed, plane.table.height[levels], rtol=0, atol=1e-15)
+    read = gdstk.read_oas(tmp_path / "masks.oas").top_level()[0].get_polygons()
+    from_oasis = [(p.layer, np.rint(np.concatenate((p.points, p.points[:1])) * 1e3)) for p in read]
+    for layer in {1, len([*gds.layers(plane)])}:
+        assert np.array_equal(rastered(from_oasis, 1e-9, plane, layer, 0), rastered(polygons, unit, plane, layer, 0))
+    assert told["rectangles"] == sum(layer < 100 for layer, _ in polygons)
+    again = tmp_path / "again"
+    again.mkdir()
+    gds.write(masks, again)
+    assert (again / "masks.gds").read_bytes() == (tmp_path / "masks.gds").read_bytes()
+
+
+def letter(shape):
+    return np.asarray(fo.pictures.letter_f(shape)) > 0
+
+
+def test_an_f_comes_out_upright_in_layouts_and_frames(tmp_path):
+    from dataclasses import replace
+
+    for preset, write, name in (("chrome", gds.write, "masks.gds"), ("dmd", bitmap.write, "frame-0000.png")):
+        masks = masks_of({"preset": preset})
+        plane = masks.planes[0]
+        shown = letter(plane.levels.shape[1:])
+        drawn = replace(plane, levels=(~shown if preset == "chrome" else shown)[None].astype(np.uint8))
+        write(replace(masks, planes=(drawn,)), tmp_path)
+        if preset == "chrome":  # chrome is dark, level 0: the letter
+            polygons, unit = boundaries(tmp_path / name)
+            assert np.array_equal(rastered(polygons, unit, drawn, 1, 0) == 1, shown)
+        else:
+            frame = np.asarray(Image.open(tmp_path / name))
+            top, left = ((n - m) // 2 for n, m in zip(frame.shape, shown.shape, strict=True))
+            inside = frame[top : top + shown.shape[0], left : left + shown.shape[1]]
+            assert np.array_equal(inside.astype(bool), shown)
+
+
+def test_tiles_stand_where_they_stand_on_the_plate(tmp_path):
+    masks = masks_of({"preset": "etched-4", "pixels": [300, 300]}, (2, 1), {"layout.outputs": "lenslet"})
+    gds.write(masks, tmp_path)
+    polygons, unit = boundaries(tmp_path / "masks.gds")
+    plane = masks.planes[0]
+    for tile in range(2):
+        assert np.array_equal(rastered(polygons, unit, plane, 1, tile) == 1, np.asarray(plane.levels[tile]) & 1 == 0)
+
+
+@pytest.mark.parametrize(("mask", "mode"), [({"preset": "slm-phase-8bit"}, "L"), ({"preset": "dmd"}, "1")])
+def test_frames_hold_the_levels_on_the_whole_panel(tmp_path, mask, mode):
+    masks = masks_of(mask, (3, 1))
+    told = bitmap.write(masks, tmp_path)
+    plane = masks.planes[0]
+    with (tmp_path / "playlist.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["outputs"] for row in rows] == ["0", "1", "2"]
+    assert told["panel_pixels"] == [150, 146]
+    for tile, row in enumerate(rows):
+        image = Image.open(tmp_path / row["file"])
+        assert (image.mode, image.size) == (mode, (150, 146))
+        frame = np.asarray(image).astype(int)
+        rows_of, columns = plane.levels.shape[1:]
+        top, left = (146 - rows_of) // 2, (150 - columns) // 2
+        assert np.array_equal(frame[top : top + rows_of, left : left + columns], plane.levels[tile])
+        frame[top : top + rows_of, left : left + columns] = 0
+        assert not frame.any()
+    mirrored = tmp_path / "mirrored"
+    mirrored.mkdir()
+    bitmap.write(masks, mirrored, mirror=True)
+    there, here = (np.asarray(Image.open(f / "frame-0001.png")) for f in (mirrored, tmp_path))
+    assert np.array_equal(there, here[:, ::-1])
+    assert not np.array_equal(there, here)
+
+
+def test_deep_levels_take_sixteen_bits(tmp_path):
+    masks = masks_of({"preset": "slm-phase-8bit", "levels": 1024})
+    bitmap.write(masks, tmp_path)
+    frame = np.asarray(Image.open(tmp_path / "frame-0000.png")).astype(int)
+    assert frame.max() > 255
+    assert frame.max() == int(np.asarray(masks.planes[0].levels).max())
+
+
+def test_the_verb_exports_by_kind_and_says_what_it_wrote(tmp_path, capsys):
+    masks_of({"preset": "etched-8"}).save(tmp_path / "m.h5")
+    assert main(["masks", "export", str(tmp_path / "m.h5"), "--process", "etched", "--out", str(tmp_path / "out")]) == 0
+    told = json.loads((tmp_path / "out" / "masks.json").read_text(encoding="utf-8"))
+    assert told["layers"]["3"]["depth_m"] == pytest.approx(4 * told["layers"]["1"]["depth_m"])
+    assert {"masks.gds", "masks.oas", "masks.json"} <= {path.name for path in (tmp_path / "out").iterdir()}
+    capsys.readouterr()
+    assert main(["masks", "export", str(tmp_path / "m.h5"), "--process", "slm", "--out", str(tmp_path / "no")]) == 2
+    assert "slm makes phase_slm masks, these are multilevel_phase; etched" in capsys.readouterr().err
+    assert not (tmp_path / "no").exists()
+
+
+@pytest.mark.parametrize(
+    ("mask", "write", "says"),
+    [
+        ({"preset": "slm-phase-8bit"}, gds.write, "is not drawn as a layout; --process slm or dmd writes frames"),
+        ({"preset": "etched-4"}, bitmap.write, "is not shown in frames"),
+        ({"preset": "etched-4", "levels": 6}, gds.write, "6 levels are no power of two"),
+    ],
+)
+def test_what_a_process_cannot_make_is_refused(tmp_path, mask, write, says):
+    with pytest.raises(fo.InputError, match=says):
+        write(masks_of(mask), tmp_path)
+
+
+def test_a_plate_beyond_the_database_is_refused(tmp_path):
+    from dataclasses import replace
+
+    masks = masks_of({"preset": "etched-2"})
+    far = replace(masks.planes[0], origin=np.array([[0.0, 3.0]]))
+    with pytest.raises(fo.InputError, match=r"reaches 3.*e\+09 database units, and a file holds 2147483647"):
+        gds.write(replace(masks, planes=(far,)), tmp_path)
+    assert not list(tmp_path.iterdir())

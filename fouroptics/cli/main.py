@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 import fouroptics
-from fouroptics.cli import bench, demo, init, masks
+from fouroptics.cli import bench, demo, init, masks, simulate
 from fouroptics.errors import InputError
 
 INTERRUPTED = 130
@@ -31,6 +31,7 @@ app.add_typer(bench.app, name="bench")
 app.add_typer(masks.app, name="masks")
 app.command("demo")(demo.demo)
 app.command("init")(init.init)
+app.command("simulate")(simulate.simulate)
 
 
 def _version(wanted: bool) -> None:

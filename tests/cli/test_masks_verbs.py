@@ -1,6 +1,7 @@
 import json
 import warnings
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -101,6 +102,48 @@ def test_a_note_is_a_line_and_a_bent_file_exits_with_2(capsys, folder):
     status, _, err = make(capsys, out="notes.h5")
     assert (status, "exists and is no mask set" in err) == (2, True)
     assert (folder / "notes.h5").read_text(encoding="utf-8") == "mine"
+
+
+def test_pictures_are_shown_to_a_mask_set(capsys, folder):
+    make(capsys, "--readout", "intensity")
+    pictures = folder / "pictures"
+    pictures.mkdir()
+    scenes = torch.rand(3, 1, 12, 12, generator=torch.Generator().manual_seed(0))
+    for number, scene in enumerate(scenes):
+        fo.pictures.write(pictures / f"p{number}.png", scene)
+    status, said, err = run(capsys, "simulate", "masks.h5", "pictures", "--out", "seen", "--batch", "2", "--json")
+    assert (status, err) == (0, "")
+    assert json.loads(said)["reading_shape"] == [3, 2, 12, 12]
+    bank = fo.MaskSet.load(folder / "masks.h5").correlator()
+    shown = torch.stack([fo.pictures.read(pictures / f"p{number}.png") for number in range(3)])
+    with torch.no_grad(), h5py.File(folder / "seen" / "readings.h5") as store:
+        assert np.allclose(store["reading"][...], bank(shown).numpy(), rtol=1e-6)
+        assert store["picture"][1] == b"p1.png"
+    picture = np.asarray(Image.open(folder / "seen" / "p1-output-001.png"))
+    assert picture.shape == (12, 12)
+    noisy = []
+    for seed, batch in (("1", "1"), ("1", "3"), ("2", "3")):
+        run(capsys, "simulate", "masks.h5", "pictures", "--out", "seen", "--noise", "--seed", seed, "--batch", batch)
+        with h5py.File(folder / "seen" / "readings.h5") as store:
+            noisy.append(store["reading"][...])
+    assert np.array_equal(noisy[0], noisy[1])  # however it was split
+    assert not np.array_equal(noisy[1], noisy[2])
+
+
+def test_pictures_that_do_not_fit_are_told_what_would(capsys, folder):
+    make(capsys)
+    fo.pictures.write(folder / "large.png", torch.rand(3, 30, 20, generator=torch.Generator().manual_seed(0)))
+    status, _, err = run(capsys, "simulate", "masks.h5", "large.png")
+    assert (status, "the picture is 30×20, the masks take 12×12; --resize" in err) == (2, True)
+    assert run(capsys, "simulate", "masks.h5", "large.png", "--resize")[0] == 0
+    status, _, err = run(capsys, "simulate", "masks.h5", "nowhere")
+    assert (status, "no such picture or folder" in err) == (2, True)
+    (folder / "empty").mkdir()
+    assert "no pictures in it" in run(capsys, "simulate", "masks.h5", "empty")[2]
+    (folder / "mine").mkdir()
+    (folder / "mine" / "notes.txt").write_text("x", encoding="utf-8")
+    status, _, err = run(capsys, "simulate", "masks.h5", "large.png", "--resize", "--out", "mine")
+    assert (status, "was not made by fouroptics" in err) == (2, True)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.complex64, torch.float16])

@@ -250,6 +250,17 @@ def _part_presets() -> dict[str, dict[str, dict[str, Any]]]:
     return toml.parse(_PRESETS.joinpath("parts.toml").read_text(encoding="utf-8"), "parts.toml")
 
 
+def named_files(data: Mapping[str, Any]) -> list[str]:
+    """Keys of a bench's data that name files beside it; one that stands alone has none."""
+    found = []
+    for section, key in _FILES:
+        table = data.get(section)
+        name = table.get(key) if isinstance(table, Mapping) else None
+        if name and not (isinstance(name, str) and lut.is_inside(name)):
+            found.append(f"{section}.{key}")
+    return found
+
+
 def _with_absolute_paths(data: dict[str, Any], folder: Path) -> dict[str, Any]:
     for section, key in _FILES:
         table = data.get(section)

@@ -20,6 +20,7 @@ import numpy as np
 import fouroptics
 from fouroptics import toml
 from fouroptics.bench import Bench
+from fouroptics.bench.bench import named_files
 from fouroptics.masks import h5, tree
 from fouroptics.masks.h5 import Entry, Stored
 
@@ -242,7 +243,10 @@ def _read(path: Path, found: Mapping[str, Stored]) -> MaskSet:
     network = tree.network(path, h5.text(found["/entry/network"]))
     names = [str(name, "utf-8") for name in found["/entry/planes/name"][...]]
     place = f"{path}: /entry/bench"
-    bench = Bench.from_dict(toml.parse(h5.text(found["/entry/bench"]), place), place=place)
+    told = toml.parse(h5.text(found["/entry/bench"]), place)
+    if outside := named_files(told):
+        raise tree.wrong(path, "/entry/bench", f"{outside[0]} names a file, and a set stands alone")
+    bench = Bench.from_dict(told, place=place)
     for name, due in (
         ("wavelength", bench.source.wavelength),
         ("f1", bench.lens1.focal_length),

@@ -189,6 +189,12 @@ HOSTILE = {
     "JSON of another type": (resealed_text("entry/network", b'{"size": "large"}'), "not of its type"),
     "no JSON": (resealed_text("entry/network", b"[" * 100_000), "is no JSON"),
     "a bench that is none": (resealed_text("entry/bench", b"format = 3"), "is not a bench"),
+    "a bench that reads a file": (
+        resealed_text("entry/bench", b'format = "fouroptics-bench/1"\n[mask]\nlut = "/etc/passwd"'), "names a file",
+    ),
+    "a bench with a calibration": (
+        resealed_text("entry/bench", b'format = "fouroptics-bench/1"\n[calibration]\nfile = "c.toml"'), "names a file",
+    ),
     "a path as a plane": (resealed_array("entry/planes/name", np.array([b"../up"])), "masks is due"),
     "sizes that do not go together": (resealed_array("entry/masks/x", np.zeros(7)), "are due along 'X'"),
     "levels that are no whole numbers": (

@@ -115,9 +115,9 @@ def export(
     import fouroptics
     from fouroptics.errors import check_choice
     from fouroptics.files import whole_folder
-    from fouroptics.masks import bitmap, gds
+    from fouroptics.masks import bitmap, etch, gds
 
-    kinds = {"slm": bitmap.SLM, "dmd": bitmap.DMD, "etched": gds.ETCHED, "chrome": gds.CHROME}
+    kinds = {"slm": bitmap.SLM, "dmd": bitmap.DMD, "etched": etch.ETCHED, "chrome": etch.CHROME}
     check_choice("--process", process, tuple(kinds))
     masks = _load(file)
     kind = masks.planes[0].kind

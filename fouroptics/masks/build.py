@@ -13,6 +13,8 @@ from fouroptics.correlator.masks import MaskPlan
 from fouroptics.devices import material
 from fouroptics.errors import InputError
 from fouroptics.masks.maskset import LevelTable, MaskSet, Plane, Terms, made_by
+from fouroptics.optics import fourier
+from fouroptics.pictures import letter_f
 
 _WORD = 1 << 16  # of the ideal plate's levels: amplitude · 2¹⁶ + phase
 
@@ -39,6 +41,7 @@ def from_correlator(bank: Correlator4f, title: str) -> MaskSet:
         realised=_array(realised),
         scale=_array(scale),
         planes=(_plane(device.plan, levels),),
+        commissioning=_commissioning(device.plan, bank.taps.detach()),
         provenance=made_by(),
     )
 
@@ -143,6 +146,34 @@ def _plane(plan: MaskPlan, levels: Tensor) -> Plane:
         ),
         level_amplitude=(values // _WORD).astype(small) if ideal else None,
     )
+
+
+def _commissioning(plan: MaskPlan, taps: Tensor) -> dict[str, np.ndarray]:
+    """Tiles of two states, half a turn apart or dark and bright, and a kernel of one tap."""
+    if plan.modulator.table is None:
+        return {}
+    rows, columns = plan.count
+    y, x = np.arange(rows)[:, None], np.arange(columns)
+    down, along = y - (rows - 1) / 2, x - (columns - 1) / 2
+    patterns = {
+        "blank": np.zeros((rows, columns), bool),
+        "checkerboard": (y // 16 + x // 16) % 2 == 1,
+        "crosshair": (np.abs(down) <= 1.5) | (np.abs(along) <= 1.5),
+        "focus_star": np.floor(np.arctan2(down, along) * 36 / np.pi) % 2 == 1,
+        "orientation_f": letter_f((rows, columns)).numpy() > 0,
+    }
+    states = torch.tensor([0.0, 1.0 if plan.modulator.shows == "amplitude" else np.pi], dtype=torch.float64)
+    low, high = _small(_array(plan.modulator.nearest(states)), plan)
+    found = {name: np.where(pattern, high, low) for name, pattern in patterns.items()}
+    tap = torch.zeros_like(taps if plan.pairs == 1 else torch.cat((taps, taps)))
+    centre = [fourier.kernel_centre(k) for k in plan.kernel]
+    tap[0, 0, centre[0], centre[1]] = 1
+    found["single_tap"] = _small(_array(plan.levels(plan.encode(tap)[0])[0]), plan)
+    return found
+
+
+def _small(levels: np.ndarray, plan: MaskPlan) -> np.ndarray:
+    return levels.astype("<u1" if plan.modulator.levels <= 256 else "<u2")
 
 
 def _table(plan: MaskPlan) -> LevelTable:

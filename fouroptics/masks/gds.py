@@ -1,13 +1,11 @@
 """Masks as layouts that foundries take: GDSII and OASIS, one layer an etch step, rectangles of equal pixels.
 
-Level k of a plate stands k steps high, and etching removes height: where bit m of the level is 0, step m is etched,
-2^m steps deep, and drawn on layer m + 1. Of chrome on glass what is drawn is the chrome. Rows of a mask run down from
-the top, y of a layout runs up: a layout viewed as it is drawn is the mask viewed from the source.
+Step m of an etch (see ``etch``) is drawn on layer m + 1, chrome on layer 1. Rows of a mask run down from the top, y of
+a layout runs up: a layout viewed as it is drawn is the mask viewed from the source.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,34 +13,13 @@ import numpy as np
 
 from fouroptics.errors import InputError
 from fouroptics.masks import gdsii
+from fouroptics.masks.etch import CHROME, ETCHED, drawn, steps
 from fouroptics.masks.maskset import MaskSet, Plane
 
 DBU = 1e-9  # database unit [m]
-ETCHED, CHROME = "multilevel_phase", "binary_amplitude"
 FIDUCIALS, FRAME = 100, 110  # layers
 _MOST_UNITS = 2**31 - 1
 _MOST_TILES = 8192
-
-
-def layers(plane: Plane) -> Iterator[tuple[int, str, float]]:
-    """Layer, what is drawn on it, and how deep it is etched [m]."""
-    if plane.kind == CHROME:
-        yield 1, "chrome", 0.0
-        return
-    assert plane.table is not None
-    steps = (len(plane.table.phase) - 1).bit_length()
-    if len(plane.table.phase) != 1 << steps:
-        what = f"{len(plane.table.phase)} levels are no power of two"
-        raise InputError(what, where="mask.levels", mend="2, 4, 8 or 16: each etch doubles them")
-    unit = float(plane.table.height[1] - plane.table.height[0])
-    for bit in range(steps):
-        yield bit + 1, f"etch of {1 << bit} steps", unit * (1 << bit)
-
-
-def drawn(plane: Plane, levels: np.ndarray, layer: int) -> np.ndarray:
-    """Which pixels of a tile's levels are drawn on a layer."""
-    chosen: np.ndarray = levels == 0 if plane.kind == CHROME else (levels >> (layer - 1)) & 1 == 0
-    return chosen
 
 
 def rectangles(mask: np.ndarray) -> np.ndarray:
@@ -76,13 +53,13 @@ def write(masks: MaskSet, folder: Path, name: str = "masks") -> dict[str, Any]:
     import gdstk
 
     tiles, rows, columns = plane.levels.shape
-    told = [*layers(plane)]
+    told = [*steps(plane)]
     cells: dict[str, gdsii.Boxes] = {}
     for tile in range(tiles):
         levels = np.asarray(plane.levels[tile])
         x = edges(columns, plane.pitch[1], float(plane.origin[tile, 1]))
         y = -edges(rows, plane.pitch[0], float(plane.origin[tile, 0]))
-        cells[f"TILE{tile:04d}"] = [(layer, _placed(drawn(plane, levels, layer), x, y)) for layer, _, _ in told]
+        cells[f"TILE{tile:04d}"] = [(step.layer, _placed(drawn(plane, levels, step), x, y)) for step in told]
     count = sum(len(boxes) for cell in cells.values() for _, boxes in cell)
     box = _box(plane)
     cells["MARKS"] = [(FIDUCIALS, _fiducials(box)), (FRAME, _frame(box))]
@@ -91,7 +68,7 @@ def write(masks: MaskSet, folder: Path, name: str = "masks") -> dict[str, Any]:
     return {
         "kind": plane.kind,
         "database_unit_m": DBU,
-        "layers": {str(layer): {"what": what, "depth_m": depth} for layer, what, depth in told}
+        "layers": {str(step.layer): {"what": step.what, "depth_m": step.depth} for step in told}
         | {str(FIDUCIALS): {"what": "fiducial crosses"}, str(FRAME): {"what": "frame of the masks"}},
         "drawn": "chrome" if plane.kind == CHROME else "etched",
         "rectangles": count,

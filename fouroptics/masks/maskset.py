@@ -21,7 +21,7 @@ import fouroptics
 from fouroptics import toml
 from fouroptics.bench import Bench
 from fouroptics.bench.bench import named_files
-from fouroptics.masks import h5, tree
+from fouroptics.masks import etch, h5, tree
 from fouroptics.masks.h5 import Entry, Stored
 
 if TYPE_CHECKING:
@@ -102,6 +102,7 @@ class MaskSet:
         realised: what the masks make of them, in the same units.
         scale: by which each response was turned down ``[O]``, a pair's parts one after another.
         planes: of masks.
+        commissioning: tiles to set the bench up with, name → levels ``[Ny, Nx]``.
         provenance: who made it, from what.
         uuid: of this set.
     """
@@ -113,6 +114,7 @@ class MaskSet:
     realised: np.ndarray
     scale: np.ndarray
     planes: tuple[Plane, ...]
+    commissioning: Mapping[str, np.ndarray] = field(default_factory=dict)
     provenance: Mapping[str, str] = field(default_factory=dict)
     uuid: str = field(default_factory=lambda: str(uuid.uuid4()))
 
@@ -203,6 +205,10 @@ def _written(masks: MaskSet) -> tuple[dict[str, Entry], dict[str, dict[str, h5.A
             "encoding": plane.encoding,
             "plane": number,
         }
+        if etch.is_etched(plane):
+            attributes[f"{group}/etch"] = {"drawn": "etched", "side": "front", "mirror": "none", "scale": 1}
+    for name, levels in masks.commissioning.items():
+        entries[f"/entry/commissioning/{name}"] = Entry(levels, "1", tree.COMMISSIONING[name])
     return entries, attributes
 
 
@@ -233,10 +239,24 @@ def _plane_entries(group: str, plane: Plane) -> dict[str, Entry]:
             entries["amplitude"] = Entry(
                 plane.table.amplitude[plane.levels].astype("<f4"), "1", "for viewers, of level"
             )
+    if etch.is_etched(plane):
+        entries |= _etch_entries(plane)
     for name in tree.TERMS:
         units = "m" if name == "shift" else "1"
         entries[f"terms/{name}"] = Entry(getattr(plane.terms, name), units, tree.TERMS[name])
     return {f"{group}/{name}": entry for name, entry in entries.items()}
+
+
+def _etch_entries(plane: Plane) -> dict[str, Entry]:
+    steps = [*etch.steps(plane)]
+    bits: np.ndarray = np.arange(len(steps), dtype="<i4")
+    return {
+        "etch/depth": Entry(np.array([step.depth for step in steps]), "m", "of a step"),
+        "etch/bit": Entry(bits, "1", "of the level that a step leaves standing"),
+        "etch/order": Entry(bits, "1", "in which steps are listed, the shallowest first"),
+        "etch/gds_layer": Entry(np.array([step.layer for step in steps], dtype="<i4"), "1", "of the layout"),
+        "etch/gds_datatype": Entry(0 * bits, "1", "of the layout"),
+    }
 
 
 def _read(path: Path, found: Mapping[str, Stored]) -> MaskSet:
@@ -262,6 +282,11 @@ def _read(path: Path, found: Mapping[str, Stored]) -> MaskSet:
         realised=_as_complex(found["/entry/kernels/realised"], {"complex": True}),
         scale=found["/entry/kernels/scale"][...],
         planes=tuple(_read_plane(path, found, f"/entry/{name}") for name in names),
+        commissioning={
+            name: found[f"/entry/commissioning/{name}"][...]
+            for name in tree.COMMISSIONING
+            if f"/entry/commissioning/{name}" in found
+        },
         provenance=tree.texts(path, "/entry/provenance", h5.text(found["/entry/provenance"])),
         uuid=str(h5.attributes_of(path, "/").get("set_uuid", "")),
     )

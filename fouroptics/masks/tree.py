@@ -27,6 +27,14 @@ TERMS = {
     "frame": "when it is shown",
     "shift": "of the response on the camera, y and x",
 }
+COMMISSIONING = {
+    "blank": "nothing: level 0",
+    "checkerboard": "squares of 16 pixels, to find the axis and the pitch",
+    "crosshair": "two lines through the middle",
+    "focus_star": "36 rays, to focus",
+    "orientation_f": "a letter that no turn or mirror leaves as it is",
+    "single_tap": "a kernel of one tap: the picture itself",
+}
 # Whose shapes are one another's: letters are sizes within a plane, a number is that size.
 _SHARED = {
     "/entry/title": ("S", ()), "/entry/bench": ("S", ()), "/entry/network": ("S", ()), "/entry/provenance": ("S", ()),
@@ -43,7 +51,9 @@ _PLANE = {
 _PLANE_MAYBE = {
     "level_amplitude": ("u", ("T", "Y", "X")), "level_table/phase": ("f", ("L",)),
     "level_table/amplitude": ("f", ("L",)), "level_table/height": ("f", ("L",)), "level_table/drive": ("f", ("L",)),
-    "phase": ("f", ("T", "Y", "X")), "amplitude": ("f", ("T", "Y", "X")),
+    "phase": ("f", ("T", "Y", "X")), "amplitude": ("f", ("T", "Y", "X")), "etch/depth": ("f", ("M",)),
+    "etch/bit": ("i", ("M",)), "etch/order": ("i", ("M",)), "etch/gds_layer": ("i", ("M",)),
+    "etch/gds_datatype": ("i", ("M",)),
 }  # fmt: skip
 _MOST_SMALL = 2**28  # bytes of anything but levels and what viewers are shown
 _NETWORK: dict[str, Any] = {
@@ -65,6 +75,8 @@ def check(path: Path, found: Mapping[str, Stored]) -> None:
     for name, stored, ranks in zip(("target", "realised", "scale"), kernels, ((4, 5), (5,), (1,)), strict=True):
         if stored is None or stored.dtype.kind != "f" or len(stored.shape) not in ranks or stored.nbytes > _MOST_SMALL:
             raise wrong(path, f"/entry/kernels/{name}", "is missing, or not an array of its kind")
+    patterns = [f"/entry/commissioning/{name}" for name in COMMISSIONING]
+    _check_all(path, found, {name: ("u", ("Y", "X")) for name in patterns if name in found}, "", {})
     planes = found["/entry/planes/name"].shape[0]
     if not 1 <= planes <= 64:
         raise wrong(path, "/entry/planes/name", f"{planes} planes")

@@ -15,7 +15,7 @@ from PIL import Image
 
 import fouroptics as fo
 from fouroptics.cli import main
-from fouroptics.masks import MaskSet, bitmap, gds
+from fouroptics.masks import MaskSet, bitmap, etch, gds
 
 SLM = fo.Bench.load("slm-532nm")
 BAND = 532e-9 * 0.25 / 16e-6
@@ -103,16 +103,17 @@ def test_a_layout_is_the_mask_to_the_pixel(tmp_path, preset):
     assert unit == pytest.approx(1e-9, rel=1e-12)
     levels = np.asarray(plane.levels[0])
     removed = np.zeros(levels.shape)
-    for layer, _, depth in gds.layers(plane):
-        hits = rastered(polygons, unit, plane, layer, 0)
+    for step in etch.steps(plane):
+        hits = rastered(polygons, unit, plane, step.layer, 0)
         assert hits.max() == 1
-        assert np.array_equal(hits == 1, levels == 0 if preset == "chrome" else (levels >> (layer - 1)) & 1 == 0)
-        removed += hits * depth
+        bit = levels == 0 if preset == "chrome" else (levels >> (step.layer - 1)) & 1 == 0
+        assert np.array_equal(hits == 1, bit)
+        removed += hits * step.depth
     if preset != "chrome":  # what stands is what was not etched
         assert np.allclose(plane.table.height.max() - removed, plane.table.height[levels], rtol=0, atol=1e-15)
     read = gdstk.read_oas(tmp_path / "masks.oas").top_level()[0].get_polygons()
     from_oasis = [(p.layer, np.rint(np.concatenate((p.points, p.points[:1])) * 1e3)) for p in read]
-    for layer in {1, len([*gds.layers(plane)])}:
+    for layer in {1, len([*etch.steps(plane)])}:
         assert np.array_equal(rastered(from_oasis, 1e-9, plane, layer, 0), rastered(polygons, unit, plane, layer, 0))
     assert told["rectangles"] == sum(layer < 100 for layer, _ in polygons)
     again = tmp_path / "again"

@@ -202,6 +202,40 @@ def test_levels_of_an_etched_plate_stand_in_metres(tables, tmp_path):
     assert np.allclose(table.phase, 2 * math.pi * (index - 1) * table.height / 532e-9, rtol=1e-4)
 
 
+@pytest.mark.parametrize("kind", ["slm", "dmd", "etched"])
+def test_tiles_to_set_a_bench_up_with_are_in_every_set(tables, tmp_path, kind):
+    bank = bank_of(bench_of(tables, kind))
+    found = MaskSet.load(made(bank, tmp_path / "m.h5"))
+    tiles, plane = found.commissioning, found.planes[0]
+    assert set(tiles) == {"blank", "checkerboard", "crosshair", "focus_star", "orientation_f", "single_tap"}
+    assert not tiles["blank"].any()
+    letter = fo.pictures.letter_f(plane.levels.shape[1:]).numpy() > 0
+    high = tiles["orientation_f"].max()
+    assert np.array_equal(tiles["orientation_f"] == high, letter)
+    states = plane.table.amplitude[[0, high]] * np.exp(1j * plane.table.phase[[0, high]])
+    assert abs(states[1] - states[0]) == pytest.approx(1 if kind == "dmd" else 2, abs=1e-3)
+    pictures = rand(1, 12, 12)
+    with torch.no_grad():  # one tap is the picture itself; network units are of another kernel, whose sign they have
+        seen = again_with(found, tiles["single_tap"]).field(pictures)[0].real.flatten()
+    assert torch.corrcoef(torch.stack((seen, pictures.flatten())))[0, 1].abs() > 0.95
+
+
+def again_with(found, tile):
+    return found.correlator().put(torch.from_numpy(tile.astype(int))[None])
+
+
+def test_the_steps_of_an_etch_are_in_the_file(tables, tmp_path):
+    path = made(bank_of(bench_of(tables, "etched")), tmp_path / "m.h5")
+    with h5py.File(path) as file:
+        etch, table = file["entry/masks/etch"], file["entry/masks/level_table"]
+        assert etch.attrs["drawn"] == b"etched"
+        bits = (np.arange(8)[:, None] >> etch["bit"][...]) & 1
+        removed = ((1 - bits) * etch["depth"][...]).sum(1)
+        assert np.allclose(table["height"][...].max() - removed, table["height"][...], atol=1e-15)
+    six = bank_of(bench_of(tables, "etched", changes={"mask.levels": 6}))
+    assert MaskSet.load(made(six, tmp_path / "six.h5")).planes[0].levels.shape == six.masks.shape
+
+
 def test_realised_kernels_are_those_that_the_masks_correlate_with(tables, tmp_path):
     """A point's response through the masks, in place of the file's own way."""
     bank = bank_of(bench_of(tables, "slm", 192), dtype=torch.float64)

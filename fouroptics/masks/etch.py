@@ -41,7 +41,7 @@ def steps(plane: Plane) -> Iterator[Step]:
 
 
 def drawn(plane: Plane, levels: np.ndarray, step: Step) -> np.ndarray:
-    """Which pixels a step draws: etching removes height, so those whose level lacks its bit; the dark ones of chrome."""
+    """Which pixels a step draws: etching removes height, so those whose level lacks its bit; dark ones of chrome."""
     chosen: np.ndarray = levels == 0 if plane.kind == CHROME else (levels >> (step.layer - 1)) & 1 == 0
     return chosen
 

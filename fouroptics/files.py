@@ -113,4 +113,5 @@ def _refuse_foreign(out: Path) -> None:
 
 
 def unwritable(path: Path, error: OSError) -> InputError:
-    return InputError(f"cannot be written ({error.strerror})", where=str(path), mend="choose a folder you can write to")
+    why = error.strerror or " ".join(str(error).split())[:120]
+    return InputError(f"cannot be written ({why})", where=str(path), mend="choose a folder you can write to")

@@ -53,6 +53,8 @@ def parse(source: str, place: str) -> dict[str, Any]:
         bare = re.search(r"=\s*([-+0-9.eE]+ ?[^\s0-9\"'#,\]}]+)", line)
         mend = f'write it in quotes: "{bare[1]}"' if bare else ""
         raise InputError(f"not valid TOML: {error}", where=place, mend=mend) from None
+    except (ValueError, RecursionError) as error:  # numbers of thousands of digits, brackets in brackets
+        raise InputError(f"not valid TOML: {error}", where=place, mend="write plain values") from None
 
 
 def change(data: dict[str, Any], changes: Mapping[str, Any]) -> None:

@@ -12,6 +12,7 @@ import json
 import math
 import os
 import secrets
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -28,9 +29,11 @@ FORMAT, VERSION = "fouroptics-mask-set", (1, 0)
 MANIFEST = "/integrity/manifest"
 _SLAB = 2**23  # bytes at a time
 _MOST_OBJECTS, _MOST_DEPTH, _MOST_RANK = 20_000, 8, 6
-_MOST_BYTES, _MOST_CHUNK, _MOST_TEXT = 2**36, 2**26, 2**24
-_BOMB = (2**28, 200.0)  # bytes from which on a file may not inflate by more than so much
-_FILTERS = (h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32)
+_MOST_BYTES, _MOST_TEXT, _MOST_MANIFEST = 2**36, 2**21, 2**20
+_SMALL = 2**16  # bytes up to which a dataset may be of any chunks
+_CHUNK, _MOST_CHUNKS = (2**12, 2**22), 500_000  # bytes of a chunk, and how many there may be
+_BOMB = (2**28, 200)  # bytes from which on a dataset may not inflate by more than so much
+_FILTERS = [h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_FLETCHER32]
 _KINDS = {"u1", "u2", "u4", "i4", "i8", "f4", "f8"}
 Attribute = str | int | list[str]
 Attributes = Mapping[str, Mapping[str, Attribute]]
@@ -56,6 +59,7 @@ class Stored:
         shape: of the dataset.
         dtype: of its values.
         most: the largest value, of whole numbers without a sign.
+        seen: which file it was: another that has taken its place is refused.
     """
 
     file: Path
@@ -63,8 +67,11 @@ class Stored:
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     most: int = 0
+    seen: tuple[int, int, int] = (0, 0, 0)
 
     def __getitem__(self, index: Any) -> Any:
+        if _which(self.file) != self.seen:
+            raise InputError("the file has changed since it was loaded", where=str(self.file), mend="load it again")
         with _opened(self.file) as file, _told(self.file, self.path):
             return file[self.path][index]
 
@@ -79,14 +86,23 @@ class Stored:
         return math.prod(self.shape) * self.dtype.itemsize
 
 
+def _which(path: Path) -> tuple[int, int, int]:
+    try:
+        told = path.stat()
+    except OSError:
+        return (-1, -1, -1)
+    return told.st_ino, told.st_size, told.st_mtime_ns
+
+
 def write(path: Path, entries: Mapping[str, Entry], attributes: Attributes, progress: Progress | None = None) -> None:
     """A file of datasets by path and of groups' attributes; ``/`` and ``/entry`` among them, a manifest added."""
+    path = _writable(path)
     temporary = path.with_name(f".{path.name}-{secrets.token_hex(6)}")
     try:
         with h5py.File(temporary, "x") as file:
             _fill(file, entries, attributes, progress)
         _to_disk(temporary)
-        check(temporary)
+        check(temporary, lambda _: True)
         temporary.replace(path)
     except OSError as error:
         raise unwritable(path, error) from None
@@ -95,19 +111,33 @@ def write(path: Path, entries: Mapping[str, Entry], attributes: Attributes, prog
             temporary.unlink(missing_ok=True)
 
 
-def check(path: Path) -> dict[str, Stored]:
-    """Look at all of a file, and at every digest; the datasets that its manifest names, by path.
+def _writable(path: Path) -> Path:
+    """Where a file may be written: nowhere, or over a mask set; through a link to what it leads to."""
+    try:
+        path = path.resolve()
+        foreign = path.exists() and not (path.is_file() and h5py.is_hdf5(path))
+    except (OSError, ValueError):
+        raise InputError("is no name of a file", where=repr(str(path)), mend="such as masks.h5") from None
+    if foreign:
+        raise InputError("exists and is no mask set", where=str(path), mend="give another name")
+    return path
+
+
+def check(path: Path, known: Callable[[str], bool]) -> dict[str, Stored]:
+    """Look at all of a file, and at every digest; the datasets that its manifest names and that are known, by path.
 
     Raises:
         InputError: it is not what it says it is; the path inside it and the reason.
     """
     if not is_file(path):
         raise InputError("there is no such file", where=str(path), mend="name a mask set, such as masks.h5")
+    path = path.resolve()
     with _opened(path) as file:
         _check_head(path, file)
         found = dict(_walk(path, file))
         manifest = _manifest(path, file, found)
-        named = {name: _check_digest(path, file, found, name, kept) for name, kept in manifest["datasets"].items()}
+        due = {name: kept for name, kept in manifest["datasets"].items() if known(name)}
+        named = {name: _check_digest(path, file, found, name, kept) for name, kept in due.items()}
         _check_attributes(path, file, manifest["attributes"])
     return named
 
@@ -320,30 +350,77 @@ def _looked_at(path: Path, name: str, dataset: Any) -> Stored:
     shape = dataset.get_space().shape
     if plist.get_external_count() or plist.get_layout() == h5py.h5d.VIRTUAL:
         raise _refused(path, name, "its data lie in another file")
-    for index in range(plist.get_nfilters()):
-        if plist.get_filter(index)[0] not in _FILTERS:
-            raise _refused(path, name, f"filter {plist.get_filter(index)[0]}; gzip, shuffle and fletcher32 are allowed")
+    filters = [plist.get_filter(index)[0] for index in range(plist.get_nfilters())]
+    if filters != [one for one in _FILTERS if one in filters]:
+        raise _refused(path, name, f"filters {filters}; shuffle, gzip and fletcher32 are allowed, each once, so")
     if shape is None or len(shape) > _MOST_RANK:
         raise _refused(path, name, "a shape that this format has not")
     if kind.get_class() == h5py.h5t.STRING:
         if kind.is_variable_str() or len(shape) > 1 or math.prod(shape) * kind.get_size() > _MOST_TEXT:
             raise _refused(path, name, "a text of a kind that this format has not")
-    elif kind.get_class() not in (h5py.h5t.INTEGER, h5py.h5t.FLOAT) or kind.dtype.str[1:] not in _KINDS:
+    elif kind.get_class() not in (h5py.h5t.INTEGER, h5py.h5t.FLOAT) or not _is_number(kind):
         raise _refused(path, name, "a type that this format has not")
-    stored = Stored(path, name, tuple(shape), kind.dtype)
-    declared, kept = stored.nbytes, dataset.get_storage_size()
-    if plist.get_layout() == h5py.h5d.CHUNKED and math.prod(plist.get_chunk()) * kind.get_size() > _MOST_CHUNK:
-        raise _refused(path, name, f"chunks of more than {_MOST_CHUNK >> 20} MiB")
+    stored = Stored(path, name, tuple(shape), kind.dtype, seen=_which(path))
+    declared = stored.nbytes
     if declared > _MOST_BYTES:
         raise _refused(path, name, f"{declared / 2**30:.4g} GiB are declared")
-    if declared > _BOMB[0] and declared > _BOMB[1] * max(1, kept):
-        raise _refused(path, name, f"{kept} bytes that would inflate to {declared}")
+    if plist.get_layout() == h5py.h5d.CHUNKED:
+        _look_at_chunks(path, stored, dataset, plist.get_chunk(), h5py.h5z.FILTER_DEFLATE in filters)
+    elif filters or declared > dataset.get_storage_size():
+        raise _refused(path, name, f"{declared} bytes are declared and {dataset.get_storage_size()} are there")
     return stored
 
 
+def _is_number(kind: Any) -> bool:
+    """A number as machines have it, little-endian, of all its bits."""
+    plain = h5py.h5t.py_create(kind.dtype)
+    return kind.dtype.str[1:] in _KINDS and kind.dtype.str[0] in "<|" and bool(kind.equal(plain))
+
+
+def _look_at_chunks(path: Path, stored: Stored, dataset: Any, chunk: tuple[int, ...], deflated: bool) -> None:
+    """Every chunk is there, of a sensible size, and holds no more than it says: inflated here, within bounds."""
+    name, size = stored.path, math.prod(chunk) * stored.dtype.itemsize
+    count = math.prod(math.ceil(n / c) for n, c in zip(stored.shape, chunk, strict=True))
+    least, most = _CHUNK
+    if stored.nbytes > _SMALL and not least <= size <= most:
+        raise _refused(path, name, f"chunks of {size} bytes; {least} to {most} are allowed")
+    fits = all(c <= max(n, 1) for n, c in zip(stored.shape, chunk, strict=True))
+    if not fits or size > most or dataset.get_space().get_simple_extent_dims(True) != stored.shape:
+        raise _refused(path, name, "chunks or room beyond its shape")
+    if stored.nbytes > _BOMB[0] and stored.nbytes > _BOMB[1] * dataset.get_storage_size():
+        raise _refused(path, name, f"{dataset.get_storage_size()} bytes that would inflate to {stored.nbytes}")
+    if count > _MOST_CHUNKS or dataset.get_num_chunks() != count:
+        raise _refused(path, name, f"{dataset.get_num_chunks()} chunks where {count} are due")
+
+    def look(chunk: Any) -> None:
+        if chunk.filter_mask or chunk.size > size + size // 64 + 1024:
+            raise _refused(path, name, f"a chunk of {chunk.size} bytes where {size} are due")
+        if deflated:
+            raw = dataset.read_direct_chunk(chunk.chunk_offset)[1]
+            inflated = zlib.decompressobj().decompress(raw, size + 1)
+            if len(inflated) != size:
+                raise _refused(path, name, f"a chunk that would inflate beyond {size} bytes, or short of it")
+
+    faults: list[BaseException] = []
+
+    def guarded(chunk: Any) -> int | None:
+        try:
+            look(chunk)
+        except (InputError, OSError, ValueError, zlib.error) as error:
+            faults.append(error)
+            return 1
+        return None
+
+    dataset.chunk_iter(guarded)
+    if faults:
+        fault = faults[0]
+        damaged = _refused(path, name, f"a damaged chunk ({_short(str(fault))})")
+        raise fault if isinstance(fault, InputError) else damaged
+
+
 def _manifest(path: Path, file: Any, found: Mapping[str, Stored]) -> dict[str, Any]:
-    if MANIFEST not in found:
-        raise _refused(path, MANIFEST, "is missing")
+    if MANIFEST not in found or found[MANIFEST].nbytes > _MOST_MANIFEST:
+        raise _refused(path, MANIFEST, "is missing, or too large")
     with _told(path, MANIFEST):
         raw = bytes(file[MANIFEST][()])
     if hashlib.sha256(raw).hexdigest() != _attributes(path, file, "/").get("manifest_sha256"):
@@ -368,10 +445,13 @@ def _check_digest(path: Path, file: Any, found: Mapping[str, Stored], name: str,
     digest, most = hashlib.sha256(), 0
     with _told(path, name):
         dataset = file[name]
+        units = _attributes(path, dataset, name).get("units")
+        if units != kept.get("units"):
+            raise _refused(path, f"{name}@units", f"is {units!r} and was written {str(kept.get('units'))[:40]!r}")
         if stored.dtype.kind == "S":
             digest.update(np.asarray(dataset[()], dtype=stored.dtype).tobytes())
         else:
-            rows = dataset.chunks[-2] if dataset.chunks and len(dataset.chunks) > 1 else 1
+            rows = min(dataset.chunks[-2], stored.shape[-2]) if dataset.chunks and len(stored.shape) > 1 else 1
             for index in slabs(stored.shape, stored.dtype.itemsize, rows):
                 part = np.ascontiguousarray(dataset[index])
                 digest.update(part.tobytes())

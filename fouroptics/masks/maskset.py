@@ -137,7 +137,7 @@ class MaskSet:
             InputError: the file is refused; the path inside it and the reason.
         """
         path = Path(path)
-        found = h5.check(path)
+        found = h5.check(path, tree.is_known)
         tree.check(path, found)
         return _read(path, found)
 
@@ -274,6 +274,8 @@ def _read(path: Path, found: Mapping[str, Stored]) -> MaskSet:
     ):
         if not math.isclose(float(found[f"/entry/optics/{name}"][()]), due, rel_tol=1e-9):
             raise tree.wrong(path, f"/entry/optics/{name}", f"is not the bench's {due:.9g} m")
+    planes = tuple(_read_plane(path, found, f"/entry/{name}") for name in names)
+    tree.check_numbers(path, found, bench, network)
     return MaskSet(
         title=h5.text(found["/entry/title"]).rstrip("\0"),
         bench=bench,
@@ -281,7 +283,7 @@ def _read(path: Path, found: Mapping[str, Stored]) -> MaskSet:
         kernels=_as_complex(found["/entry/kernels/target"], network),
         realised=_as_complex(found["/entry/kernels/realised"], {"complex": True}),
         scale=found["/entry/kernels/scale"][...],
-        planes=tuple(_read_plane(path, found, f"/entry/{name}") for name in names),
+        planes=planes,
         commissioning={
             name: found[f"/entry/commissioning/{name}"][...]
             for name in tree.COMMISSIONING

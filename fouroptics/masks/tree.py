@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from fouroptics.bench import Bench
 from fouroptics.errors import InputError
 from fouroptics.masks.h5 import Attribute, Stored
 
@@ -55,7 +59,7 @@ _PLANE_MAYBE = {
     "etch/bit": ("i", ("M",)), "etch/order": ("i", ("M",)), "etch/gds_layer": ("i", ("M",)),
     "etch/gds_datatype": ("i", ("M",)),
 }  # fmt: skip
-_MOST_SMALL = 2**28  # bytes of anything but levels and what viewers are shown
+_MOST_SMALL = 2**24  # bytes of anything but levels and what viewers are shown
 _NETWORK: dict[str, Any] = {
     "size": [int, int], "channels": [int, int], "kernel": [int, int], "complex": bool, "dtype": str, "upright": bool,
     "stop": bool, "light": str, "readout": str, "compand": str, "sensor_pool": [int, int], "exposure": float,
@@ -66,6 +70,17 @@ _OPTIONAL = ("sensor_pool", "exposure")
 def plane(number: int) -> str:
     """The group of a plane's masks."""
     return "masks" if number == 0 else f"masks_{number}"
+
+
+def is_known(name: str) -> bool:
+    """Whether a dataset is one of the format's."""
+    if name in _SHARED or name in (f"/entry/kernels/{one}" for one in ("target", "realised", "scale")):
+        return True
+    if name.startswith("/entry/commissioning/"):
+        return name.rsplit("/", 1)[1] in COMMISSIONING
+    parts = name.split("/", 3)
+    in_plane = len(parts) == 4 and parts[1] == "entry" and re.fullmatch(r"masks(_[1-9][0-9]?)?", parts[2])
+    return bool(in_plane) and (parts[3] in _PLANE or parts[3] in _PLANE_MAYBE)
 
 
 def check(path: Path, found: Mapping[str, Stored]) -> None:
@@ -90,6 +105,52 @@ def check(path: Path, found: Mapping[str, Stored]) -> None:
         level, levels = found[f"/entry/{plane(number)}/level"], sizes.get("L")
         if levels is not None and level.most >= levels:
             raise wrong(path, level.path, f"level {level.most} where the table has {levels}")
+
+
+def check_numbers(path: Path, found: Mapping[str, Stored], bench: Bench, told: Mapping[str, Any]) -> None:
+    """What the file says twice is the same, and nothing lies where nothing can be."""
+    outputs, inputs = told["channels"]
+    pairs = 2 if told["readout"] == "pair_intensity" else 1
+    due = (outputs, inputs, *told["kernel"])
+    sizes = {
+        "target": (*due, 2) if told["complex"] else due,
+        "realised": (pairs * due[0], *due[1:], 2),
+        "scale": (pairs * outputs,),
+    }
+    for name, size in sizes.items():
+        where = f"/entry/kernels/{name}"
+        if found[where].shape != size:
+            raise wrong(path, where, f"{[*found[where].shape]} is not of the channels and kernel that were built")
+        if not np.isfinite(found[where][...]).all():
+            raise wrong(path, where, "has values that are no numbers")
+    scale = found["/entry/kernels/scale"][...]
+    if not ((scale > 0) & (scale <= 1e6)).all():
+        raise wrong(path, "/entry/kernels/scale", "is no share")
+    for number in range(found["/entry/planes/name"].shape[0]):
+        _check_plane(path, found, bench, f"/entry/{plane(number)}", (outputs, inputs))
+
+
+def _check_plane(path: Path, found: Mapping[str, Stored], bench: Bench, group: str, channels: tuple[int, int]) -> None:
+    mask = bench.mask
+    tiles = found[f"{group}/level"].shape[0]
+    for name, own in (("pitch", mask.pitch), ("fill_factor", mask.fill_factor)):
+        if not np.allclose(found[f"{group}/{name}"][...], own, rtol=1e-9, atol=0):
+            raise wrong(path, f"{group}/{name}", f"is not the bench's {own:.9g}")
+    for name in ("phase", "amplitude", "height", "drive") if mask.kind != "complex" else ():
+        if f"{group}/level_table/{name}" not in found:
+            raise wrong(path, f"{group}/level_table/{name}", "is missing")
+    if mask.kind == "complex" and f"{group}/level_amplitude" not in found:
+        raise wrong(path, f"{group}/level_amplitude", "is missing")
+    limits = {
+        "frame": tiles, "terms/tile": tiles, "terms/frame": tiles, "terms/role": 3,
+        "terms/out_channel": channels[0], "terms/in_channel": channels[1],
+    }  # fmt: skip
+    for name, limit in limits.items():
+        values = found[f"{group}/{name}"][...]
+        if values.size and not (values.min() >= 0 and values.max() < limit):
+            raise wrong(path, f"{group}/{name}", f"{values.min()} … {values.max()} lies beyond 0 … {limit - 1}")
+    if not (np.abs(found[f"{group}/origin"][...]) <= np.array(mask.extent) / 2).all():
+        raise wrong(path, f"{group}/origin", "lies beside the panel, or no number")
 
 
 def network(path: Path, text: str) -> dict[str, Any]:

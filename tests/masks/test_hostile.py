@@ -72,6 +72,22 @@ def blown_up(file):
                 file["entry/masks/level"].id.write_direct_chunk((tile, row, column), ZEROS)
 
 
+def overfull(file):
+    """A gibibyte in a chunk of 256 KiB."""
+    replaced(file, "entry/masks/level", shape=(1, 512, 512), dtype="u1", chunks=(1, 512, 512), compression="gzip")
+    file["entry/masks/level"].id.write_direct_chunk((0, 0, 0), zlib.compress(bytes(2**24), 9))
+
+
+def twice_deflated(file):
+    del file["entry/masks/level"]
+    plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    plist.set_chunk((1, 512, 512))
+    plist.set_deflate(9)
+    plist.set_deflate(9)
+    space = h5py.h5s.create_simple((1, 512, 512))
+    h5py.h5d.create(file["entry/masks"].id, b"level", h5py.h5t.STD_U8LE, space, plist)
+
+
 def resealed(change):
     """Change what the manifest says, and its digest with it, as one who knows the format would."""
 
@@ -133,6 +149,15 @@ def linked(name, link):
     return bend
 
 
+def untabled(file):
+    def change(file, manifest):
+        for name in ("phase", "amplitude", "height", "drive"):
+            del file[f"entry/masks/level_table/{name}"]
+            del manifest["datasets"][f"/entry/masks/level_table/{name}"]
+
+    resealed(change)(file)
+
+
 def compound(file):
     replaced(file, "entry/masks/frame", data=np.zeros(2, dtype=[("a", "i4"), ("b", "f4")]))
 
@@ -152,10 +177,45 @@ HOSTILE = {
     "a 2 GiB bomb": (blown_up, "would inflate"),
     "a large chunk": (
         lambda f: replaced(f, "entry/masks/level", shape=(1, 2**14, 2**14), dtype="u1", chunks=(1, 2**14, 2**14)),
-        "chunks of more than",
+        "chunks of 268435456 bytes",
     ),
+    "chunks of a byte": (
+        lambda f: replaced(f, "entry/masks/level", shape=(2, 2**12, 2**14), dtype="u1", chunks=(1, 1, 1)),
+        "chunks of 1 bytes",
+    ),
+    "chunks that are not there": (
+        lambda f: replaced(f, "entry/masks/level", shape=(2, 2**12, 2**12), dtype="u1", chunks=(1, 512, 512)),
+        "0 chunks where 128 are due",
+    ),
+    "a chunk that inflates beyond itself": (overfull, "inflate beyond 262144 bytes"),
+    "gzip twice": (twice_deflated, "each once"),
+    "room beyond the shape": (
+        lambda f: replaced(f, "entry/masks/frame", shape=(2,), maxshape=(None,), dtype="i4", chunks=(2,)), "beyond its",
+    ),
+    "big-endian numbers": (
+        lambda f: replaced(f, "entry/kernels/scale", data=np.ones(2, ">f4")), "type that this format has not",
+    ),
+    "a manifest of 2 MB": (
+        lambda f: replaced(f, h5.MANIFEST, data=np.bytes_(b"[]" * 2**20)), "is missing, or too large",
+    ),
+    "other units": (with_attribute("entry/masks/x", "units", b"mm"), "x@units: is 'mm' and was written 'm'"),
+    "brackets in brackets": (resealed_text("entry/bench", b"a = " + b"[" * 50_000), "not valid TOML"),
+    "a number of 10 000 digits": (resealed_text("entry/bench", b"a = " + b"1" * 10_000), "not valid TOML"),
+    "another pitch": (resealed_array("entry/masks/pitch", np.array([1e-3, 1e-3])), "is not the bench's"),
+    "another fill factor": (resealed_array("entry/masks/fill_factor", np.array(-3.0)), "is not the bench's"),
+    "a tile that is none": (resealed_array("entry/masks/terms/tile", np.array([99, 0], "<i4")), "beyond 0 … 1"),
+    "a frame before the first": (resealed_array("entry/masks/frame", np.array([-1, 0], "<i4")), "beyond 0 …"),
+    "a frame after the last": (resealed_array("entry/masks/frame", np.array([0, 2**31 - 1], "<i4")), "beyond 0 …"),
+    "an origin that is no number": (
+        resealed_array("entry/masks/origin", np.full((2, 2), np.nan)), "beside the panel, or no number",
+    ),
+    "a scale of 0": (resealed_array("entry/kernels/scale", np.zeros(2, "<f4")), "scale: is no share"),
+    "kernels of other channels": (
+        resealed_array("entry/kernels/target", np.zeros((3, 1, 3, 3), "<f4")), "is not of the channels and kernel",
+    ),
+    "no table where there are levels": (lambda f: untabled(f), "level_table/phase: is missing"),
     "another filter": (
-        lambda f: replaced(f, "entry/masks/level", shape=(2, 92, 92), dtype="u1", compression="lzf"), "filter 32000",
+        lambda f: replaced(f, "entry/masks/level", shape=(2, 92, 92), dtype="u1", compression="lzf"), "filters [32000]",
     ),
     "a compound type": (compound, "type that this format has not"),
     "complex numbers": (

@@ -264,6 +264,25 @@ def test_what_cannot_be_written_leaves_nothing(tables, tmp_path):
     with pytest.raises(fo.InputError, match="cannot be written"):
         found.save(tmp_path / "nowhere" / "m.h5")
     (tmp_path / "folder.h5").mkdir()
-    with pytest.raises(fo.InputError, match="cannot be written"):
-        found.save(tmp_path / "folder.h5")
-    assert [path.name for path in tmp_path.iterdir()] == ["folder.h5"]
+    (tmp_path / "mine.txt").write_text("mine", encoding="utf-8")
+    for name in ("folder.h5", "mine.txt"):
+        with pytest.raises(fo.InputError, match="exists and is no mask set"):
+            found.save(tmp_path / name)
+    with pytest.raises(fo.InputError, match="is no name of a file"):
+        found.save("a\0b")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder.h5", "mine.txt"]
+
+
+def test_levels_that_stay_in_the_file_are_those_that_were_checked(tables, tmp_path, monkeypatch):
+    from fouroptics.masks import tree
+
+    monkeypatch.setattr(tree, "VIEWED", 100)
+    bank = bank_of(bench_of(tables, "slm"))
+    path = made(bank, tmp_path / "m.h5")
+    monkeypatch.chdir(tmp_path)
+    found = MaskSet.load("m.h5")
+    monkeypatch.chdir(tmp_path.parent)
+    assert np.array_equal(found.planes[0].levels[...], bank.masks.numpy())
+    made(bank_of(bench_of(tables, "slm"), seed=9), path)
+    with pytest.raises(fo.InputError, match="the file has changed since it was loaded"):
+        found.planes[0].levels[0]

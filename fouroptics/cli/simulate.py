@@ -79,9 +79,9 @@ def _write(folder: Path, files: list[Path], reading: Tensor, brightest: float, u
 
     shown = reading / max(brightest, 1e-30)
     shown = (1 + shown) / 2 if float(shown.min()) < 0 else shown
-    for file, outputs in zip(files, shown, strict=True):
+    for which, (file, outputs) in enumerate(zip(files, shown, strict=True)):
         for number, one in enumerate(outputs):
-            write(folder / f"{file.stem}-output-{number:03d}.png", one)
+            write(folder / f"{which:04d}-{file.stem}-output-{number:03d}.png", one)
     with h5py.File(folder / "readings.h5", "w") as store:
         store["reading"] = reading.numpy()
         store["reading"].attrs["units"] = "DN"

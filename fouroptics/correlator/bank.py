@@ -329,6 +329,7 @@ class Correlator4f(nn.Module):
         case = self.bench, self.size, taps, self.channels, self.layout, self.boundary
         checks.check_masks_fit(*case, told=begun)
         pairs = 2 if self.readout == "pair_intensity" else 1
+        checks.check_pairs(self.bench, pairs)
         channels = (self.channels[0] * pairs, self.channels[1])
         return MaskPlan(
             self.bench, self.size, taps, channels, self._sharing(), inputs=self.layout, pairs=pairs, stop=self.stop

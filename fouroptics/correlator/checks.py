@@ -19,6 +19,7 @@ from fouroptics.imperfections.fields import named, sizes
 from fouroptics.optics import correlation
 from fouroptics.optics.fourier import Pair
 
+STATIC_KINDS = ("multilevel_phase", "binary_amplitude", "metasurface")
 MASK_CODES = ("input-panel", "mask-extent", "mask-bins", "encoding", "static-mask")
 
 
@@ -78,6 +79,13 @@ def check_masks_fit(
             raise InputError(problem.what, where=problem.where, mend=problem.mend_text)
     for note in () if told else report.notes:
         warn(note)
+
+
+def check_pairs(bench: Bench, pairs: int) -> None:
+    """Masks in pairs are shown one after the other, which a plate cannot do."""
+    if pairs > 1 and bench.mask.kind in STATIC_KINDS:
+        what = f"pair_intensity needs two masks an output, and a {bench.mask.kind} mask does not change"
+        raise InputError(what, where="readout", mend="readout='homodyne' or 'intensity'")
 
 
 def checked_errors(errors: Imperfections, bench: Bench, channels: Pair, kernels: Tensor) -> Imperfections:

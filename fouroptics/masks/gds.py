@@ -71,6 +71,9 @@ def write(masks: MaskSet, folder: Path, name: str = "masks") -> dict[str, Any]:
         "layers": {str(step.layer): {"what": step.what, "depth_m": step.depth} for step in told}
         | {str(FIDUCIALS): {"what": "fiducial crosses"}, str(FRAME): {"what": "frame of the masks"}},
         "drawn": "chrome" if plane.kind == CHROME else "etched",
+        "outside": "glass without chrome" if plane.kind == CHROME else "not etched, as high as the highest level",
+        "fill_factor": plane.fill_factor,
+        "gaps": "none" if plane.fill_factor == 1 else "not drawn: pixels are as wide as their pitch",
         "rectangles": count,
         "tiles": tiles,
         "bounding_box_m": [*box],
@@ -89,6 +92,9 @@ def _require(plane: Plane) -> None:
     if plane.kind not in (ETCHED, CHROME):
         mend = "--process slm or dmd writes frames"
         raise InputError(f"a {plane.kind} mask is not drawn as a layout", where="process", mend=mend)
+    if int(plane.frame.max()) > 0:
+        what = f"{int(plane.frame.max()) + 1} frames, and what is etched does not change"
+        raise InputError(what, where="masks", mend='layout.outputs = "tiled" or "lenslet"')
     if plane.levels.shape[0] > _MOST_TILES:
         what = f"{plane.levels.shape[0]} tiles, a layout holds {_MOST_TILES}"
         raise InputError(what, where="masks", mend="export fewer outputs at a time")

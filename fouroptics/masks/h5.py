@@ -131,7 +131,6 @@ def check(path: Path, known: Callable[[str], bool]) -> dict[str, Stored]:
     """
     if not is_file(path):
         raise InputError("there is no such file", where=str(path), mend="name a mask set, such as masks.h5")
-    path = path.resolve()
     with _opened(path) as file:
         _check_head(path, file)
         found = dict(_walk(path, file))
@@ -360,7 +359,7 @@ def _looked_at(path: Path, name: str, dataset: Any) -> Stored:
             raise _refused(path, name, "a text of a kind that this format has not")
     elif kind.get_class() not in (h5py.h5t.INTEGER, h5py.h5t.FLOAT) or not _is_number(kind):
         raise _refused(path, name, "a type that this format has not")
-    stored = Stored(path, name, tuple(shape), kind.dtype, seen=_which(path))
+    stored = Stored(path.resolve(), name, tuple(shape), kind.dtype, seen=_which(path))
     declared = stored.nbytes
     if declared > _MOST_BYTES:
         raise _refused(path, name, f"{declared / 2**30:.4g} GiB are declared")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +36,7 @@ def read(path: str | Path, key: str = "") -> Tensor:
         raise InputError(f"{path.suffix or 'no ending'!r} is not read", where=str(path), mend=mend)
     arrays = _arrays(path)
     chosen = _chosen(path, arrays, key)
-    kernels = torch.from_numpy(np.ascontiguousarray(arrays[chosen]))
+    kernels = torch.from_numpy(_plain(path, chosen, arrays[chosen]))
     kernels = kernels[(None,) * (4 - kernels.dim())] if kernels.dim() == 2 else kernels
     kernels = kernels[:, None] if kernels.dim() == 3 else kernels
     if kernels.dim() != 4:
@@ -58,6 +59,10 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
         if path.suffix == ".npy":
             return {path.stem: np.load(path, allow_pickle=False)}
         if path.suffix == ".npz":
+            with zipfile.ZipFile(path) as packed:
+                inflated = sum(member.file_size for member in packed.infolist())
+            if inflated > _MOST:
+                raise InputError(f"{inflated >> 20} MiB are no kernels", where=str(path), mend="save the kernels alone")
             with np.load(path, allow_pickle=False) as file:
                 return {name: file[name] for name in file.files}
         from safetensors.torch import load_file
@@ -85,6 +90,12 @@ def _chosen(path: Path, arrays: dict[str, np.ndarray], key: str) -> str:
     if len(fitting) != 1:
         mend = f"--key, one of {', '.join(sorted(fitting)[:8])}" if fitting else "save kernels in it"
         raise InputError(f"{len(fitting)} arrays that may be kernels", where=str(path), mend=mend)
-    if arrays[fitting[0]].dtype.kind not in "fciu":
-        raise InputError(f"{fitting[0]} is {arrays[fitting[0]].dtype}", where=str(path), mend="save numbers")
     return fitting[0]
+
+
+def _plain(path: Path, name: str, array: np.ndarray) -> np.ndarray:
+    """Numbers as this machine has them, of at most 64 bits a part."""
+    kind, size = array.dtype.kind, array.dtype.itemsize
+    if kind not in "fciu" or size > (16 if kind == "c" else 8) or array.size == 0:
+        raise InputError(f"{name} is {array.dtype} of {list(array.shape)}", where=str(path), mend="save numbers")
+    return np.ascontiguousarray(array.astype(array.dtype.newbyteorder("="), copy=False))

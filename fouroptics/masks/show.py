@@ -78,7 +78,13 @@ def difference(one: MaskSet, other: MaskSet) -> dict[str, Any]:
         keys = sorted({*ours, *theirs})
         changed = {key: [ours.get(key), theirs.get(key)] for key in keys if ours.get(key) != theirs.get(key)}
         found |= {name: changed} if changed else {}
+    for name in ("kernels", "realised", "scale"):
+        if not np.array_equal(getattr(one, name), getattr(other, name)):
+            found[name] = "differ"
     for number, (mine, its) in enumerate(zip(one.planes, other.planes, strict=False)):
+        told = [name for name in ("origin", "frame") if not np.array_equal(getattr(mine, name), getattr(its, name))]
+        if told:
+            found[f"plane {number}, places"] = told
         if mine.levels.shape != its.levels.shape:
             found[f"plane {number}"] = f"{[*mine.levels.shape]} and {[*its.levels.shape]}"
             continue
@@ -88,8 +94,6 @@ def difference(one: MaskSet, other: MaskSet) -> dict[str, Any]:
             found[f"plane {number}"] = {"pixels by tile": changed_tiles}
     if len(one.planes) != len(other.planes):
         found["planes"] = [len(one.planes), len(other.planes)]
-    if one.kernels.shape != other.kernels.shape or not np.array_equal(one.kernels, other.kernels):
-        found["kernels"] = "differ"
     return found
 
 

@@ -83,7 +83,7 @@ def test_two_sets_are_compared(capsys, folder):
     found = json.loads(said)
     assert status == 1
     assert found["bench"] == {"mask.levels": [64, 32]}
-    assert set(found) == {"bench", "plane 0"}
+    assert set(found) == {"bench", "plane 0", "realised"}
     assert found["plane 0"]["pixels by tile"]["0"] > 1000
 
 
@@ -119,7 +119,7 @@ def test_pictures_are_shown_to_a_mask_set(capsys, folder):
     with torch.no_grad(), h5py.File(folder / "seen" / "readings.h5") as store:
         assert np.allclose(store["reading"][...], bank(shown).numpy(), rtol=1e-6)
         assert store["picture"][1] == b"p1.png"
-    picture = np.asarray(Image.open(folder / "seen" / "p1-output-001.png"))
+    picture = np.asarray(Image.open(folder / "seen" / "0001-p1-output-001.png"))
     assert picture.shape == (12, 12)
     noisy = []
     for seed, batch in (("1", "1"), ("1", "3"), ("2", "3")):
@@ -158,6 +158,8 @@ def test_kernels_are_read_from_what_people_have(tmp_path, dtype):
         assert torch.equal(read(tmp_path / "k.npz", "two"), kernels[:2])
     np.save(tmp_path / "sobel.npy", np.array([[1, 0, -1], [2, 0, -2], [1, 0, -1]]))
     assert read(tmp_path / "sobel.npy").shape == (1, 1, 3, 3)
+    np.save(tmp_path / "big-endian.npy", np.arange(9.0, dtype=">f4").reshape(1, 1, 3, 3))
+    assert read(tmp_path / "big-endian.npy").flatten().tolist() == [*range(9)]
     np.save(tmp_path / "several.npy", np.zeros((5, 3, 3)))
     assert read(tmp_path / "several.npy").shape == (5, 1, 3, 3)
 
@@ -168,6 +170,9 @@ def test_what_are_no_kernels_is_refused_in_a_line(tmp_path):
     np.save(tmp_path / "nan.npy", kernels * np.nan)
     np.save(tmp_path / "five.npy", kernels[None])
     np.save(tmp_path / "words.npy", np.array(["a", "b"]))
+    np.save(tmp_path / "empty.npy", kernels[:0])
+    np.save(tmp_path / "long.npy", kernels.astype(np.longdouble))
+    np.savez_compressed(tmp_path / "bomb.npz", k=np.zeros((2, 1, 2**12, 2**13)))
     np.save(tmp_path / "objects.npy", np.array([{}], dtype=object))
     (tmp_path / "k.pt").write_bytes(b"x")
     (tmp_path / "cut.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0{")
@@ -179,6 +184,10 @@ def test_what_are_no_kernels_is_refused_in_a_line(tmp_path):
         ("nan.npy", "", "NaN or infinite"),
         ("five.npy", "", "five is [1, 2, 1, 3, 3]; kernels are [out, in, height, width]"),
         ("words.npy", "", "words is <U1"),
+        ("words.npy", "words", "words is <U1"),
+        ("empty.npy", "", "empty is float64 of [0, 1, 3, 3]"),
+        ("long.npy", "", "save numbers"),
+        ("bomb.npz", "", "512 MiB are no kernels"),
         ("objects.npy", "", "cannot be read"),
         ("cut.safetensors", "", "cannot be read"),
     ):

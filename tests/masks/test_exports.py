@@ -213,6 +213,18 @@ def test_what_a_process_cannot_make_is_refused(tmp_path, mask, write, says):
         write(masks_of(mask), tmp_path)
 
 
+def test_a_plate_does_not_change_from_frame_to_frame(tmp_path):
+    from dataclasses import replace
+
+    masks = masks_of({"preset": "etched-2"})
+    later = replace(masks.planes[0], frame=np.array([1], "<i4"))
+    with pytest.raises(fo.InputError, match="2 frames, and what is etched does not change"):
+        gds.write(replace(masks, planes=(later,)), tmp_path)
+    bench = masks.bench
+    with pytest.raises(fo.InputError, match="pair_intensity needs two masks an output, and a multilevel_phase mask"):
+        fo.Correlator4f.from_kernels(torch.randn(1, 1, 3, 3), bench, (12, 12), masks="device", readout="pair_intensity")
+
+
 def test_a_plate_beyond_the_database_is_refused(tmp_path):
     from dataclasses import replace
 

@@ -182,6 +182,22 @@ def test_light_is_the_sum_over_all_pixels_of_input_and_mask(case):
 # Against conv2d
 
 
+def test_asking_for_more_than_the_strongest_frequency_has_pays_where_levels_are_few():
+    """It clips there; all else is so much brighter, against the same steps of phase."""
+    kernels, pictures = randn(1, 2, 3, 3), rand(3, 2, 16, 16, seed=2)
+    plain, asked = (bank_of(kernels, with_mask(150, preset="etched-4", **more)) for more in ({}, {"overdrive": 2}))
+    seen = [correlation(field_of(bank, pictures).real, conv2d(pictures, kernels)) for bank in (plain, asked)]
+    assert 1 - seen[1] < 0.6 * (1 - seen[0])
+    gains = [float(bank.device.gain(bank._masks(), bank.kernels).detach()) for bank in (plain, asked)]
+    assert 1.5 < gains[1] / gains[0] < 2
+    assert bank_of(kernels, bench_of(150, {"mask.encoding": "fit"})).bench.mask.asked == 2
+    small = torch.full((1, 1, 1, 1), 0.5).double()  # one tap: |t| is 1 everywhere, and nothing is left to be had
+    one, more = (
+        bank_of(small, bench_of(96, IDEAL | {"mask.precompensate": False, "mask.overdrive": o})) for o in (1, 3)
+    )
+    assert apart(field_of(one, pictures[:, :1]), field_of(more, pictures[:, :1])) < 2e-3
+
+
 @pytest.mark.parametrize("is_complex", [False, True])
 @pytest.mark.parametrize("upright", [True, False])
 def test_the_ideal_plate_is_conv2d_with_precompensation_and_nearly_without(is_complex, upright):
@@ -654,7 +670,7 @@ WALK = {  # each key of [mask]: a device, and the value that makes it another
     "index": (PLATE | {"step_depth": "130 nm"}, {"532 nm": 1.6}), "step_depth": (PLATE, "140 nm"),
     "dc_block": (CRYSTAL, "700 um"), "frame_rate": (CRYSTAL, "30 Hz"), "settle": (CRYSTAL, "20 ms"),
     "transmission": (CRYSTAL, "50 %"), "max_irradiance": (CRYSTAL, "0.1 W/m^2"),
-    "encoding": (CRYSTAL, "phase"), "precompensate": (CRYSTAL, False),
+    "encoding": (CRYSTAL, "phase"), "overdrive": (CRYSTAL, 1.5), "precompensate": (CRYSTAL, False),
 }  # fmt: skip
 TOLD = ("frame_rate", "settle", "max_irradiance")  # no matter of light, but of time and of the report
 

@@ -227,12 +227,18 @@ class Mask(Part):
     transmission: Share = 1.0
     max_irradiance: Irradiance | None = None
     encoding: Encoding
+    overdrive: float | None = Field(None, ge=0.1, le=10)
     precompensate: bool = False
 
     @property
     def extent(self) -> tuple[float, float]:
         """Active area (y, x) [m]."""
         return self.pixels[1] * self.pitch, self.pixels[0] * self.pitch
+
+    @property
+    def asked(self) -> float:
+        """The largest |t| that is asked for, of which 1 can be had: a searched phase has room for twice as much."""
+        return self.overdrive or (2.0 if self.encoding == "fit" else 1.0)
 
     @property
     def medium(self) -> Material | None:

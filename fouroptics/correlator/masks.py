@@ -350,7 +350,7 @@ class MaskPlan:
         per_mask = per_output[
             torch.tensor([self._terms_of(m)[0].output for m in range(self.masks)], device=taps.device)
         ]
-        wanted = wanted * (encode.HEADROOM / per_mask)[:, None, None]
+        wanted = wanted * (encode.HEADROOM * self.bench.mask.asked / per_mask)[:, None, None]
         dark = self._spot(taps)
         wanted = (wanted if dark is None else torch.where(dark, 0, wanted)) - self._leak_to_cancel
         return wanted, scale * encode.HEADROOM / per_output

@@ -1,13 +1,14 @@
 """A wanted complex transmission on a device that cannot show it: to which phase, or amplitude, each pixel is driven.
 
-What is wanted lies within |t| ≤ 1 on the pixels. An encoding answers with a drive (see ``modulator``) whose light, near
-the axis or in the first order of a carrier, is the wanted one, weaker by ``gain``.
+What is wanted lies within |t| ≤ 1 on the pixels, and is clipped where it does not. An encoding answers with a drive
+(see ``modulator``) whose light, near the axis or in the first order of a carrier, is the wanted one, weaker by
+``gain``.
 
     encoding       what pixels show                         where the response is       gain
     ideal          the wanted t                             on the axis                 1
     phase          its phase; the amplitude is dropped      on the axis                 (measured)
     double-phase   arg t ± arccos|t|, a chequerboard        on the axis                 1
-    fit            a phase, fitted (Gerchberg-Saxton)       on the axis                 up to OVERDRIVE
+    fit            a phase, fitted (Gerchberg-Saxton)       on the axis                 1
     carrier        a phase grating whose depth is |t|       in the first order          0.8
     lee            a grating of amplitude                   in the first order          0.27 binary, 0.22 grey
 
@@ -33,7 +34,6 @@ ENCODINGS = ("ideal", "phase", "double-phase", "fit", "carrier", "lee")
 ON_CARRIER = ("carrier", "lee")
 CARRIER_PERIOD = 4  # mask pixels
 HEADROOM = 0.999  # the largest |t| that is asked for: the slope of arccos ends at 1
-OVERDRIVE = 2.0  # a fitted phase may be asked for more light than its strongest frequency has, and clips there
 _BLAZES, _SLITS = (0.125, -0.375, 0.375, -0.125), (-0.375, 0.125, -0.125, 0.375)  # pixels that rows stand aside
 _ROUNDS = 30  # of a fit
 _TABLE = 1024  # places at which sinc is tabled before Newton's method
@@ -132,9 +132,8 @@ def fit_phase(wanted: Tensor, field: Tensor, *, rounds: int = _ROUNDS) -> Tensor
     phases = []
     with torch.no_grad():
         for one in wanted.reshape(-1, *wanted.shape[-2:]):
-            asked = one * OVERDRIVE
-            phase = double_phase(asked / asked.abs().clamp_min(1.0))
-            aim = torch.fft.fft2(asked, s=field.shape) * field
+            phase = double_phase(one)
+            aim = torch.fft.fft2(one, s=field.shape) * field
             for _ in range(rounds):
                 spread = torch.fft.fft2(torch.polar(torch.ones_like(phase), phase), s=field.shape)
                 back = torch.fft.ifft2(torch.where(field, aim, spread))

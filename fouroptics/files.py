@@ -43,14 +43,13 @@ def read_text(path: Path) -> str:
         raise InputError(f"cannot be read ({error.strerror})", where=str(path)) from None
 
 
-def write_whole(path: str | Path, content: bytes) -> None:
-    """Write a file so that a reader sees the old one or the new one, never a part."""
-    path = Path(path)
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A name beside the target to write under; what was written is put in its place, on the disk, in one rename."""
     temporary = path.with_name(f".{path.name}-{secrets.token_hex(6)}")
     try:
-        with temporary.open("xb") as file:
-            file.write(content)
-            file.flush()
+        yield temporary
+        with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
@@ -58,6 +57,12 @@ def write_whole(path: str | Path, content: bytes) -> None:
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def write_whole(path: str | Path, content: bytes) -> None:
+    """Write a file so that a reader sees the old one or the new one, never a part."""
+    with whole_file(Path(path)) as temporary, temporary.open("xb") as file:
+        file.write(content)
 
 
 def write_new(path: str | Path, content: bytes) -> None:

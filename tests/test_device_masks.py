@@ -966,6 +966,10 @@ def test_levels_that_are_no_mask_are_refused():
     with pytest.raises(fo.InputError, match="follow its kernels"):
         follows.put(bank.masks)
     assert torch.equal(follows.masks, bank.masks)
+    with pytest.raises(fo.InputError, match="begin: ideal masks begin with their kernels"):
+        fo.Correlator4f.from_kernels(randn(1, 1, 3, 3), SLM, (12, 12), begin=(bank.masks, torch.ones(1)))
+    with pytest.raises(fo.InputError, match=r"begin: scales are \(2,\); \(1,\) are due"):
+        bank_of(randn(1, 1, 3, 3), bench_of(72), (12, 12), begin=(bank.masks, torch.ones(2)))
     ideal = fo.Correlator4f.from_kernels(randn(1, 1, 3, 3), SLM, (12, 12))
     with pytest.raises(fo.InputError, match="ideal masks have no levels"):
         _ = ideal.masks

@@ -56,9 +56,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a console without ✓ or µ is no reason to fail
     as_json = "--json" in arguments
-    warnings.showwarning = _note
     try:
-        status = app(arguments, prog_name="fouroptics", standalone_mode=False)
+        with warnings.catch_warnings():
+            warnings.showwarning = _note
+            status = app(arguments, prog_name="fouroptics", standalone_mode=False)
         sys.stdout.flush()
     except InputError as error:
         return _tell(error, 2, as_json)

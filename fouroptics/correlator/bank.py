@@ -99,6 +99,7 @@ class Correlator4f(nn.Module):
     ) -> None:
         super().__init__()
         checks.check_options(bench, boundary, layout, stop, light, readout, compand, masks, learn, quantize)
+        checks.check_begin(begin, masks)
         kernels = checks.checked_kernels(kernels)
         taps = picture_size(kernels)
         self.size = checks.checked_size(size, taps)

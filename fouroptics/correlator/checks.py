@@ -81,6 +81,11 @@ def check_masks_fit(
         warn(note)
 
 
+def check_begin(begin: object, masks: str) -> None:
+    if begin is not None and masks == "ideal":
+        raise InputError("ideal masks begin with their kernels", where="begin", mend="build with masks='device'")
+
+
 def check_pairs(bench: Bench, pairs: int) -> None:
     """Masks in pairs are shown one after the other, which a plate cannot do."""
     if pairs > 1 and bench.mask.kind in STATIC_KINDS:

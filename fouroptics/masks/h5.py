@@ -10,11 +10,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
-import secrets
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +21,7 @@ import h5py
 import numpy as np
 
 from fouroptics.errors import InputError
-from fouroptics.files import is_file, unwritable
+from fouroptics.files import is_file, whole_file
 
 FORMAT, VERSION = "fouroptics-mask-set", (1, 0)
 MANIFEST = "/integrity/manifest"
@@ -94,21 +92,26 @@ def _which(path: Path) -> tuple[int, int, int]:
     return told.st_ino, told.st_size, told.st_mtime_ns
 
 
-def write(path: Path, entries: Mapping[str, Entry], attributes: Attributes, progress: Progress | None = None) -> None:
-    """A file of datasets by path and of groups' attributes; ``/`` and ``/entry`` among them, a manifest added."""
+def write(
+    path: Path,
+    entries: Mapping[str, Entry],
+    attributes: Attributes,
+    verify: Callable[[Path], object],
+    progress: Progress | None = None,
+) -> None:
+    """A file of datasets by path and of groups' attributes; ``/`` and ``/entry`` among them, a manifest added.
+
+    It takes its place only if ``verify`` reads it: nothing is saved that would be refused when it is loaded.
+    """
     path = _writable(path)
-    temporary = path.with_name(f".{path.name}-{secrets.token_hex(6)}")
-    try:
+    with whole_file(path) as temporary:
         with h5py.File(temporary, "x") as file:
             _fill(file, entries, attributes, progress)
-        _to_disk(temporary)
-        check(temporary, lambda _: True)
-        temporary.replace(path)
-    except OSError as error:
-        raise unwritable(path, error) from None
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+        try:
+            verify(temporary)
+        except InputError as error:
+            where = error.where.replace(str(temporary), str(path))
+            raise InputError(error.what, where=where, mend="nothing was written") from None
 
 
 def _writable(path: Path) -> Path:
@@ -232,11 +235,6 @@ def _as_attribute(value: Attribute) -> Any:
         return np.array(raws, dtype=h5py.string_dtype("utf-8", max(map(len, raws))))
     raw = value.encode() or b"\0"
     return np.array(raw, dtype=h5py.string_dtype("utf-8", len(raw)))
-
-
-def _to_disk(path: Path) -> None:
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
 
 
 @contextmanager

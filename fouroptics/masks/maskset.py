@@ -149,7 +149,7 @@ class MaskSet:
     def save(self, path: str | Path, *, progress: h5.Progress | None = None) -> None:
         """Write the set, whole or not at all."""
         entries, attributes = _written(self)
-        h5.write(Path(path), entries, attributes, progress)
+        h5.write(Path(path), entries, attributes, MaskSet.load, progress)
 
     def correlator(self) -> Correlator4f:
         """The bank that was exported, from what is in the set alone."""

@@ -5,6 +5,7 @@ import math
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 
 import h5py
 import numpy as np
@@ -249,6 +250,23 @@ def test_realised_kernels_are_those_that_the_masks_correlate_with(tables, tmp_pa
     assert (realised - spread).abs().max() < 0.02 * spread.abs().max()
     flat = [taps.real.flatten() / np.linalg.norm(taps) for taps in (found.realised, found.kernels)]
     assert flat[0] @ flat[1] > 0.95
+
+
+@pytest.mark.parametrize("size", [0.0, 1e-30, 1e-9, 1e9])
+def test_kernels_of_any_size_come_back(tables, tmp_path, size):
+    kernels = size * torch.randn(2, 1, 3, 3, generator=torch.Generator().manual_seed(3))
+    bank = fo.Correlator4f.from_kernels(kernels, bench_of(tables, "dmd"), (12, 12), masks="device").eval()
+    found = MaskSet.load(made(bank, tmp_path / "m.h5"))
+    assert np.array_equal(found.kernels, kernels.numpy())
+    assert torch.equal(found.correlator().masks, bank.masks)
+
+
+def test_nothing_is_saved_that_would_not_load(tables, tmp_path):
+    found = MaskSet.from_correlator(bank_of(bench_of(tables, "dmd")))
+    broken = replace(found, scale=np.array([np.nan], "<f4"))
+    with pytest.raises(fo.InputError, match=r"m\.h5: /entry/kernels/scale: has values that are no numbers; nothing"):
+        broken.save(tmp_path / "m.h5")
+    assert not list(tmp_path.iterdir())
 
 
 def test_ideal_masks_are_refused():

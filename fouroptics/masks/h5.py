@@ -1,8 +1,7 @@
-"""HDF5 files that are written whole, and read as if a stranger had made them.
+"""HDF5 files that are read as if a stranger had made them.
 
-Written: to a temporary beside the target, with a digest of every dataset in a manifest, read back, renamed. Read:
-links, types, filters, shapes and sizes are looked at before a byte of data, then every digest. Nothing is followed that
-leads out of the file, nothing is executed, and memory is bounded whatever a file declares.
+Links, types, filters, shapes and sizes are looked at before a byte of data, then every digest of the manifest. Nothing
+is followed that leads out of the file, nothing is executed, and memory is bounded whatever a file declares.
 """
 
 from __future__ import annotations
@@ -10,6 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import signal
+import threading
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ import h5py
 import numpy as np
 
 from fouroptics.errors import InputError
-from fouroptics.files import is_file, whole_file
+from fouroptics.files import is_file
 
 FORMAT, VERSION = "fouroptics-mask-set", (1, 0)
 MANIFEST = "/integrity/manifest"
@@ -36,15 +37,6 @@ _KINDS = {"u1", "u2", "u4", "i4", "i8", "f4", "f8"}
 Attribute = str | int | list[str]
 Attributes = Mapping[str, Mapping[str, Attribute]]
 Progress = Callable[[str, int, int], None]  # what is written, bytes done, bytes in all
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A dataset to be written: an array, something that is sliced like one, or a text."""
-
-    value: Any
-    units: str = "1"
-    long_name: str = ""
 
 
 @dataclass(frozen=True)
@@ -90,40 +82,6 @@ def _which(path: Path) -> tuple[int, int, int]:
     except OSError:
         return (-1, -1, -1)
     return told.st_ino, told.st_size, told.st_mtime_ns
-
-
-def write(
-    path: Path,
-    entries: Mapping[str, Entry],
-    attributes: Attributes,
-    verify: Callable[[Path], object],
-    progress: Progress | None = None,
-) -> None:
-    """A file of datasets by path and of groups' attributes; ``/`` and ``/entry`` among them, a manifest added.
-
-    It takes its place only if ``verify`` reads it: nothing is saved that would be refused when it is loaded.
-    """
-    path = _writable(path)
-    with whole_file(path) as temporary:
-        with h5py.File(temporary, "x") as file:
-            _fill(file, entries, attributes, progress)
-        try:
-            verify(temporary)
-        except InputError as error:
-            where = error.where.replace(str(temporary), str(path))
-            raise InputError(error.what, where=where, mend="nothing was written") from None
-
-
-def _writable(path: Path) -> Path:
-    """Where a file may be written: nowhere, or over a mask set; through a link to what it leads to."""
-    try:
-        path = path.resolve()
-        foreign = path.exists() and not (path.is_file() and h5py.is_hdf5(path))
-    except (OSError, ValueError):
-        raise InputError("is no name of a file", where=repr(str(path)), mend="such as masks.h5") from None
-    if foreign:
-        raise InputError("exists and is no mask set", where=str(path), mend="give another name")
-    return path
 
 
 def check(path: Path, known: Callable[[str], bool]) -> dict[str, Stored]:
@@ -174,67 +132,28 @@ def slabs(shape: tuple[int, ...], itemsize: int, rows: int = 1) -> Iterator[tupl
             yield (*outer, slice(first, min(first + step, shape[axis])))
 
 
-def _fill(file: Any, entries: Mapping[str, Entry], attributes: Attributes, progress: Progress | None) -> None:
-    written: dict[str, Any] = {}
-    total = sum(_nbytes(entry.value) for entry in entries.values())
-    done = 0
-    for path, entry in entries.items():
-        written[path] = _write_one(file, path, entry)
-        done += _nbytes(entry.value)
-        if progress is not None:
-            progress(path, done, total)
-    for group, values in attributes.items():
-        for name, value in values.items():
-            file.require_group(group).attrs[name] = _as_attribute(value)
-    kept = {"datasets": written, "attributes": {group: dict(values) for group, values in attributes.items()}}
-    manifest = json.dumps(kept, sort_keys=True)
-    _write_one(file, MANIFEST, Entry(manifest, "1", "digests of all datasets"))
-    file.attrs["manifest_sha256"] = _as_attribute(hashlib.sha256(manifest.encode()).hexdigest())
-    file.flush()
-    file.attrs["complete"] = np.int64(1)
+@contextmanager
+def interrupts_held() -> Iterator[Callable[[], None]]:
+    """Keep the keyboard's interrupts until the yielded function is called, or the end.
 
+    Within HDF5's own calls they would be lost, or leave a file that cannot be closed.
+    """
+    kept: list[tuple[Any, ...]] = []
+    usual = signal.getsignal(signal.SIGINT)
 
-def _write_one(file: Any, path: str, entry: Entry) -> dict[str, Any]:
-    """Write a dataset in parts; what the manifest says of it."""
-    digest = hashlib.sha256()
-    if isinstance(entry.value, str):
-        raw = entry.value.encode() or b"\0"
-        made = file.create_dataset(path, data=np.array(raw, dtype=h5py.string_dtype("utf-8", len(raw))))
-        digest.update(raw)
-    else:
-        value = entry.value
-        dtype = np.dtype(value.dtype).newbyteorder("<")
-        if dtype.kind == "S":
-            dtype = h5py.string_dtype("utf-8", dtype.itemsize)
-        large = math.prod(value.shape) * dtype.itemsize > 2**12 and len(value.shape) >= 2
-        options: dict[str, Any] = {}
-        if large:
-            side = [min(n, 512) for n in value.shape[-2:]]
-            chunks = (*(1 for _ in value.shape[:-2]), *side)
-            options = {"chunks": chunks, "compression": "gzip", "compression_opts": 4, "shuffle": True}
-            options["fletcher32"] = True
-        made = file.create_dataset(path, shape=value.shape, dtype=dtype, **options)
-        for index in slabs(value.shape, dtype.itemsize, 512 if large else 1):
-            part = np.ascontiguousarray(value[index], dtype=dtype)
-            made[index] = part
-            digest.update(part.tobytes())
-    made.attrs["units"] = _as_attribute(entry.units)
-    made.attrs["long_name"] = _as_attribute(entry.long_name or path.rsplit("/", 1)[1])
-    return {"sha256": digest.hexdigest(), "dtype": made.dtype.str, "shape": list(made.shape), "units": entry.units}
+    def deliver() -> None:
+        while kept and callable(usual):
+            usual(*kept.pop())
 
-
-def _nbytes(value: Any) -> int:
-    return len(value) if isinstance(value, str) else math.prod(value.shape) * np.dtype(value.dtype).itemsize
-
-
-def _as_attribute(value: Attribute) -> Any:
-    if isinstance(value, int):
-        return np.int64(value)
-    if isinstance(value, list):
-        raws = [text.encode() for text in value]
-        return np.array(raws, dtype=h5py.string_dtype("utf-8", max(map(len, raws))))
-    raw = value.encode() or b"\0"
-    return np.array(raw, dtype=h5py.string_dtype("utf-8", len(raw)))
+    if threading.current_thread() is not threading.main_thread() or not callable(usual):
+        yield deliver
+        return
+    signal.signal(signal.SIGINT, lambda *told: kept.append(told))
+    try:
+        yield deliver
+    finally:
+        signal.signal(signal.SIGINT, usual)
+        deliver()
 
 
 @contextmanager

@@ -21,8 +21,9 @@ import fouroptics
 from fouroptics import toml
 from fouroptics.bench import Bench
 from fouroptics.bench.bench import named_files
-from fouroptics.masks import etch, h5, tree
-from fouroptics.masks.h5 import Entry, Stored
+from fouroptics.masks import etch, h5, h5_write, tree
+from fouroptics.masks.h5 import Stored
+from fouroptics.masks.h5_write import Entry
 
 if TYPE_CHECKING:
     from fouroptics.correlator import Correlator4f
@@ -149,7 +150,7 @@ class MaskSet:
     def save(self, path: str | Path, *, progress: h5.Progress | None = None) -> None:
         """Write the set, whole or not at all."""
         entries, attributes = _written(self)
-        h5.write(Path(path), entries, attributes, MaskSet.load, progress)
+        h5_write.write(Path(path), entries, attributes, MaskSet.load, progress)
 
     def correlator(self) -> Correlator4f:
         """The bank that was exported, from what is in the set alone."""

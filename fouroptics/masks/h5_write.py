@@ -1,0 +1,183 @@
+"""HDF5 files that are written whole: to a temporary beside the target, read back, and renamed.
+
+A digest of every dataset goes into a manifest. A disk that is full, or a key that stops the program, finds HDF5 in the
+middle of its work and may bring it down with the interpreter: so both are told only when it has let go of the file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from fouroptics.errors import InputError
+from fouroptics.files import whole_file
+from fouroptics.masks.h5 import MANIFEST, Attribute, Attributes, Progress, interrupts_held, slabs
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A dataset to be written: an array, something that is sliced like one, or a text."""
+
+    value: Any
+    units: str = "1"
+    long_name: str = ""
+
+
+class _Sink(io.FileIO):
+    """A file that keeps its first fault to itself and pretends to go on: HDF5 cannot let go of one that it can't write.
+
+    What was not written reads as zeros, and nothing of it is ever put in anybody's place.
+    """
+
+    fault: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        left = memoryview(data)
+        try:
+            while left and self.fault is None:
+                left = left[super().write(left) :]
+        except OSError as error:
+            self.fault = error
+        return len(data)
+
+    def readinto(self, buffer: Any) -> int:
+        view = memoryview(buffer)
+        found = super().readinto(view) or 0
+        if self.fault is not None:
+            view[found:] = bytes(len(view) - found)
+            found = len(view)
+        return found
+
+    def truncate(self, size: int | None = None) -> int:
+        try:
+            return super().truncate(size) if self.fault is None else 0
+        except OSError as error:
+            self.fault = error
+            return 0
+
+    def tell_fault(self) -> None:
+        """Raise what went wrong."""
+        if self.fault is not None:
+            raise self.fault
+
+
+def write(
+    path: Path,
+    entries: Mapping[str, Entry],
+    attributes: Attributes,
+    verify: Callable[[Path], object],
+    progress: Progress | None = None,
+) -> None:
+    """A file of datasets by path and of groups' attributes; ``/`` and ``/entry`` among them, a manifest added.
+
+    It takes its place only if ``verify`` reads it: nothing is saved that would be refused when it is loaded.
+    """
+    path = _writable(path)
+    with whole_file(path) as temporary:
+        with _Sink(temporary, "x+") as sink, interrupts_held() as deliver:
+
+            def pause() -> None:
+                sink.tell_fault()
+                deliver()
+
+            try:
+                with h5py.File(sink, "w") as file:
+                    _fill(file, entries, attributes, progress, pause)
+            finally:
+                sink.tell_fault()
+        try:
+            verify(temporary)
+        except InputError as error:
+            where = error.where.replace(str(temporary), str(path))
+            raise InputError(error.what, where=where, mend="nothing was written") from None
+
+
+def _writable(path: Path) -> Path:
+    """Where a file may be written: nowhere, or over a mask set; through a link to what it leads to."""
+    try:
+        path = path.resolve()
+        foreign = path.exists() and not (path.is_file() and h5py.is_hdf5(path))
+    except (OSError, ValueError):
+        raise InputError("is no name of a file", where=repr(str(path)), mend="such as masks.h5") from None
+    if foreign:
+        raise InputError("exists and is no mask set", where=str(path), mend="give another name")
+    return path
+
+
+def _fill(
+    file: Any,
+    entries: Mapping[str, Entry],
+    attributes: Attributes,
+    progress: Progress | None,
+    pause: Callable[[], None],
+) -> None:
+    written: dict[str, Any] = {}
+    total = sum(_nbytes(entry.value) for entry in entries.values())
+    done = 0
+    for path, entry in entries.items():
+        written[path] = _write_one(file, path, entry, pause)
+        done += _nbytes(entry.value)
+        if progress is not None:
+            progress(path, done, total)
+    for group, values in attributes.items():
+        for name, value in values.items():
+            file.require_group(group).attrs[name] = _as_attribute(value)
+    kept = {"datasets": written, "attributes": {group: dict(values) for group, values in attributes.items()}}
+    manifest = json.dumps(kept, sort_keys=True)
+    _write_one(file, MANIFEST, Entry(manifest, "1", "digests of all datasets"), pause)
+    file.attrs["manifest_sha256"] = _as_attribute(hashlib.sha256(manifest.encode()).hexdigest())
+    file.flush()
+    file.attrs["complete"] = np.int64(1)
+
+
+def _write_one(file: Any, path: str, entry: Entry, pause: Callable[[], None]) -> dict[str, Any]:
+    """Write a dataset in parts; what the manifest says of it."""
+    digest = hashlib.sha256()
+    if isinstance(entry.value, str):
+        raw = entry.value.encode() or b"\0"
+        made = file.create_dataset(path, data=np.array(raw, dtype=h5py.string_dtype("utf-8", len(raw))))
+        digest.update(raw)
+    else:
+        value = entry.value
+        dtype = np.dtype(value.dtype).newbyteorder("<")
+        if dtype.kind == "S":
+            dtype = h5py.string_dtype("utf-8", dtype.itemsize)
+        large = math.prod(value.shape) * dtype.itemsize > 2**12 and len(value.shape) >= 2
+        options: dict[str, Any] = {}
+        if large:
+            side = [min(n, 512) for n in value.shape[-2:]]
+            chunks = (*(1 for _ in value.shape[:-2]), *side)
+            options = {"chunks": chunks, "compression": "gzip", "compression_opts": 4, "shuffle": True}
+            options["fletcher32"] = True
+        made = file.create_dataset(path, shape=value.shape, dtype=dtype, **options)
+        for index in slabs(value.shape, dtype.itemsize, 512 if large else 1):
+            part = np.ascontiguousarray(value[index], dtype=dtype)
+            made[index] = part
+            digest.update(part.tobytes())
+            pause()
+    made.attrs["units"] = _as_attribute(entry.units)
+    made.attrs["long_name"] = _as_attribute(entry.long_name or path.rsplit("/", 1)[1])
+    return {"sha256": digest.hexdigest(), "dtype": made.dtype.str, "shape": list(made.shape), "units": entry.units}
+
+
+def _nbytes(value: Any) -> int:
+    return len(value) if isinstance(value, str) else math.prod(value.shape) * np.dtype(value.dtype).itemsize
+
+
+def _as_attribute(value: Attribute) -> Any:
+    if isinstance(value, int):
+        return np.int64(value)
+    if isinstance(value, list):
+        raws = [text.encode() for text in value]
+        return np.array(raws, dtype=h5py.string_dtype("utf-8", max(map(len, raws))))
+    raw = value.encode() or b"\0"
+    return np.array(raw, dtype=h5py.string_dtype("utf-8", len(raw)))

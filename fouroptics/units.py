@@ -33,10 +33,11 @@ _UNITS: dict[str, dict[str, str]] = {
     | {f"{p}B/s": f"{p}byte/s" for p in ("k", "M", "G")},
     "power": {u: u for u in ("W", "nW", "uW", "mW", "kW")},
     "irradiance": {u: u.replace("^", "**") for u in ("W/m^2", "mW/cm^2", "W/cm^2")},
+    "area": {u: u.replace("^", "**") for u in ("m^2", "nm^2", "um^2", "mm^2")},
 }
 _EXAMPLES = {
     "length": "8 um", "optical path": "10 nm", "angle": "0.02 rad", "ratio": "93 %", "time": "100 us",
-    "rate": "60 Hz", "data rate": "2.5 Gbit/s", "power": "5 mW", "irradiance": "2 W/cm^2",
+    "rate": "60 Hz", "data rate": "2.5 Gbit/s", "power": "5 mW", "irradiance": "2 W/cm^2", "area": "4 um^2",
 }  # fmt: skip
 
 # for writing, from the smallest; all are powers of ten, so that decimals stay exact
@@ -45,6 +46,7 @@ _FAMILIES = {
     "angle": ("urad", "mrad", "rad"), "ratio": ("ppm", "%"), "time": ("ns", "us", "ms", "s"),
     "rate": ("Hz", "kHz", "MHz", "GHz"), "data rate": ("bit/s", "kbit/s", "Mbit/s", "Gbit/s"),
     "power": ("nW", "uW", "mW", "W", "kW"), "irradiance": ("W/m^2", "mW/cm^2", "W/cm^2"),
+    "area": ("nm^2", "um^2", "mm^2"),
 }  # fmt: skip
 
 # words that people write, and the right one
@@ -63,7 +65,7 @@ def parse(value: Any, kind: str, *, wavelength: float | None = None) -> float:
     Args:
         value: a string "number unit", or a pint quantity.
         kind: one of ``length``, ``optical path``, ``angle``, ``ratio``, ``time``, ``rate``, ``data rate``, ``power``,
-            ``irradiance``.
+            ``irradiance``, ``area``.
         wavelength: [m], for an optical path in waves.
 
     Raises:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,9 +14,15 @@ from fouroptics.errors import InputError
 
 if TYPE_CHECKING:
     from fouroptics.masks import MaskSet
+    from fouroptics.masks.rules import Limits
 
 app = typer.Typer(no_args_is_help=True, help="Mask sets: from kernels to a file, and what is in one.")
 File = Annotated[Path, typer.Argument(help="A mask set, such as masks.h5.")]
+RulesFile = Annotated[Path | None, typer.Option("--rules", help="A shop's design rules, a TOML file.")]
+Rule = Annotated[
+    list[str] | None,
+    typer.Option("--rule", metavar="KEY=VALUE", help='A design rule, such as min_feature="2 um".'),
+]
 
 
 @app.command("from-kernels")
@@ -82,12 +89,68 @@ def inspect(
 
 
 @app.command()
-def validate(file: File, as_json: Json = False) -> None:
-    """Check a file's links, types, sizes and every digest."""
+def validate(file: File, rules: RulesFile = None, rule: Rule = None, as_json: Json = False) -> None:
+    """Check a file's links, types, sizes and every digest; with rules, what a shop could not write: status 1 then."""
     from fouroptics.masks import show
 
     masks = _load(file)
-    say(f"{file}: whole and unchanged, as it was written", {"valid": True} | show.data(masks), as_json)
+    told = {"valid": True} | show.data(masks)
+    text = f"{file}: whole and unchanged, as it was written"
+    if rules is None and not rule:
+        say(text, told, as_json)
+        return
+    from fouroptics.masks.rules import check
+
+    report = check(masks, _limits(rules, rule))
+    say(f"{text}\n\n{report}", told | {"design_rules": report.data}, as_json)
+    if report.findings:
+        raise typer.Exit(1)
+
+
+@app.command()
+def repair(
+    file: File,
+    out: Annotated[Path, typer.Option(help="The mask set to write; another one than was given.")],
+    rules: RulesFile = None,
+    rule: Rule = None,
+    threads: Threads = 1,
+    as_json: Json = False,
+) -> None:
+    """Bring a plate within design rules; says what that does to its kernels. Status 1 where rules are still broken."""
+    from fouroptics.masks import repair, show
+
+    if out.resolve() == file.resolve():
+        raise InputError("is the set to be repaired", where="--out", mend="give another name: the original stays")
+    _refuse_foreign(out)
+    masks, limits = _load(file), _limits(rules, rule)
+    import torch
+
+    torch.set_num_threads(threads)
+    made = repair.repaired(masks, limits)
+    made.masks.save(out)
+    alike = [show.likeness(one) for one in (masks, made.masks)]
+    pixels = math.prod(masks.planes[0].levels.shape)
+    lines = [
+        f"before: {made.before}",
+        f"after: {made.after}",
+        f"{made.changed} of {pixels} pixels changed",
+        *(
+            f"output {n}: kernel like the wanted one to {a:.4f} before, {b:.4f} after"
+            for n, (a, b) in enumerate(zip(*alike, strict=True))
+        ),
+        f"written to {out}",
+    ]
+    told = {
+        "before": made.before.data,
+        "after": made.after.data,
+        "pixels": pixels,
+        "changed": made.changed,
+        "kernel_likeness": {"before": alike[0].tolist(), "after": alike[1].tolist()},
+        "out": str(out),
+    }
+    say("\n".join(lines), told, as_json)
+    if made.after.findings:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -104,9 +167,15 @@ def diff(one: File, other: Annotated[Path, typer.Argument(help="Another mask set
 @app.command()
 def export(
     file: File,
-    process: Annotated[str, typer.Option(help="slm or dmd (frames), etched or chrome (GDSII and OASIS).")],
+    process: Annotated[
+        str, typer.Option(help="slm or dmd (frames), etched or chrome (GDSII, OASIS, traveller), grey (heights).")
+    ],
     out: Annotated[Path, typer.Option(help="A folder; an earlier export in it is replaced.")] = Path("export"),
     mirror: Annotated[bool, typer.Option(help="Frames with left and right changed, for reflection.")] = False,
+    turn: Annotated[int, typer.Option(help="Degrees that frames are turned by: 0, 90, 180 or 270.")] = 0,
+    dose: Annotated[Path | None, typer.Option(help="A writer's curve: dose and depth_nm, or transmittance.")] = None,
+    rules: RulesFile = None,
+    rule: Rule = None,
     as_json: Json = False,
 ) -> None:
     """Write what a modulator or a foundry takes, with a JSON file that says what it is."""
@@ -115,23 +184,53 @@ def export(
     import fouroptics
     from fouroptics.errors import check_choice
     from fouroptics.files import whole_folder
-    from fouroptics.masks import bitmap, etch, gds
+    from fouroptics.masks import bitmap, etch, gds, heights, traveller
+    from fouroptics.masks.rules import check
 
-    kinds = {"slm": bitmap.SLM, "dmd": bitmap.DMD, "etched": etch.ETCHED, "chrome": etch.CHROME}
+    kinds = {
+        "slm": (bitmap.SLM,), "dmd": (bitmap.DMD,), "etched": (etch.ETCHED,), "chrome": (etch.CHROME,),
+        "grey": (etch.ETCHED, heights.GREY),
+    }  # fmt: skip
     check_choice("--process", process, tuple(kinds))
+    framed, layout = process in ("slm", "dmd"), process in ("etched", "chrome")
+    _refuse_idle({"--mirror": mirror, "--turn": turn}, framed, process)
+    _refuse_idle({"--dose": dose}, process == "grey", process)
+    _refuse_idle({"--rules": rules, "--rule": rule}, layout, process)
     masks = _load(file)
     kind = masks.planes[0].kind
-    if kind != kinds[process]:
-        fitting = next((name for name, due in kinds.items() if due == kind), "none yet")
-        raise InputError(f"{process} makes {kinds[process]} masks, these are {kind}", where="--process", mend=fitting)
-    source = {"set": masks.uuid, "sha256": hashlib.sha256(file.read_bytes()).hexdigest(), "title": masks.title}
+    if kind not in kinds[process]:
+        fitting = " or ".join(name for name, due in kinds.items() if kind in due) or "it cannot be exported yet"
+        made = " or ".join(kinds[process])
+        raise InputError(f"{process} makes {made} masks, these are {kind}", where="--process", mend=fitting)
+    with file.open("rb") as raw:
+        source = {"set": masks.uuid, "sha256": hashlib.file_digest(raw, "sha256").hexdigest(), "title": masks.title}
     with whole_folder(out, {"process": process, "set": masks.uuid}) as folder:
-        framed = process in ("slm", "dmd")
-        told = bitmap.write(masks, folder, mirror=mirror) if framed else gds.write(masks, folder)
+        if framed:
+            told = bitmap.write(masks, folder, mirror=mirror, turn=turn)
+        elif process == "grey":
+            told = heights.write(masks, folder, dose)
+        else:
+            told = gds.write(masks, folder)
+            report = check(masks, _limits(rules, rule))
+            traveller.write(masks, folder, report)
+            told |= {"design_rules": report.data}
         told = {"source": source, "made_by": f"fouroptics {fouroptics.__version__}", "process": process} | told
         (folder / "masks.json").write_text(json.dumps(told, indent=2, ensure_ascii=False), encoding="utf-8")
         files = sorted(path.name for path in folder.iterdir())
     say(f"{len(files)} files in {out}: {', '.join(files[:6])}{' …' if len(files) > 6 else ''}", told, as_json)
+
+
+def _refuse_idle(options: dict[str, Any], useful: bool, process: str) -> None:
+    """An option that a process does not heed is a mistake."""
+    idle = [name for name, value in options.items() if value and not useful]
+    if idle:
+        raise InputError(f"--process {process} has no use for it", where=idle[0], mend="leave it out")
+
+
+def _limits(file: Path | None, pairs: list[str] | None) -> Limits:
+    from fouroptics.masks.rules import Limits
+
+    return Limits.load(file, changed(pairs))
 
 
 def _load(file: Path) -> MaskSet:

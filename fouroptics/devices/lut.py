@@ -54,7 +54,7 @@ def read_lut(path: str | Path, *, monotonic: str = "") -> Lut:
     """
     place = _place(path)
     lines, rows = [], []
-    for line, row in _rows(path, LUT_COLUMNS, needed=2):
+    for line, row in rows_of(path, LUT_COLUMNS, needed=2):
         rows.append((*row, 1.0)[:3])
         lines.append(line)
         _check_lut_row(f"{place}: line {line}", rows)
@@ -78,7 +78,7 @@ def read_dead(path: str | Path, *, pixels: tuple[int, int] | None = None, levels
     """
     limits = [limit or math.inf for limit in (*(pixels or (None, None)), levels)]
     seen: dict[tuple[int, int], int] = {}
-    for line, row in _rows(path, DEAD_COLUMNS):
+    for line, row in rows_of(path, DEAD_COLUMNS):
         where = f"{_place(path)}: line {line}"
         for name, value, limit in zip(DEAD_COLUMNS, row, limits, strict=True):
             if value != int(value) or not 0 <= value < limit:
@@ -95,7 +95,7 @@ def _place(source: str | Path) -> str:
     return "the table inside" if is_inside(source) else str(source)
 
 
-def _rows(
+def rows_of(
     path: str | Path, columns: Sequence[str], needed: int | None = None
 ) -> Iterator[tuple[int, tuple[float, ...]]]:
     """Line number and numbers of every row; the head must name the columns, of which the first ``needed`` suffice."""

@@ -9,93 +9,90 @@ from typing import Any
 
 import numpy as np
 
-from fouroptics.errors import InputError
+from fouroptics.errors import InputError, check_choice
 from fouroptics.files import write_whole
-from fouroptics.masks.maskset import MaskSet, Plane
+from fouroptics.masks import rasters
+from fouroptics.masks.maskset import MaskSet
+from fouroptics.masks.plate import put_together
 
 SLM, DMD = "phase_slm", "dmd"
+TURNS = (0, 90, 180, 270)  # degrees
 
 
-def frames(plane: Plane, pixels: tuple[int, int]) -> np.ndarray:
-    """The levels of the whole panel ``[frames, y, x]``, level 0 beside the masks.
-
-    Args:
-        plane: the masks.
-        pixels: of the panel ``(y, x)``.
-    """
-    dtype = plane.levels.dtype
-    shown = np.zeros((int(plane.frame.max()) + 1, *pixels), dtype)
-    _, rows, columns = plane.levels.shape
-    for tile, frame in enumerate(plane.frame):
-        top, left = (
-            round(float(origin) / pitch + (room - 1) / 2 - (n - 1) / 2)
-            for origin, pitch, room, n in zip(plane.origin[tile], plane.pitch, pixels, (rows, columns), strict=True)
-        )
-        if top < 0 or left < 0 or top + rows > pixels[0] or left + columns > pixels[1]:
-            raise InputError(f"tile {tile} stands beside the panel", where="masks", mend="export the set again")
-        shown[frame, top : top + rows, left : left + columns] = plane.levels[tile]
-    return shown
-
-
-def write(masks: MaskSet, folder: Path, *, mirror: bool = False) -> dict[str, Any]:
+def write(masks: MaskSet, folder: Path, *, mirror: bool = False, turn: int = 0) -> dict[str, Any]:
     """Write a PNG a frame and ``playlist.csv``; what the panel's driver is told of them.
 
     Args:
         masks: of a liquid crystal or of mirrors.
         folder: an empty one.
         mirror: left and right changed, for a panel that is seen in reflection.
+        turn: degrees by which frames are then turned counter-clockwise, for a panel that is mounted so.
     """
-    plane = masks.planes[0]
+    plane, mask = masks.planes[0], masks.bench.mask
     if plane.kind not in (SLM, DMD):
-        mend = "--process etched or chrome writes layouts"
+        mend = "--process etched, chrome or grey writes plates"
         raise InputError(f"a {plane.kind} mask is not shown in frames", where="process", mend=mend)
-    pixels = masks.bench.mask.pixels[1], masks.bench.mask.pixels[0]
-    shown = frames(plane, pixels)
-    shown = shown[..., ::-1] if mirror else shown
-    levels = 2 if plane.table is None else len(plane.table.phase)
-    exposure = masks.network.get("exposure")
-    rows = [("frame", "file", "outputs", "sign", "exposure_s")]
-    for number, frame in enumerate(shown):
-        name = f"frame-{number:04d}.png"
-        write_whole(folder / name, _png(frame, levels))
-        here = plane.terms.frame == number
-        outputs = sorted({int(out) for out in plane.terms.out_channel[here]})
-        signs = sorted({"-" if role == 2 else "+" for role in plane.terms.role[here]})
-        rows.append(
-            (
-                str(number),
-                name,
-                " ".join(map(str, outputs)),
-                " ".join(signs),
-                "" if exposure is None else repr(exposure),
-            )
-        )
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    write_whole(folder / "playlist.csv", text.getvalue().encode())
-    mask = masks.bench.mask
+    check_choice("turn", turn, TURNS)
+    assert plane.table is not None
+    levels = len(plane.table.phase)
+    bits = 1 if levels == 2 else 8 if levels <= 256 else 16
+    frames = int(plane.frame.max()) + 1
+    for number in range(frames):
+        shown = _turned(np.asarray(put_together(plane, (mask.pixels[1], mask.pixels[0]), number)), mirror, turn)
+        rasters.png(folder / _name(number), shown.shape, lambda a, b, shown=shown: shown[a:b], bits)  # type: ignore[misc]
+    write_whole(folder / "playlist.csv", _playlist(masks, frames).encode())
     return {
         "kind": plane.kind,
-        "frames": len(shown),
-        "panel_pixels": [*reversed(pixels)],
+        "frames": frames,
+        "panel_pixels": [*mask.pixels],
+        "frame_pixels": [*reversed(shown.shape)],
         "levels": levels,
-        "values": _values(levels),
+        "values": f"{bits} bit{'s, a value is a level' if bits > 1 else ', white is on'}",
         "lut": f"applied by the {mask.lut_applied_by}" if mask.lut else "none: levels are even",
-        "orientation": "row 0 at the top, as seen from the source" + (", left and right changed" if mirror else ""),
+        "flatness": _flatness(masks),
+        "orientation": f"row 0 at the top, as seen from the source{', left and right changed' if mirror else ''}"
+        f"{f', then turned by {turn}° counter-clockwise' if turn else ''}",
     }
 
 
-def _values(levels: int) -> str:
-    return "1 bit, white is on" if levels == 2 else f"{8 if levels <= 256 else 16} bits, a value is a level"
+def _turned(frame: np.ndarray, mirror: bool, turn: int) -> np.ndarray:
+    return np.rot90(frame[:, ::-1] if mirror else frame, turn // 90)
 
 
-def _png(frame: np.ndarray, levels: int) -> bytes:
-    from PIL import Image
+def _name(frame: int) -> str:
+    return f"frame-{frame:04d}.png"
 
-    if levels == 2:
-        image = Image.fromarray(frame.astype(bool))
-    else:
-        image = Image.fromarray(np.ascontiguousarray(frame, dtype=np.uint8 if levels <= 256 else np.uint16))
-    buffer = io.BytesIO()
-    image.save(buffer, format="PNG")
-    return buffer.getvalue()
+
+def _playlist(masks: MaskSet, frames: int) -> str:
+    """A line a capture: a frame that is read with a reference beam is captured under two of its phases."""
+    plane = masks.planes[0]
+    rows = [("capture", "frame", "file", "outputs", "inputs", "sign", "reference_rad", "exposure_s")]
+    references = {"homodyne": ("0", repr(np.pi)), "interference": ("0",)}.get(masks.network["readout"], ("",))
+    for number in range(frames):
+        here = plane.terms.frame == number
+        outputs, inputs = (
+            " ".join(map(str, np.unique(channel[here])))
+            for channel in (plane.terms.out_channel, plane.terms.in_channel)
+        )
+        signs = " ".join(sorted({"-" if role == 2 else "+" for role in plane.terms.role[here]}))
+        rows += [
+            (str(len(rows) - 1 + more), str(number), _name(number), outputs, inputs, signs, reference, _exposure(masks))
+            for more, reference in enumerate(references)
+        ]
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+def _exposure(masks: MaskSet) -> str:
+    """Seconds, by the bank that was exported or by the bench; empty where nothing fixes them."""
+    own = masks.bench.camera.exposure
+    exposure = masks.network.get("exposure", own if own != "auto" else None)
+    return "" if exposure is None else repr(exposure)
+
+
+def _flatness(masks: MaskSet) -> str:
+    mask = masks.bench.mask
+    if not mask.wavefront:
+        return "none: the panel is taken as flat"
+    return f"mask.wavefront is {'corrected in' if mask.precompensate else 'NOT corrected in'} the levels"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -14,21 +15,30 @@ if TYPE_CHECKING:
     from fouroptics.masks.maskset import Plane
 
 ETCHED, CHROME = "multilevel_phase", "binary_amplitude"
+LOSS = 0.01  # of the light, that tolerances of depths may cost together
 
 
 @dataclass(frozen=True)
 class Step:
-    """One step of a process: its layer, what is drawn on it, and how deep it is etched [m]."""
+    """One step of a process.
+
+    Args:
+        layer: that it is drawn on.
+        what: is drawn, in words.
+        depth: that is etched [m].
+        tolerance: of the depth [m]: if every step is off by its own, the mask loses a hundredth of its light.
+    """
 
     layer: int
     what: str
-    depth: float
+    depth: float = 0.0
+    tolerance: float = 0.0
 
 
 def steps(plane: Plane) -> Iterator[Step]:
     """Of an etched plate one a bit of its levels, the shallowest first; of chrome on glass one."""
     if plane.kind == CHROME:
-        yield Step(1, "chrome", 0.0)
+        yield Step(1, "chrome")
         return
     assert plane.table is not None
     bits = (len(plane.table.phase) - 1).bit_length()
@@ -36,14 +46,25 @@ def steps(plane: Plane) -> Iterator[Step]:
         what = f"{len(plane.table.phase)} levels are no power of two"
         raise InputError(what, where="mask.levels", mend="2, 4, 8 or 16: each etch doubles them")
     unit = float(plane.table.height[1] - plane.table.height[0])
+    per_metre = float(plane.table.phase[1] - plane.table.phase[0]) / unit
+    tolerance = 2 * math.acos((1 - LOSS) ** (0.5 / bits)) / per_metre  # half the pixels off by δ keep cos²(δ/2)
     for bit in range(bits):
-        yield Step(bit + 1, f"etch of {1 << bit} steps", unit * (1 << bit))
+        yield Step(bit + 1, f"etch of {1 << bit} step{'s' if bit else ''}", unit * (1 << bit), tolerance)
 
 
 def drawn(plane: Plane, levels: np.ndarray, step: Step) -> np.ndarray:
     """Which pixels a step draws: etching removes height, so those whose level lacks its bit; dark ones of chrome."""
     chosen: np.ndarray = levels == 0 if plane.kind == CHROME else (levels >> (step.layer - 1)) & 1 == 0
     return chosen
+
+
+def redrawn(plane: Plane, levels: np.ndarray, step: Step, drawn_pixels: np.ndarray) -> np.ndarray:
+    """Levels of which a step draws other pixels than before, and the other steps the same."""
+    if plane.kind == CHROME:
+        return np.where(drawn_pixels, 0, 1).astype(levels.dtype)
+    bit = levels.dtype.type(1 << (step.layer - 1))
+    changed: np.ndarray = np.where(drawn_pixels, levels & ~bit, levels | bit)
+    return changed
 
 
 def is_etched(plane: Plane) -> bool:

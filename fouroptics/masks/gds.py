@@ -6,38 +6,27 @@ a layout runs up: a layout viewed as it is drawn is the mask viewed from the sou
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fouroptics.errors import InputError
-from fouroptics.masks import gdsii
-from fouroptics.masks.etch import CHROME, ETCHED, drawn, steps
+from fouroptics.files import write_whole
+from fouroptics.masks import gdsii, marks
+from fouroptics.masks.etch import CHROME, ETCHED, Step, drawn, steps
+from fouroptics.masks.marks import Box
 from fouroptics.masks.maskset import MaskSet, Plane
+from fouroptics.masks.runs import rectangles
+from fouroptics.units import show
 
 DBU = 1e-9  # database unit [m]
-FIDUCIALS, FRAME = 100, 110  # layers
 _MOST_UNITS = 2**31 - 1
-_MOST_TILES = 8192
-
-
-def rectangles(mask: np.ndarray) -> np.ndarray:
-    """A cover of true pixels by rectangles that do not overlap: runs of a row, and equal runs below each other as one.
-
-    Returns:
-        ``[R, 4]``: first row, first column, and the row and column behind the last.
-    """
-    padded = np.pad(mask.astype(np.int8), ((0, 0), (1, 1)))
-    change = np.diff(padded, axis=1)
-    rows, first = np.nonzero(change == 1)
-    last = np.nonzero(change == -1)[1]
-    order = np.lexsort((rows, last, first))
-    rows, first, last = rows[order], first[order], last[order]
-    follows = (rows[1:] == rows[:-1] + 1) & (first[1:] == first[:-1]) & (last[1:] == last[:-1])
-    begins = np.flatnonzero(np.concatenate(([True], ~follows))) if len(rows) else np.zeros(0, int)
-    ends = np.concatenate((begins[1:], [len(rows)])) - 1 if len(rows) else begins
-    return np.stack((rows[begins], first[begins], rows[ends] + 1, last[begins]), 1)
+_MOST_TILES = 8190  # of the 8192 references that a layout should have
+_MOST_OASIS = 2**23  # rectangles up to which an OASIS is made of the GDSII
 
 
 def edges(count: int, pitch: float, middle: float) -> np.ndarray:
@@ -47,58 +36,109 @@ def edges(count: int, pitch: float, middle: float) -> np.ndarray:
 
 
 def write(masks: MaskSet, folder: Path, name: str = "masks") -> dict[str, Any]:
-    """Write ``name.gds`` and ``name.oas``; what a foundry is told of them."""
+    """Write ``name.gds``, ``name.oas`` and ``layers.csv``; what a foundry is told of them."""
     plane = masks.planes[0]
-    _require(plane)
-    import gdstk
+    box = _round_all(masks)
+    told, beside = [*steps(plane)], _marks(masks, box)
+    _require(plane, beside)
+    count: Counter[int] = Counter()
+    gdsii.write(folder / f"{name}.gds", DBU, _cells(masks, beside, count), "PLATE")
+    total = sum(count.values())
+    if total <= _MOST_OASIS:
+        import gdstk
 
-    tiles, rows, columns = plane.levels.shape
-    told = [*steps(plane)]
-    cells: dict[str, gdsii.Boxes] = {}
-    for tile in range(tiles):
-        levels = np.asarray(plane.levels[tile])
-        x = edges(columns, plane.pitch[1], float(plane.origin[tile, 1]))
-        y = -edges(rows, plane.pitch[0], float(plane.origin[tile, 0]))
-        cells[f"TILE{tile:04d}"] = [(step.layer, _placed(drawn(plane, levels, step), x, y)) for step in told]
-    count = sum(len(boxes) for cell in cells.values() for _, boxes in cell)
-    box = _box(plane)
-    cells["MARKS"] = [(FIDUCIALS, _fiducials(box)), (FRAME, _frame(box))]
-    gdsii.write(folder / f"{name}.gds", DBU, cells, "PLATE")
-    gdstk.read_gds(folder / f"{name}.gds").write_oas(folder / f"{name}.oas", validation="crc32")
+        gdstk.read_gds(folder / f"{name}.gds").write_oas(folder / f"{name}.oas", validation="crc32")
+    layers = _layers(plane)
+    lines = ["layer,datatype,name,what,depth_nm", *(f"{n},0,{short},{what},{deep}" for n, short, what, deep in layers)]
+    write_whole(folder / "layers.csv", ("\n".join(lines) + "\n").encode())
     return {
         "kind": plane.kind,
         "database_unit_m": DBU,
-        "layers": {str(step.layer): {"what": step.what, "depth_m": step.depth} for step in told}
-        | {str(FIDUCIALS): {"what": "fiducial crosses"}, str(FRAME): {"what": "frame of the masks"}},
+        "layers": {str(n): {"name": short, "what": what, "rectangles": count[n]} for n, short, what, _ in layers}
+        | {str(s.layer): {"what": s.what, "depth_m": s.depth, "rectangles": count[s.layer]} for s in told},
         "drawn": "chrome" if plane.kind == CHROME else "etched",
-        "outside": "glass without chrome" if plane.kind == CHROME else "not etched, as high as the highest level",
-        "fill_factor": plane.fill_factor,
-        "gaps": "none" if plane.fill_factor == 1 else "not drawn: pixels are as wide as their pitch",
-        "rectangles": count,
-        "tiles": tiles,
-        "bounding_box_m": [*box],
+        "outside": "chrome as far as the panel reaches, glass beyond"
+        if plane.kind == CHROME
+        else "not etched, as high as the highest level",
+        "rectangles": total,
+        "oasis": "the same, packed" if total <= _MOST_OASIS else f"not made of more than {_MOST_OASIS} rectangles",
+        "tiles": plane.levels.shape[0],
+        "masks_m": [*_box(plane)],
+        "bounding_box_m": [*_hull(beside)],
+        "overlay_pairs": [[one.layer, other.layer] for one, other in pairwise(told)],
         "orientation": "x right, y up, as seen from the source; nothing is mirrored; the mask's row 0 is at the top",
         "pixel_pitch_m": [*plane.pitch],
     }
 
 
-def _placed(mask: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Rectangles of a mask between its pixels' edges: left, bottom, right, top."""
-    found = rectangles(mask)
-    return np.stack((x[found[:, 1]], y[found[:, 2]], x[found[:, 3]], y[found[:, 0]]), 1)
+def _layers(plane: Plane) -> list[tuple[int, str, str, str]]:
+    """Number, name, what is drawn, and depth [nm] of every layer."""
+    found = [(s.layer, f"STEP{s.layer}", s.what, f"{s.depth * 1e9:.2f}" if s.depth else "") for s in steps(plane)]
+    return [
+        *found,
+        (marks.FIDUCIALS, "FIDUCIALS", "crosses to align by", ""),
+        (marks.FRAME, "FRAME", "a frame round the masks", ""),
+        (marks.LABELS, "LABELS", "text", ""),
+    ]
 
 
-def _require(plane: Plane) -> None:
-    if plane.kind not in (ETCHED, CHROME):
-        mend = "--process slm or dmd writes frames"
-        raise InputError(f"a {plane.kind} mask is not drawn as a layout", where="process", mend=mend)
-    if int(plane.frame.max()) > 0:
-        what = f"{int(plane.frame.max()) + 1} frames, and what is etched does not change"
-        raise InputError(what, where="masks", mend='layout.outputs = "tiled" or "lenslet"')
+def _cells(masks: MaskSet, beside: marks.Marks, count: Counter[int]) -> Iterator[tuple[str, gdsii.Boxes]]:
+    """A cell a tile, one of what surrounds them, one of the marks; rectangles of steps are counted by layer."""
+    plane = masks.planes[0]
+    _, rows, columns = plane.levels.shape
+    told = [*steps(plane)]
+    for tile in range(plane.levels.shape[0]):
+        levels = np.asarray(plane.levels[tile])
+        x = edges(columns, plane.pitch[1], float(plane.origin[tile, 1]))
+        y = -edges(rows, plane.pitch[0], float(plane.origin[tile, 0]))
+        yield f"TILE{tile:04d}", _counted((_placed(plane, levels, step, x, y) for step in told), count)
+    if plane.kind == CHROME:
+        yield "SURROUND", _counted(iter([(1, _surround(masks))]), count)
+    yield "MARKS", ((layer, _in_units(boxes)) for layer, boxes in beside)
+
+
+def _placed(plane: Plane, levels: np.ndarray, step: Step, x: np.ndarray, y: np.ndarray) -> tuple[int, np.ndarray]:
+    """Rectangles of a step between its pixels' edges: left, bottom, right, top."""
+    found = rectangles(drawn(plane, levels, step))
+    return step.layer, np.stack((x[found[:, 1]], y[found[:, 2]], x[found[:, 3]], y[found[:, 0]]), 1)
+
+
+def _counted(parts: gdsii.Boxes, count: Counter[int]) -> gdsii.Boxes:
+    for layer, boxes in parts:
+        count[layer] += len(boxes)
+        yield layer, boxes
+
+
+def _surround(masks: MaskSet) -> np.ndarray:
+    """The panel without its tiles, in rectangles between their edges."""
+    plane, extent = masks.planes[0], masks.bench.mask.extent
+    size = plane.levels.shape[1:]
+    sides = []
+    for axis in (0, 1):
+        ends = [(e[0], e[-1]) for e in (edges(size[axis], plane.pitch[axis], float(o)) for o in plane.origin[:, axis])]
+        reach = round(extent[axis] / 2 / DBU)
+        sides.append((np.array(ends), np.unique([-reach, reach, *np.ravel(ends)])))
+    (down, y), (along, x) = sides
+    free = np.ones((len(y) - 1, len(x) - 1), bool)
+    for (top, bottom), (left, right) in zip(down, along, strict=True):
+        free[
+            np.searchsorted(y, top) : np.searchsorted(y, bottom), np.searchsorted(x, left) : np.searchsorted(x, right)
+        ] = 0
+    found = rectangles(free)
+    return np.stack((x[found[:, 1]], -y[found[:, 2]], x[found[:, 3]], -y[found[:, 0]]), 1)
+
+
+def _marks(masks: MaskSet, box: Box) -> marks.Marks:
+    title = masks.title.encode("ascii", "replace").decode()[:40]
+    text = f"{title}  set {masks.uuid[:8]}  {show(masks.bench.source.wavelength, 'length')}  seen from the source"
+    return marks.beside(box, [step.layer for step in steps(masks.planes[0])], text)
+
+
+def _require(plane: Plane, beside: marks.Marks) -> None:
     if plane.levels.shape[0] > _MOST_TILES:
         what = f"{plane.levels.shape[0]} tiles, a layout holds {_MOST_TILES}"
         raise InputError(what, where="masks", mend="export fewer outputs at a time")
-    reach = max(abs(side) for side in _box(plane)) / DBU
+    reach = max(abs(side) for side in _hull(beside)) / DBU
     if reach > _MOST_UNITS:
         what = f"the plate reaches {reach:.4g} database units, and a file holds {_MOST_UNITS}"
         raise InputError(what, where="masks", mend="a smaller plate")
@@ -106,7 +146,33 @@ def _require(plane: Plane) -> None:
         raise InputError(f"pixels of {min(plane.pitch) / DBU:.3g} database units", where="masks", mend="larger pixels")
 
 
-def _box(plane: Plane) -> tuple[float, float, float, float]:
+def _require_drawn(masks: MaskSet) -> None:
+    plane, mask = masks.planes[0], masks.bench.mask
+    if plane.kind not in (ETCHED, CHROME):
+        mend = "--process slm, dmd or grey takes it"
+        raise InputError(f"a {plane.kind} mask is not drawn as a layout", where="process", mend=mend)
+    if int(plane.frame.max()) > 0:
+        what = f"{int(plane.frame.max()) + 1} frames, and what is etched does not change"
+        raise InputError(what, where="masks", mend='layout.outputs = "tiled" or "lenslet"')
+    if plane.fill_factor < 1:
+        what = f"pixels fill {plane.fill_factor:.4g} of their area, and a layout draws them whole"
+        raise InputError(what, where="mask.fill_factor", mend="design with 100 %")
+    if mask.lut and plane.kind == ETCHED:
+        what = "the levels are measured ones, and a layout has the depths that were ordered"
+        raise InputError(what, where="mask.lut", mend="leave the table out to draw a plate")
+
+
+def _round_all(masks: MaskSet) -> Box:
+    """Round what is drawn: the tiles, and for chrome all the panel."""
+    _require_drawn(masks)
+    box = _box(masks.planes[0])
+    if masks.planes[0].kind != CHROME:
+        return box
+    half = masks.bench.mask.extent[1] / 2, masks.bench.mask.extent[0] / 2
+    return min(box[0], -half[0]), min(box[1], -half[1]), max(box[2], half[0]), max(box[3], half[1])
+
+
+def _box(plane: Plane) -> Box:
     """Left, bottom, right and top of all tiles [m], y up."""
     _, rows, columns = plane.levels.shape
     half = rows * plane.pitch[0] / 2, columns * plane.pitch[1] / 2
@@ -119,32 +185,12 @@ def _box(plane: Plane) -> tuple[float, float, float, float]:
     )
 
 
-def _fiducials(box: tuple[float, float, float, float]) -> np.ndarray:
-    """Crosses beside the corners; the upper left one is doubled, so that a turned plate is known."""
-    left, bottom, right, top = box
-    away, arm, half = 200e-6, 50e-6, 5e-6
-    places = [(left - away, top + away), (right + away, top + away), (left - away, bottom - away)]
-    places += [(right + away, bottom - away), (left - away - 3 * arm, top + away)]
-    bars = ((-arm, -half, arm, half), (-half, half, half, arm), (-half, -arm, half, -half))
-    return _in_units([(x + a, y + b, x + c, y + d) for x, y in places for a, b, c, d in bars])
+def _hull(beside: marks.Marks) -> Box:
+    """Round everything: marks stand outermost."""
+    left, bottom, right, top = np.concatenate([np.array(boxes) for _, boxes in beside]).T
+    return float(left.min()), float(bottom.min()), float(right.max()), float(top.max())
 
 
-def _frame(box: tuple[float, float, float, float]) -> np.ndarray:
-    """Four bars round the masks."""
-    left, bottom, right, top = box
-    gap, wide = 50e-6, 10e-6
-    in_left, in_bottom, in_right, in_top = left - gap, bottom - gap, right + gap, top + gap
-    out_left, out_bottom, out_right, out_top = in_left - wide, in_bottom - wide, in_right + wide, in_top + wide
-    return _in_units(
-        [
-            (out_left, out_bottom, out_right, in_bottom),
-            (out_left, in_top, out_right, out_top),
-            (out_left, in_bottom, in_left, in_top),
-            (in_right, in_bottom, out_right, in_top),
-        ]
-    )
-
-
-def _in_units(boxes: list[tuple[float, float, float, float]]) -> np.ndarray:
+def _in_units(boxes: list[Box]) -> np.ndarray:
     units: np.ndarray = np.rint(np.array(boxes) / DBU).astype(np.int64)
     return units

@@ -6,7 +6,7 @@ A record is its length, its type and the type of its data, big-endian; a rectang
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -15,16 +15,16 @@ _STAMP = (2000, 1, 1, 0, 0, 0) * 2  # so that the same masks are the same file
 _BOX = np.dtype(
     [("head", "S16"), ("xy", "S4"), ("corners", ">i4", (5, 2)), ("end", "S4")]
 )  # BOUNDARY, LAYER and DATATYPE; XY; its five points; ENDEL
-Boxes = list[tuple[int, np.ndarray]]  # layer, and [R, 4] of left, bottom, right, top in database units
+Boxes = Iterable[tuple[int, np.ndarray]]  # layer, and [R, 4] of left, bottom, right, top in database units
 
 
-def write(path: Path, unit: float, cells: Mapping[str, Boxes], top: str) -> None:
+def write(path: Path, unit: float, cells: Iterable[tuple[str, Boxes]], top: str) -> None:
     """A library of cells of rectangles, and one cell ``top`` that holds them all where they are.
 
     Args:
         path: the file.
         unit: the database's [m]; a micrometre is the user's.
-        cells: name → rectangles.
+        cells: names and rectangles, one cell at a time.
         top: name of the cell that refers to all.
     """
     with path.open("wb") as file:
@@ -32,13 +32,15 @@ def write(path: Path, unit: float, cells: Mapping[str, Boxes], top: str) -> None
         file.write(_record(0x0102, struct.pack(">12h", *_STAMP)))
         file.write(_record(0x0206, _text("MASKS")))
         file.write(_record(0x0305, _real(unit / 1e-6) + _real(unit)))
-        for name, boxes in cells.items():
-            _cell(file.write, name, [_boundaries(layer, corners) for layer, corners in boxes])
-        _cell(file.write, top, [_reference(name) for name in cells])
+        names = []
+        for name, boxes in cells:
+            _cell(file.write, name, (_boundaries(layer, corners) for layer, corners in boxes))
+            names.append(name)
+        _cell(file.write, top, map(_reference, names))
         file.write(_record(0x0400))
 
 
-def _cell(write: Callable[[bytes], object], name: str, elements: list[bytes]) -> None:
+def _cell(write: Callable[[bytes], object], name: str, elements: Iterable[bytes]) -> None:
     write(_record(0x0502, struct.pack(">12h", *_STAMP)) + _record(0x0606, _text(name)))
     for element in elements:
         write(element)

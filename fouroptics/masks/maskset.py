@@ -152,6 +152,11 @@ class MaskSet:
         entries, attributes = _written(self)
         h5_write.write(Path(path), entries, attributes, MaskSet.load, progress)
 
+    def plate(self, plane: int = 0, frame: int = 0) -> Plate:
+        """The levels of the whole panel or substrate in one frame; its rows are put together when they are sliced."""
+        pixels = self.bench.mask.pixels
+        return put_together(self.planes[plane], (pixels[1], pixels[0]), frame)
+
     def correlator(self) -> Correlator4f:
         """The bank that was exported, from what is in the set alone."""
         from fouroptics.masks.build import correlator

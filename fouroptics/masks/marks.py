@@ -1,0 +1,98 @@
+"""What stands beside the masks of a plate: crosses to align by, boxes to measure overlay with, a frame, a label.
+
+All in metres on the plate, x to the right and y up, as rectangles ``(left, bottom, right, top)``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+
+from fouroptics.masks.runs import rectangles
+
+FIDUCIALS, FRAME, LABELS = 100, 110, 120  # layers
+CROSS = 100e-6  # side of a cross
+_AWAY, _BAR = 200e-6, 10e-6
+_BOX, _INNER, _APART = 40e-6, 10e-6, 100e-6  # of overlay marks
+_LETTER, _SMALL = 10e-6, 2e-6  # pixel of a letter, at most and at least
+Box = tuple[float, float, float, float]
+Marks = list[tuple[int, list[Box]]]
+
+
+def beside(box: Box, layers: Sequence[int], text: str) -> Marks:
+    """All marks round the masks, by layer.
+
+    Args:
+        box: round the masks and what is drawn about them.
+        layers: of the steps, in their order: each has an overlay mark with the one before it.
+        text: of the label.
+    """
+    overlay: Marks = []
+    for number, pair in enumerate(pairwise(layers)):
+        for places in _overlay_places(box, number, len(layers) - 1):
+            overlay += [(pair[0], _ring(*places, _BOX)), (pair[1], [_square(*places, _INNER)])]
+    crosses = [bar for x, y in crosses_at(box) for bar in _cross(x, y)]
+    return [*overlay, (FIDUCIALS, crosses), (FRAME, _frame(box)), (LABELS, _label(box, text))]
+
+
+def crosses_at(box: Box) -> list[tuple[float, float]]:
+    """Middles of the crosses at the corners; the upper left one is doubled, so that a turned plate is known."""
+    left, bottom, right, top = box
+    corners = [(x, y) for y in (top + _AWAY, bottom - _AWAY) for x in (left - _AWAY, right + _AWAY)]
+    return [*corners, (left - _AWAY - 1.5 * CROSS, top + _AWAY)]
+
+
+def _cross(x: float, y: float) -> list[Box]:
+    arm, half = CROSS / 2, _BAR / 2
+    return [
+        (x - arm, y - half, x + arm, y + half),
+        (x - half, y + half, x + half, y + arm),
+        (x - half, y - arm, x + half, y - half),
+    ]
+
+
+def _overlay_places(box: Box, number: int, count: int) -> list[tuple[float, float]]:
+    y = (box[1] + box[3]) / 2 + ((count - 1) / 2 - number) * _APART
+    return [(box[0] - _AWAY, y), (box[2] + _AWAY, y)]
+
+
+def _ring(x: float, y: float, side: float) -> list[Box]:
+    out, inside = side / 2, side / 2 - _BAR / 2
+    return [
+        (x - out, y + inside, x + out, y + out),
+        (x - out, y - out, x + out, y - inside),
+        (x - out, y - inside, x - inside, y + inside),
+        (x + inside, y - inside, x + out, y + inside),
+    ]
+
+
+def _square(x: float, y: float, side: float) -> Box:
+    return x - side / 2, y - side / 2, x + side / 2, y + side / 2
+
+
+def _frame(box: Box) -> list[Box]:
+    """Four bars round the masks."""
+    gap = 5 * _BAR
+    left, bottom, right, top = box[0] - gap, box[1] - gap, box[2] + gap, box[3] + gap
+    return [
+        (left - _BAR, bottom - _BAR, right + _BAR, bottom),
+        (left - _BAR, top, right + _BAR, top + _BAR),
+        (left - _BAR, bottom, left, top),
+        (right, bottom, right + _BAR, top),
+    ]
+
+
+def _label(box: Box, text: str) -> list[Box]:
+    """A line of letters below the frame, upright as the plate is seen from the source."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    font = ImageFont.load_default_imagefont()
+    _, _, width, height = (int(side) for side in font.getbbox(text))
+    image = Image.new("1", (width, height))
+    ImageDraw.Draw(image).text((0, 0), text, fill=1, font=font)
+    pixel = min(_LETTER, max(_SMALL, (box[2] - box[0]) / width))
+    left, top = box[0], box[1] - _AWAY - CROSS
+    found = rectangles(np.asarray(image)) * pixel
+    return [(left + x0, top - y1, left + x1, top - y0) for y0, x0, y1, x1 in found.tolist()]

@@ -1,0 +1,340 @@
+"""Design rules, looked at on the raster of every step: what a shop could not write, how often, how bad and where.
+
+A width is that of a row or a column of drawn pixels, a gap that of pixels between two drawn ones; what is equal in
+neighbouring rows is one place. Beside a mask nothing is drawn.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import ndimage
+
+from fouroptics import toml, units
+from fouroptics.errors import InputError
+from fouroptics.files import is_file, read_text
+from fouroptics.masks import etch
+from fouroptics.masks.maskset import MaskSet, Plane
+from fouroptics.masks.runs import merged, runs
+from fouroptics.units import Quantity
+
+FORMAT = "fouroptics-rules/1"
+MENDED = ("width in x", "width in y", "gap in x", "gap in y", "corners", "islands", "holes")
+_SHOWN = 10  # places of a rule that are told
+_ROUNDING = 1e-6  # of a pixel
+_QUANTITIES = {
+    "min_feature": Quantity("length", 1e-9, 1e-2, "2 um"),
+    "min_gap": Quantity("length", 1e-9, 1e-2, "2 um"),
+    "min_area": Quantity("area", 0.0, 1e-4, "4 um^2"),
+    "grid": Quantity("length", 1e-12, 1e-4, "5 nm"),
+    "max_snap": Quantity("ratio", 0.0, 1.0, "2 %"),
+    "min_fill": Quantity("ratio", 0.0, 1.0, "20 %"),
+    "max_fill": Quantity("ratio", 0.0, 1.0, "80 %"),
+    "max_aspect": Quantity("ratio", 1e-3, 1e3, "200 %"),
+    "max_extent": Quantity("length", 1e-6, 10.0, "150 mm"),
+}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a shop can write. Read them with ``load``, which checks units.
+
+    Args:
+        min_feature: narrowest drawn line [m]; 0: one pixel.
+        min_gap: narrowest space between drawn lines [m]; 0: one pixel.
+        min_area: smallest island and smallest hole [m²].
+        corners: whether drawn pixels may not touch by a corner alone.
+        grid: addresses of the writer are multiples of it [m].
+        max_snap: share of a pixel by which an edge may move onto the grid.
+        min_fill: least share of a mask that is drawn.
+        max_fill: largest share.
+        max_aspect: largest depth of an etch over the narrowest line or gap that it meets.
+        max_extent: longest side of all masks together [m].
+    """
+
+    min_feature: float = 0.0
+    min_gap: float = 0.0
+    min_area: float = 0.0
+    corners: bool = True
+    grid: float = 1e-9
+    max_snap: float = 0.02
+    min_fill: float = 0.0
+    max_fill: float = 1.0
+    max_aspect: float = math.inf
+    max_extent: float = math.inf
+
+    @classmethod
+    def load(cls, file: Path | None = None, changes: Mapping[str, Any] | None = None) -> Limits:
+        """From a TOML file, from keys and their values, or both; what is left out is not asked for."""
+        given: dict[str, Any] = {}
+        if file is not None:
+            if not is_file(file):
+                raise InputError("there is no such file", where=str(file), mend="such as rules.toml")
+            given = toml.parse(read_text(file), str(file))
+            if given.pop("format", None) != FORMAT:
+                raise InputError("is no file of rules", where=str(file), mend=f'its first line is format = "{FORMAT}"')
+        return replace(cls(), **{key: _read(key, value) for key, value in (given | dict(changes or {})).items()})
+
+    def to_dict(self) -> dict[str, Any]:
+        """As ``load`` takes it; what is not asked for is left out."""
+        given = {key: value for key, value in asdict(self).items() if value != getattr(Limits(), key)}
+        return {
+            key: units.text(value, _QUANTITIES[key].kind) if key in _QUANTITIES else value
+            for key, value in given.items()
+        }
+
+    def pixels(self, pitch: tuple[float, float]) -> tuple[tuple[int, int], tuple[int, int]]:
+        """The narrowest line and gap in pixels ``(y, x)``."""
+        lines, gaps = (
+            tuple(max(1, math.ceil(least / p - _ROUNDING)) for p in pitch) for least in (self.min_feature, self.min_gap)
+        )
+        return (lines[0], lines[1]), (gaps[0], gaps[1])
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What breaks one rule on one layer.
+
+    Args:
+        rule: its name.
+        layer: of the layout; 0 for what concerns all.
+        count: of places.
+        worst: of what was found, in ``unit``.
+        limit: that it should keep.
+        unit: of both.
+        places: the first of them: tile, row and column of their first pixel.
+    """
+
+    rule: str
+    layer: int
+    count: int
+    worst: float
+    limit: float
+    unit: str
+    places: list[tuple[int, int, int]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything found; nothing where all rules are kept."""
+
+    limits: Limits
+    findings: tuple[Finding, ...]
+    pitch: tuple[float, float]
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """For programs: places in pixels and in metres from the mask's upper left corner."""
+        found = [
+            asdict(one) | {"places_m": [[r * self.pitch[0], c * self.pitch[1]] for _, r, c in one.places]}
+            for one in self.findings
+        ]
+        return {"ok": not found, "limits": self.limits.to_dict(), "findings": found}
+
+    def __str__(self) -> str:
+        if not self.findings:
+            return "every design rule is kept"
+        rows = ["rule          layer    count  worst         limit         first places (tile: row, column)"]
+        for one in self.findings:
+            worst, limit = (_shown(value, one.unit) for value in (one.worst, one.limit))
+            places = "  ".join(f"{tile}: {row}, {column}" for tile, row, column in one.places[:3])
+            rows.append(
+                f"{one.rule:<13} {one.layer or '-':>5} {one.count:>8}  {worst:<13} {limit:<13} {places}".rstrip()
+            )
+        return "\n".join(rows)
+
+
+def check(masks: MaskSet, limits: Limits | None = None) -> Report:
+    """Look at every step of every mask of a plate.
+
+    Raises:
+        InputError: masks that are shown, not written.
+    """
+    limits, plane = limits or Limits(), masks.planes[0]
+    require_drawn(plane)
+    found: list[Finding] = []
+    for step in etch.steps(plane):
+        on_layer = []
+        for tile in range(plane.levels.shape[0]):
+            mask = etch.drawn(plane, np.asarray(plane.levels[tile]), step)
+            on_layer += [*on_raster(mask, plane.pitch, limits, tile), *_aspect(mask, plane, step, limits, tile)]
+        found += [replace(one, layer=step.layer) for one in _together(on_layer)]
+    found += [*_snap(plane, limits), *_extent(plane, limits), *_apart(plane, limits)]
+    return Report(limits, tuple(found), plane.pitch)
+
+
+def require_drawn(plane: Plane) -> None:
+    if plane.kind not in (etch.ETCHED, etch.CHROME):
+        what = f"a {plane.kind} mask is not drawn, so no design rule holds for it"
+        raise InputError(what, where="masks", mend="etched plates and chrome are drawn")
+
+
+def on_raster(mask: np.ndarray, pitch: tuple[float, float], limits: Limits, tile: int = 0) -> Iterator[Finding]:
+    """What breaks the rules on one raster, whose true pixels are drawn."""
+    lines, gaps = limits.pixels(pitch)
+    for name, raster, least, limit in (
+        ("width", mask, lines, limits.min_feature),
+        ("gap", ~mask, gaps, limits.min_gap),
+    ):
+        for axis, along in ((1, "x"), (0, "y")):
+            found = narrow(raster, least[axis], axis, free=name == "gap")
+            if len(found):
+                worst = float((found[:, 2 + axis] - found[:, axis]).min()) * pitch[axis]
+                yield _finding(f"{name} in {along}", tile, found[:, :2], worst, limit, "m")
+    if limits.corners and len(places := np.argwhere(kisses(mask))):
+        yield _finding("corners", tile, places + 1, 0.0, 0.0, "m")
+    if limits.min_area > 0:
+        for name, raster in (("islands", mask), ("holes", ~mask)):
+            places, areas = small(raster, limits.min_area / (pitch[0] * pitch[1]), free=name == "holes")
+            if len(places):
+                worst = float(areas.min()) * pitch[0] * pitch[1]
+                yield _finding(name, tile, places, worst, limits.min_area, "m^2")
+    share = float(mask.mean())
+    if not limits.min_fill <= share <= limits.max_fill:
+        limit = limits.min_fill if share < limits.min_fill else limits.max_fill
+        yield Finding("fill", 0, 1, share, limit, "1", [(tile, 0, 0)])
+
+
+def narrow(raster: np.ndarray, least: int, axis: int, *, free: bool) -> np.ndarray:
+    """Rectangles ``[R, 4]`` of true pixels that are shorter than ``least`` along an axis.
+
+    Args:
+        raster: of pixels.
+        least: pixels.
+        axis: 1 for x, 0 for y.
+        free: what touches the raster's border goes on beyond it, and is not short.
+    """
+    if least <= 1:
+        return np.zeros((0, 4), np.int64)
+    seen = raster if axis == 1 else raster.T
+    found = runs(seen)
+    short = found.length < least
+    if free:
+        short &= (found.first > 0) & (found.last < seen.shape[1])
+    boxes = merged(found.which(short))
+    boxes = boxes if axis == 1 else boxes[:, [1, 0, 3, 2]]
+    return boxes[np.lexsort((boxes[:, 1], boxes[:, 0]))]
+
+
+def kisses(mask: np.ndarray) -> np.ndarray:
+    """Where two drawn pixels touch by a corner alone ``[y - 1, x - 1]``: the corner below and right of a pixel."""
+    a, b, c, d = mask[:-1, :-1], mask[:-1, 1:], mask[1:, :-1], mask[1:, 1:]
+    touching: np.ndarray = (a == d) & (b == c) & (a != b)
+    return touching
+
+
+def small_parts(raster: np.ndarray, least: float, *, free: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Number of the connected part that each pixel is of, and which numbers are smaller than ``least`` pixels.
+
+    Sides connect, corners do not; with ``free`` a part at the raster's border goes on beyond it, and is not small.
+    """
+    labels, count = ndimage.label(raster)
+    chosen = np.bincount(labels.ravel(), minlength=count + 1) < least
+    chosen[0] = False
+    if free:
+        for edge in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
+            chosen[edge] = False
+    return labels, chosen
+
+
+def small(raster: np.ndarray, least: float, *, free: bool) -> tuple[np.ndarray, np.ndarray]:
+    """First pixels and areas in pixels of the small parts, from the top."""
+    labels, chosen = small_parts(raster, least, free=free)
+    flat = labels.ravel()
+    first = np.zeros(len(chosen), np.int64)
+    first[flat[::-1]] = np.arange(flat.size)[::-1]  # of equal indices the last, the smallest place, stays
+    parts = np.flatnonzero(chosen)
+    parts = parts[np.argsort(first[parts])]
+    areas = np.bincount(flat, minlength=len(chosen))[parts]
+    return np.stack(np.divmod(first[parts], raster.shape[1]), 1), areas
+
+
+def _finding(rule: str, tile: int, places: np.ndarray, worst: float, limit: float, unit: str) -> Finding:
+    first = [(tile, int(row), int(column)) for row, column in places[:_SHOWN]]
+    return Finding(rule, 0, len(places), worst, limit, unit, first)
+
+
+def _together(found: list[Finding]) -> list[Finding]:
+    """Of each rule all tiles as one."""
+    joined: dict[str, Finding] = {}
+    for one in found:
+        before = joined.get(one.rule)
+        if before is None:
+            joined[one.rule] = one
+            continue
+        worse: Callable[..., float] = max if one.worst > one.limit else min
+        joined[one.rule] = replace(
+            before,
+            count=before.count + one.count,
+            worst=worse(before.worst, one.worst),
+            places=[*before.places, *one.places][:_SHOWN],
+        )
+    return [*joined.values()]
+
+
+def _aspect(mask: np.ndarray, plane: Plane, step: etch.Step, limits: Limits, tile: int) -> Iterator[Finding]:
+    """An etch is deep for the narrowest line or gap of its layer."""
+    if not math.isfinite(limits.max_aspect) or not step.depth:
+        return
+    sides = [
+        runs(raster).length.min(initial=raster.shape[1]) * pitch
+        for one in (mask, ~mask)
+        for raster, pitch in ((one, plane.pitch[1]), (one.T, plane.pitch[0]))
+    ]
+    deep = step.depth / float(min(sides))
+    if deep > limits.max_aspect:
+        yield Finding("aspect", 0, 1, deep, limits.max_aspect, "1", [(tile, 0, 0)])
+
+
+def _snap(plane: Plane, limits: Limits) -> Iterator[Finding]:
+    """Edges that move by more than they may when they are put on the writer's grid."""
+    for axis, name in ((1, "snap in x"), (0, "snap in y")):
+        count, pitch = plane.levels.shape[1 + axis], plane.pitch[axis]
+        edges = (np.arange(count + 1) - count / 2) * pitch + plane.origin[:, axis][:, None]
+        off = np.abs(np.rint(edges / limits.grid) * limits.grid - edges)
+        tile, which = np.nonzero(off > limits.max_snap * pitch + 1e-15)
+        if len(tile):
+            places = [(int(t), 0, int(e)) if axis else (int(t), int(e), 0) for t, e in zip(tile, which, strict=True)]
+            yield Finding(name, 0, len(tile), float(off.max()), limits.max_snap * pitch, "m", places[:_SHOWN])
+
+
+def _extent(plane: Plane, limits: Limits) -> Iterator[Finding]:
+    size = np.array(plane.levels.shape[1:]) * plane.pitch + np.ptp(plane.origin, axis=0)
+    if size.max() > limits.max_extent:
+        yield Finding("extent", 0, 1, float(size.max()), limits.max_extent, "m")
+
+
+def _apart(plane: Plane, limits: Limits) -> Iterator[Finding]:
+    """Masks that stand nearer to each other than a gap may be."""
+    size = np.array(plane.levels.shape[1:]) * plane.pitch
+    near = []
+    for tile in range(len(plane.origin) - 1):
+        apart = (np.abs(plane.origin[tile + 1 :] - plane.origin[tile]) - size).max(1)
+        near += [(tile, float(one)) for one in apart[apart < limits.min_gap - 1e-12]]
+    if near:
+        places = [(tile, 0, 0) for tile, _ in near[:_SHOWN]]
+        yield Finding("masks apart", 0, len(near), min(one for _, one in near), limits.min_gap, "m", places)
+
+
+def _read(key: str, value: Any) -> Any:
+    known = [one.name for one in fields(Limits)]
+    if key not in known:
+        raise InputError("no such rule", where=key, mend=f"rules are {', '.join(known)}")
+    if key == "corners":
+        if not isinstance(value, bool):
+            raise InputError(f"{value!r} is neither true nor false", where=key, mend="write true or false")
+        return value
+    try:
+        return _QUANTITIES[key].parse(value)
+    except InputError as error:
+        raise error.within(key) from None
+
+
+def _shown(value: float, unit: str) -> str:
+    kinds = {"m": "length", "m^2": "area", "1": "ratio"}
+    return units.show(value, kinds[unit]) if math.isfinite(value) else str(value)

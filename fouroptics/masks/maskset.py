@@ -24,6 +24,7 @@ from fouroptics.bench.bench import named_files
 from fouroptics.masks import etch, h5, h5_write, tree
 from fouroptics.masks.h5 import Stored
 from fouroptics.masks.h5_write import Entry
+from fouroptics.masks.plate import Plate, put_together
 
 if TYPE_CHECKING:
     from fouroptics.correlator import Correlator4f

@@ -12,7 +12,8 @@ from fouroptics.correlator import Correlator4f
 from fouroptics.correlator.masks import MaskPlan
 from fouroptics.devices import material
 from fouroptics.errors import InputError
-from fouroptics.masks.maskset import LevelTable, MaskSet, Plane, Terms, made_by
+from fouroptics.masks.maskset import MaskSet, made_by
+from fouroptics.masks.plane import LevelTable, Plane, Terms
 from fouroptics.optics import fourier
 from fouroptics.pictures import letter_f
 

@@ -12,7 +12,7 @@ import numpy as np
 from fouroptics.errors import InputError
 
 if TYPE_CHECKING:
-    from fouroptics.masks.maskset import Plane
+    from fouroptics.masks.plane import Plane
 
 ETCHED, CHROME = "multilevel_phase", "binary_amplitude"
 LOSS = 0.01  # of the light, that tolerances of depths may cost together

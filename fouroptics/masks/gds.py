@@ -19,7 +19,8 @@ from fouroptics.files import write_whole
 from fouroptics.masks import gdsii, marks
 from fouroptics.masks.etch import CHROME, ETCHED, Step, drawn, steps
 from fouroptics.masks.marks import Box
-from fouroptics.masks.maskset import MaskSet, Plane
+from fouroptics.masks.maskset import MaskSet
+from fouroptics.masks.plane import Plane
 from fouroptics.masks.runs import rectangles
 from fouroptics.units import show
 

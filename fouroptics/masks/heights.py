@@ -14,7 +14,8 @@ from fouroptics.devices.lut import rows_of
 from fouroptics.errors import InputError
 from fouroptics.masks import rasters
 from fouroptics.masks.etch import ETCHED
-from fouroptics.masks.maskset import MaskSet, Plane
+from fouroptics.masks.maskset import MaskSet
+from fouroptics.masks.plane import Plane
 
 GREY = "grey_amplitude"
 _MOST_TEXT = 2**24  # pixels up to which numbers are written as text

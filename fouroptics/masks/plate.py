@@ -12,7 +12,7 @@ from fouroptics.errors import InputError
 from fouroptics.masks.etch import ETCHED
 
 if TYPE_CHECKING:
-    from fouroptics.masks.maskset import Plane
+    from fouroptics.masks.plane import Plane
 
 _STRIP = 2**22  # pixels at a time
 _OFF = 0.01  # pixels by which a tile may stand beside the pixels of the panel

@@ -19,7 +19,8 @@ from fouroptics import toml, units
 from fouroptics.errors import InputError
 from fouroptics.files import is_file, read_text
 from fouroptics.masks import etch
-from fouroptics.masks.maskset import MaskSet, Plane
+from fouroptics.masks.maskset import MaskSet
+from fouroptics.masks.plane import Plane
 from fouroptics.masks.runs import merged, runs
 from fouroptics.units import Quantity
 

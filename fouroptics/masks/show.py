@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from fouroptics.masks.maskset import MaskSet, Plane
+from fouroptics.masks.maskset import MaskSet
+from fouroptics.masks.plane import Plane
 from fouroptics.units import show
 
 _TILES = 64  # of which pictures are drawn unless more are asked for

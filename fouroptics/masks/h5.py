@@ -33,6 +33,7 @@ _SMALL = 2**16  # bytes up to which a dataset may be of any chunks
 _CHUNK, _MOST_CHUNKS = (2**12, 2**22), 500_000  # bytes of a chunk, and how many there may be
 _BOMB = (2**28, 200)  # bytes from which on a dataset may not inflate by more than so much
 _FILTERS = [h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_FLETCHER32]
+_SCALES = ("DIMENSION_LIST", "REFERENCE_LIST")  # attributes by which HDF5 ties a dataset to its dimensions' scales
 _KINDS = {"u1", "u2", "u4", "i4", "i8", "f4", "f8"}
 Attribute = str | int | list[str]
 Attributes = Mapping[str, Mapping[str, Attribute]]
@@ -210,6 +211,8 @@ def _attributes(path: Path, place: Any, inside: str) -> dict[str, Attribute]:
         for index in range(count):
             attribute = h5py.h5a.open(place.id, index=index)
             name = attribute.name.decode("utf-8")
+            if name in _SCALES and isinstance(place, h5py.Dataset):
+                continue  # references within the file, which nothing here follows
             kind = attribute.get_type()
             if attribute.get_storage_size() > 2**14 or not _is_plain(kind, attribute.shape):
                 raise _refused(path, f"{inside}@{name}", "an attribute of a kind that this format has not")

@@ -131,12 +131,26 @@ def _fill(
     for group, values in attributes.items():
         for name, value in values.items():
             file.require_group(group).attrs[name] = _as_attribute(value)
+        _attach_scales(file, group, values.get("axes", []), [path for path in entries if path.startswith(f"{group}/")])
     kept = {"datasets": written, "attributes": {group: dict(values) for group, values in attributes.items()}}
     manifest = json.dumps(kept, sort_keys=True)
     _write_one(file, MANIFEST, Entry(manifest, "1", "digests of all datasets"), pause)
     file.attrs["manifest_sha256"] = _as_attribute(hashlib.sha256(manifest.encode()).hexdigest())
     file.flush()
     file.attrs["complete"] = np.int64(1)
+
+
+def _attach_scales(file: Any, group: str, axes: Attribute, paths: list[str]) -> None:
+    """Make a group's @axes dimension scales of its datasets that have these dimensions: by them xarray knows axes."""
+    if not isinstance(axes, list) or not axes:
+        return
+    scales = [file[f"{group}/{name}"] for name in axes]
+    for scale, name in zip(scales, axes, strict=True):
+        scale.make_scale(name)
+    for path in paths:
+        if file[path].shape == tuple(map(len, scales)):
+            for dimension, scale in zip(file[path].dims, scales, strict=True):
+                dimension.attach_scale(scale)
 
 
 def _write_one(file: Any, path: str, entry: Entry, pause: Callable[[], None]) -> dict[str, Any]:

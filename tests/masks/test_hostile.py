@@ -238,6 +238,10 @@ HOSTILE = {
     "another kind in an attribute": (with_attribute("entry/masks", "kind", b"dmd"), "was written 'phase_slm'"),
     "a large attribute": (with_attribute("entry", "note", b"x" * 20_000), "kind that this format has not"),
     "an array in an attribute": (with_attribute("entry", "note", np.zeros(9)), "kind that this format has not"),
+    "scales of a group": (with_attribute("entry", "DIMENSION_LIST", np.zeros(9)), "kind that this format has not"),
+    "a reference in an attribute": (
+        lambda f: f["entry/masks/x"].attrs.create("note", f.ref, dtype=h5py.ref_dtype), "kind that this format has not",
+    ),
     "a changed level": (lambda f: f["entry/masks/level"].__setitem__((0, 5, 5), 77), "its digest differs"),
     "a changed bench": (lambda f: replaced(f, "entry/bench", data=np.bytes_(b"format = 1")), "was written otherwise"),
     "a manifest of another": (

@@ -14,7 +14,7 @@ from fouroptics.errors import InputError
 
 if TYPE_CHECKING:
     from fouroptics.masks import MaskSet
-    from fouroptics.masks.rules import Limits
+    from fouroptics.masks.limits import Limits
 
 app = typer.Typer(no_args_is_help=True, help="Mask sets: from kernels to a file, and what is in one.")
 File = Annotated[Path, typer.Argument(help="A mask set, such as masks.h5.")]
@@ -228,7 +228,7 @@ def _refuse_idle(options: dict[str, Any], useful: bool, process: str) -> None:
 
 
 def _limits(file: Path | None, pairs: list[str] | None) -> Limits:
-    from fouroptics.masks.rules import Limits
+    from fouroptics.masks.limits import Limits
 
     return Limits.load(file, changed(pairs))
 

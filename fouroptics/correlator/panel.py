@@ -15,7 +15,6 @@ from fouroptics.optics import aberration
 from fouroptics.optics.fourier import Pair
 from fouroptics.optics.pixelated import pixel_frequencies
 
-PLATE = "fused-silica"  # what a plate is made of unless the bench says otherwise
 Stuck = tuple[Tensor, Tensor]  # which pixels are dead, and their levels
 
 
@@ -137,4 +136,4 @@ def flawed_table(table: Table, draw: Imperfections, change: Tensor | float) -> T
 
 
 def _index(bench: Bench, wavelength: material.Number) -> material.Number:
-    return material.index(bench.mask.medium or PLATE, wavelength)
+    return material.index(bench.mask.medium or material.PLATE, wavelength)

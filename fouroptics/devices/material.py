@@ -29,6 +29,7 @@ _SELLMEIER = {
         (300e-9, 2.5e-6),
     ),
 }
+PLATE = "fused-silica"  # what a plate is made of unless it is said otherwise
 MATERIALS = ("air", *_SELLMEIER)
 
 

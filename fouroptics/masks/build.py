@@ -12,15 +12,17 @@ from fouroptics.correlator import Correlator4f
 from fouroptics.correlator.masks import MaskPlan
 from fouroptics.devices import material
 from fouroptics.errors import InputError
+from fouroptics.masks.limits import Limits
 from fouroptics.masks.maskset import MaskSet, made_by
 from fouroptics.masks.plane import LevelTable, Plane, Terms
+from fouroptics.masks.tree import TERMS
 from fouroptics.optics import fourier
 from fouroptics.pictures import letter_f
 
 _WORD = 1 << 16  # of the ideal plate's levels: amplitude · 2¹⁶ + phase
 
 
-def from_correlator(bank: Correlator4f, title: str) -> MaskSet:
+def from_correlator(bank: Correlator4f, title: str, rules: Limits | None = None) -> MaskSet:
     """The masks that a bank's device shows in evaluation."""
     if bank.device is None:
         mend = "build the bank with masks='device'"
@@ -44,6 +46,7 @@ def from_correlator(bank: Correlator4f, title: str) -> MaskSet:
         planes=(_plane(device.plan, levels),),
         commissioning=_commissioning(device.plan, bank.taps.detach()),
         provenance=made_by(),
+        rules=rules,
     )
 
 
@@ -73,10 +76,23 @@ def correlator(masks: MaskSet) -> Correlator4f:
         masks="device",
         begin=(levels, torch.from_numpy(masks.scale)),
     )
+    _check_places(bank, plane)
     _check_table(bank, plane)
     if told.get("exposure") is not None:
         bank.expose(seconds=told["exposure"])
     return bank.eval()
+
+
+def _check_places(bank: Correlator4f, plane: Plane) -> None:
+    """Tiles stand where the bank's own masks stand, and carry the same responses."""
+    assert bank.device is not None
+    own = _plane(bank.device.plan, bank.masks)
+    alike = own.origin.shape == plane.origin.shape and np.allclose(own.origin, plane.origin, rtol=0, atol=1e-9)
+    for one, other in ((own.frame, plane.frame), *((getattr(own.terms, n), getattr(plane.terms, n)) for n in TERMS)):
+        alike = alike and one.shape == other.shape and np.allclose(one, other, rtol=0, atol=1e-9)
+    if not alike:
+        what = "tiles stand, or carry responses, as the bench would not have them"
+        raise InputError(what, where="masks", mend="of masks that stand side by side simulate the whole set")
 
 
 def _check_table(bank: Correlator4f, plane: Plane) -> None:
@@ -182,7 +198,7 @@ def _table(plan: MaskPlan) -> LevelTable:
     assert table is not None
     height: np.ndarray = np.zeros(len(table))
     if bench.mask.kind == "multilevel_phase":
-        index = float(material.index(bench.mask.medium or "fused-silica", bench.source.wavelength))
+        index = float(material.index(bench.mask.medium or material.PLATE, bench.source.wavelength))
         step = bench.mask.step_depth or bench.source.wavelength / (len(table) * (index - 1))
         height = np.arange(len(table)) * step
     return LevelTable(_array(table.phase), _array(table.amplitude), height, np.arange(len(table), dtype=float))

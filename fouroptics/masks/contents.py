@@ -15,9 +15,12 @@ import fouroptics
 from fouroptics import toml
 from fouroptics.bench import Bench
 from fouroptics.bench.bench import named_files
-from fouroptics.masks import etch, h5, tree
+from fouroptics.devices import material
+from fouroptics.errors import InputError
+from fouroptics.masks import etch, h5, marks, tree
 from fouroptics.masks.h5 import Stored
 from fouroptics.masks.h5_write import Entry
+from fouroptics.masks.limits import Limits
 from fouroptics.masks.plane import Array, LevelTable, Plane, Terms
 
 if TYPE_CHECKING:
@@ -63,6 +66,8 @@ def written(masks: MaskSet) -> tuple[dict[str, Entry], dict[str, dict[str, h5.At
     for number, plane in enumerate(masks.planes):
         group = f"/entry/{tree.plane(number)}"
         entries |= _plane_entries(group, plane)
+        if bench.mask.dead and math.prod(plane.levels.shape) <= tree.VIEWED:
+            entries[f"{group}/valid"] = Entry(_alive(masks, plane), "1", "1, or 0 where a pixel of the panel is stuck")
         attributes[group] = {
             "NX_class": "NXdata",
             "signal": "level",
@@ -73,9 +78,67 @@ def written(masks: MaskSet) -> tuple[dict[str, Entry], dict[str, dict[str, h5.At
         }
         if etch.is_etched(plane):
             attributes[f"{group}/etch"] = {"drawn": "etched", "side": "front", "mirror": "none", "scale": 1}
+    entries |= _plate_entries(masks)
+    attributes["/entry/plate"] = {"layout": f"inputs {bench.layout.inputs}, outputs {bench.layout.outputs}"}
+    if masks.rules is not None:
+        entries |= _rules_entries(masks, masks.rules)
     for name, levels in masks.commissioning.items():
         entries[f"/entry/commissioning/{name}"] = Entry(levels, "1", tree.COMMISSIONING[name])
     return entries, attributes
+
+
+def _alive(masks: MaskSet, plane: Plane) -> np.ndarray:
+    """Which pixels of the tiles are not stuck."""
+    panel = np.array([masks.bench.mask.pixels[1], masks.bench.mask.pixels[0]])
+    alive = np.ones(plane.levels.shape, np.uint8)
+    size = plane.levels.shape[1:]
+    corners = np.rint(plane.origin / np.array(plane.pitch) + (panel - size) / 2).astype(int)
+    for x, y, _ in masks.bench.mask.stuck:
+        row, column = y - corners[:, 0], x - corners[:, 1]
+        on = (row >= 0) & (row < size[0]) & (column >= 0) & (column < size[1])
+        alive[on, row[on], column[on]] = 0
+    return alive
+
+
+def _plate_entries(masks: MaskSet) -> dict[str, Entry]:
+    """The panel or substrate, the crosses beside its masks where it is drawn, and what an etched one is made of."""
+    bench, plane = masks.bench, masks.planes[0]
+    entries = {
+        "/entry/plate/size": Entry(np.array(bench.mask.extent), "m", "of the panel, y and x"),
+        "/entry/plate/guard": _number(bench.layout.guard, "m", "dark border round each picture on the input"),
+    }
+    if plane.kind in (etch.ETCHED, etch.CHROME):
+        x, y = np.array(marks.crosses_at(marks.around(plane, bench.mask.extent))).T
+        entries |= {
+            "/entry/plate/fiducials/x": Entry(x, "m", "middle of a cross, to the right of the panel's"),
+            "/entry/plate/fiducials/y": Entry(y, "m", "middle of a cross, above the panel's"),
+            "/entry/plate/fiducials/size": Entry(np.full(len(x), marks.CROSS), "m", "side of a cross"),
+            "/entry/plate/fiducials/type": Entry(_texts(["cross"] * len(x)), "1", "of mark"),
+        }
+    if plane.kind == etch.ETCHED:
+        medium = bench.mask.medium or material.PLATE
+        at = bench.source.wavelength
+        entries |= {
+            "/entry/material/name": Entry(medium if isinstance(medium, str) else "by a table", "1", "of the plate"),
+            "/entry/material/wavelength": Entry(np.array([at]), "m", "of the index"),
+            "/entry/material/index": Entry(np.array([material.index(medium, at)]), "1", "of refraction"),
+        }
+    return entries
+
+
+def _rules_entries(masks: MaskSet, limits: Limits) -> dict[str, Entry]:
+    from fouroptics.masks.rules import check
+
+    report = check(masks, limits)
+    pixel = min(masks.planes[0].pitch)
+    return {
+        "/entry/design_rules/min_feature": _number(limits.min_feature or pixel, "m", "narrowest drawn line"),
+        "/entry/design_rules/min_gap": _number(limits.min_gap or pixel, "m", "narrowest space between lines"),
+        "/entry/design_rules/min_area": _number(limits.min_area, "m^2", "smallest island and hole"),
+        "/entry/design_rules/grid": _number(limits.grid, "m", "addresses of the writer"),
+        "/entry/design_rules/limits": Entry(json.dumps(limits.to_dict()), "1", "all that is asked for, as JSON"),
+        "/entry/design_rules/report": Entry(json.dumps(report.data), "1", "what breaks them, as JSON"),
+    }
 
 
 def _plane_entries(group: str, plane: Plane) -> dict[str, Entry]:
@@ -105,6 +168,8 @@ def _plane_entries(group: str, plane: Plane) -> dict[str, Entry]:
             entries["amplitude"] = Entry(
                 plane.table.amplitude[plane.levels].astype("<f4"), "1", "for viewers, of level"
             )
+            if plane.kind == etch.ETCHED:
+                entries["height"] = Entry(plane.table.height[plane.levels].astype("<f4"), "m", "for viewers, of level")
     if etch.is_etched(plane):
         entries |= _etch_entries(plane)
     for name in tree.TERMS:
@@ -118,6 +183,13 @@ def _etch_entries(plane: Plane) -> dict[str, Entry]:
     bits: np.ndarray = np.arange(len(steps), dtype="<i4")
     return {
         "etch/depth": Entry(np.array([step.depth for step in steps]), "m", "of a step"),
+        "etch/depth_tolerance": Entry(
+            np.array([step.tolerance for step in steps]), "m", f"that together cost {etch.LOSS:.0%} of the light"
+        ),
+        "etch/tone": Entry(_texts(["etched"] * len(steps)), "1", "what is drawn on a layer"),
+        "etch/overlay_pairs": Entry(
+            np.array([[s.layer, s.layer + 1] for s in steps[:-1]], "<i4").reshape(-1, 2), "1", "layers with a mark"
+        ),
         "etch/bit": Entry(bits, "1", "of the level that a step leaves standing"),
         "etch/order": Entry(bits, "1", "in which steps are listed, the shallowest first"),
         "etch/gds_layer": Entry(np.array([step.layer for step in steps], dtype="<i4"), "1", "of the layout"),
@@ -156,9 +228,20 @@ def read(path: Path, found: Mapping[str, Stored]) -> dict[str, Any]:
             for name in tree.COMMISSIONING
             if f"/entry/commissioning/{name}" in found
         },
+        rules=_read_rules(path, found),
         provenance=tree.texts(path, "/entry/provenance", h5.text(found["/entry/provenance"])),
         uuid=str(h5.attributes_of(path, "/").get("set_uuid", "")),
     )
+
+
+def _read_rules(path: Path, found: Mapping[str, Stored]) -> Limits | None:
+    where = "/entry/design_rules/limits"
+    if where not in found:
+        return None
+    try:
+        return Limits.load(None, tree.json_object(path, where, h5.text(found[where])))
+    except InputError as error:
+        raise tree.wrong(path, where, f"{error.where}: {error.what}") from None
 
 
 def _read_plane(path: Path, found: Mapping[str, Stored], group: str) -> Plane:

@@ -39,7 +39,8 @@ def edges(count: int, pitch: float, middle: float) -> np.ndarray:
 def write(masks: MaskSet, folder: Path, name: str = "masks") -> dict[str, Any]:
     """Write ``name.gds``, ``name.oas`` and ``layers.csv``; what a foundry is told of them."""
     plane = masks.planes[0]
-    box = _round_all(masks)
+    _require_drawn(masks)
+    box = marks.around(plane, masks.bench.mask.extent)
     told, beside = [*steps(plane)], _marks(masks, box)
     _require(plane, beside)
     count: Counter[int] = Counter()
@@ -64,7 +65,7 @@ def write(masks: MaskSet, folder: Path, name: str = "masks") -> dict[str, Any]:
         "rectangles": total,
         "oasis": "the same, packed" if total <= _MOST_OASIS else f"not made of more than {_MOST_OASIS} rectangles",
         "tiles": plane.levels.shape[0],
-        "masks_m": [*_box(plane)],
+        "masks_m": [*marks.hull(plane)],
         "bounding_box_m": [*_hull(beside)],
         "overlay_pairs": [[one.layer, other.layer] for one, other in pairwise(told)],
         "orientation": "x right, y up, as seen from the source; nothing is mirrored; the mask's row 0 is at the top",
@@ -161,29 +162,6 @@ def _require_drawn(masks: MaskSet) -> None:
     if mask.lut and plane.kind == ETCHED:
         what = "the levels are measured ones, and a layout has the depths that were ordered"
         raise InputError(what, where="mask.lut", mend="leave the table out to draw a plate")
-
-
-def _round_all(masks: MaskSet) -> Box:
-    """Round what is drawn: the tiles, and for chrome all the panel."""
-    _require_drawn(masks)
-    box = _box(masks.planes[0])
-    if masks.planes[0].kind != CHROME:
-        return box
-    half = masks.bench.mask.extent[1] / 2, masks.bench.mask.extent[0] / 2
-    return min(box[0], -half[0]), min(box[1], -half[1]), max(box[2], half[0]), max(box[3], half[1])
-
-
-def _box(plane: Plane) -> Box:
-    """Left, bottom, right and top of all tiles [m], y up."""
-    _, rows, columns = plane.levels.shape
-    half = rows * plane.pitch[0] / 2, columns * plane.pitch[1] / 2
-    y, x = plane.origin[:, 0], plane.origin[:, 1]
-    return (
-        float(x.min() - half[1]),
-        float(-y.max() - half[0]),
-        float(x.max() + half[1]),
-        float(-y.min() + half[0]),
-    )
 
 
 def _hull(beside: marks.Marks) -> Box:

@@ -10,6 +10,8 @@ from itertools import pairwise
 
 import numpy as np
 
+from fouroptics.masks.etch import CHROME
+from fouroptics.masks.plane import Plane
 from fouroptics.masks.runs import rectangles
 
 FIDUCIALS, FRAME, LABELS = 100, 110, 120  # layers
@@ -19,6 +21,24 @@ _BOX, _INNER, _APART = 40e-6, 10e-6, 100e-6  # of overlay marks
 _LETTER, _SMALL = 10e-6, 2e-6  # pixel of a letter, at most and at least
 Box = tuple[float, float, float, float]
 Marks = list[tuple[int, list[Box]]]
+
+
+def around(plane: Plane, extent: tuple[float, float]) -> Box:
+    """Round what is drawn: the tiles, and of chrome all the panel, whose ``extent`` is (y, x)."""
+    box = hull(plane)
+    if plane.kind != CHROME:
+        return box
+    half = extent[1] / 2, extent[0] / 2
+    return min(box[0], -half[0]), min(box[1], -half[1]), max(box[2], half[0]), max(box[3], half[1])
+
+
+def hull(plane: Plane) -> Box:
+    """Round all tiles."""
+    _, rows, columns = plane.levels.shape
+    half = rows * plane.pitch[0] / 2, columns * plane.pitch[1] / 2
+    y, x = plane.origin[:, 0], plane.origin[:, 1]
+    left, bottom, right, top = x.min() - half[1], -y.max() - half[0], x.max() + half[1], -y.min() + half[0]
+    return float(left), float(bottom), float(right), float(top)
 
 
 def beside(box: Box, layers: Sequence[int], text: str) -> Marks:

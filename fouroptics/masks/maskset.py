@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import platform
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,10 +17,14 @@ import numpy as np
 import fouroptics
 from fouroptics.bench import Bench
 from fouroptics.masks import contents, h5, h5_write, tree
+from fouroptics.masks.limits import Limits
 from fouroptics.masks.plane import Plane
 from fouroptics.masks.plate import Plate, put_together
+from fouroptics.masks.select import select
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from fouroptics.correlator import Correlator4f
 
 
@@ -38,6 +42,7 @@ class MaskSet:
         planes: of masks.
         commissioning: tiles to set the bench up with, name → levels ``[Ny, Nx]``.
         provenance: who made it, from what.
+        rules: that a shop asks for; where they are told, the file holds what breaks them.
         uuid: of this set.
     """
 
@@ -50,18 +55,19 @@ class MaskSet:
     planes: tuple[Plane, ...]
     commissioning: Mapping[str, np.ndarray] = field(default_factory=dict)
     provenance: Mapping[str, str] = field(default_factory=dict)
+    rules: Limits | None = None
     uuid: str = field(default_factory=lambda: str(uuid.uuid4()))
 
     @classmethod
-    def from_correlator(cls, bank: Correlator4f, *, title: str = "masks") -> MaskSet:
-        """The masks that a bank's device shows in evaluation.
+    def from_correlator(cls, bank: Correlator4f, *, title: str = "masks", rules: Limits | None = None) -> MaskSet:
+        """The masks that a bank's device shows in evaluation; of a plate, with a shop's design rules.
 
         Raises:
             InputError: the bank's masks are ideal.
         """
         from fouroptics.masks.build import from_correlator
 
-        return from_correlator(bank, title)
+        return from_correlator(bank, title, rules)
 
     @classmethod
     def load(cls, path: str | Path) -> MaskSet:
@@ -89,6 +95,27 @@ class MaskSet:
         """The levels of the whole panel or substrate in one frame; its rows are put together when they are sliced."""
         pixels = self.bench.mask.pixels
         return put_together(self.planes[plane], (pixels[1], pixels[0]), frame)
+
+    def select(
+        self,
+        *,
+        tiles: Iterable[int] | None = None,
+        outputs: Iterable[int] | None = None,
+        inputs: Iterable[int] | None = None,
+        plane: int | None = None,
+    ) -> MaskSet:
+        """Some of the masks as a set of their own, their channels and frames numbered anew.
+
+        Raises:
+            InputError: one that is chosen carries a response that is not.
+        """
+        return select(self, tiles=tiles, outputs=outputs, inputs=inputs, plane=plane)
+
+    def plot(self, tiles: int = 4) -> Figure:
+        """The first tiles, and the kernels that the first response of each was to have and has."""
+        from fouroptics.masks.show import plot
+
+        return plot(self, tiles)
 
     def correlator(self) -> Correlator4f:
         """The bank that was exported, from what is in the set alone."""

@@ -14,8 +14,9 @@ import numpy as np
 from scipy import ndimage
 
 from fouroptics.masks import etch, rules
+from fouroptics.masks.limits import Limits
 from fouroptics.masks.maskset import MaskSet
-from fouroptics.masks.rules import Limits, Report
+from fouroptics.masks.rules import Report
 from fouroptics.masks.runs import Runs, runs
 
 Pair = tuple[int, int]

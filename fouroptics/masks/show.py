@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fouroptics.masks.maskset import MaskSet
 from fouroptics.masks.plane import Plane
 from fouroptics.units import show
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _TILES = 64  # of which pictures are drawn unless more are asked for
 
@@ -99,25 +102,62 @@ def difference(one: MaskSet, other: MaskSet) -> dict[str, Any]:
 
 
 def pictures(masks: MaskSet, folder: Path, most: int = _TILES) -> list[Path]:
-    """Each tile as its device shows it, a PNG a tile: phase as a hue's place on the circle, amplitude as light."""
-    from matplotlib import colormaps
+    """Each tile as its device shows it, a PNG a tile."""
     from PIL import Image
 
     written = []
     for number, plane in enumerate(masks.planes):
         for tile in range(min(most, plane.levels.shape[0])):
-            levels = np.asarray(plane.levels[tile])
-            if plane.table is None:
-                shown = colormaps["twilight"](levels / 65536)[..., :3]
-            elif np.ptp(plane.table.phase) > 0:
-                shown = colormaps["twilight"]((plane.table.phase[levels] / (2 * np.pi)) % 1)[..., :3]
-                shown = shown * plane.table.amplitude[levels][..., None]
-            else:
-                shown = np.repeat(plane.table.amplitude[levels][..., None], 3, -1)
             path = folder / f"plane-{number}-tile-{tile:04d}.png"
-            Image.fromarray(np.round(shown * 255).astype(np.uint8)).save(path)
+            Image.fromarray(np.round(_shown(plane, tile) * 255).astype(np.uint8)).save(path)
             written.append(path)
     return written
+
+
+def plot(masks: MaskSet, tiles: int) -> Figure:
+    """The first tiles, and below each the kernel of its first response: wanted, and made."""
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+    from matplotlib.figure import Figure
+
+    plane = masks.planes[0]
+    count = min(tiles, plane.levels.shape[0])
+    figure = Figure(figsize=(1 + 3.1 * count, 7.4), layout="constrained")
+    axes = figure.subplots(3, count, squeeze=False, height_ratios=(2, 1, 1))
+    _, rows, columns = plane.levels.shape
+    across, down = columns * plane.pitch[1] / 2e-3, rows * plane.pitch[0] / 2e-3
+    for tile in range(count):
+        axes[0, tile].imshow(_shown(plane, tile), extent=(-across, across, down, -down), interpolation="nearest")
+        axes[0, tile].set(title=f"tile {tile}", xlabel="x [mm]")
+        first = int(np.argmax(plane.terms.tile == tile))
+        out, channel = int(plane.terms.out_channel[first]), int(plane.terms.in_channel[first])
+        part = out + (len(masks.kernels) if plane.terms.role[first] == 2 else 0)
+        for row, name, taps in (
+            (1, "wanted", masks.kernels[out, channel]), (2, "made", masks.realised[part, channel])
+        ):  # fmt: skip
+            peak = float(np.abs(taps).max()) or 1.0
+            axes[row, tile].imshow(taps.real, cmap="RdBu_r", vmin=-peak, vmax=peak)
+            axes[row, tile].set(xticks=[], yticks=[], title=f"{name}: output {out}, input {channel}")
+    axes[0, 0].set_ylabel("y [mm]")
+    if plane.table is None or np.ptp(plane.table.phase) > 0:
+        circle = ScalarMappable(Normalize(0, 2 * np.pi), "twilight")
+        figure.colorbar(circle, ax=[*axes[0]], label="phase [rad]", shrink=0.8)
+    return figure
+
+
+def _shown(plane: Plane, tile: int) -> np.ndarray:
+    """A tile as its device shows it ``[y, x, 3]``: phase as a hue's place on the circle, amplitude as light."""
+    from matplotlib import colormaps
+
+    levels = np.asarray(plane.levels[tile])
+    if plane.table is None:
+        shown = colormaps["twilight"](levels / 65536)[..., :3]
+    elif np.ptp(plane.table.phase) > 0:
+        shown = colormaps["twilight"]((plane.table.phase[levels] / (2 * np.pi)) % 1)[..., :3]
+        shown = shown * plane.table.amplitude[levels][..., None]
+    else:
+        shown = np.repeat(plane.table.amplitude[levels][..., None], 3, -1)
+    return np.asarray(shown)
 
 
 def _plane_data(plane: Plane) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fouroptics.devices import material
 from fouroptics.masks import etch, marks, rules, show
 from fouroptics.masks.maskset import MaskSet
 from fouroptics.units import show as shown
@@ -70,7 +71,7 @@ def _facts(masks: MaskSet, told: list[etch.Step]) -> list[str]:
     )
     chrome = plane.kind == etch.CHROME
     process = "chrome on glass, one layer" if chrome else f"{2 ** len(told)} levels in {len(told)} etches"
-    medium = mask.material or ("an index of its own" if mask.index else "fused-silica")
+    medium = mask.material or ("an index of its own" if mask.index else material.PLATE)
     crosses = len(marks.crosses_at((0, 0, 0, 0)))
     pairs = ", ".join(f"{s.layer}–{s.layer + 1}" for s in told[:-1])
     return [

@@ -57,7 +57,17 @@ _PLANE_MAYBE = {
     "level_table/amplitude": ("f", ("L",)), "level_table/height": ("f", ("L",)), "level_table/drive": ("f", ("L",)),
     "phase": ("f", ("T", "Y", "X")), "amplitude": ("f", ("T", "Y", "X")), "etch/depth": ("f", ("M",)),
     "etch/bit": ("i", ("M",)), "etch/order": ("i", ("M",)), "etch/gds_layer": ("i", ("M",)),
-    "etch/gds_datatype": ("i", ("M",)),
+    "etch/gds_datatype": ("i", ("M",)), "etch/depth_tolerance": ("f", ("M",)), "etch/tone": ("S", ("M",)),
+    "etch/overlay_pairs": ("i", ("V", 2)), "height": ("f", ("T", "Y", "X")), "valid": ("u", ("T", "Y", "X")),
+}  # fmt: skip
+_MAYBE = {
+    "/entry/plate/size": ("f", (2,)), "/entry/plate/guard": ("f", ()), "/entry/plate/fiducials/x": ("f", ("F",)),
+    "/entry/plate/fiducials/y": ("f", ("F",)), "/entry/plate/fiducials/size": ("f", ("F",)),
+    "/entry/plate/fiducials/type": ("S", ("F",)), "/entry/material/name": ("S", ()),
+    "/entry/material/wavelength": ("f", ("W",)), "/entry/material/index": ("f", ("W",)),
+    "/entry/design_rules/min_feature": ("f", ()), "/entry/design_rules/min_gap": ("f", ()),
+    "/entry/design_rules/min_area": ("f", ()), "/entry/design_rules/grid": ("f", ()),
+    "/entry/design_rules/limits": ("S", ()), "/entry/design_rules/report": ("S", ()),
 }  # fmt: skip
 _MOST_SMALL = 2**26  # bytes of anything but levels and what viewers are shown
 _NETWORK: dict[str, Any] = {
@@ -74,7 +84,11 @@ def plane(number: int) -> str:
 
 def is_known(name: str) -> bool:
     """Whether a dataset is one of the format's."""
-    if name in _SHARED or name in (f"/entry/kernels/{one}" for one in ("target", "realised", "scale")):
+    if (
+        name in _SHARED
+        or name in _MAYBE
+        or name in (f"/entry/kernels/{one}" for one in ("target", "realised", "scale"))
+    ):
         return True
     if name.startswith("/entry/commissioning/"):
         return name.rsplit("/", 1)[1] in COMMISSIONING
@@ -86,6 +100,7 @@ def is_known(name: str) -> bool:
 def check(path: Path, found: Mapping[str, Stored]) -> None:
     """Refuse a file whose datasets are not those of the format."""
     _check_all(path, found, _SHARED, "", {})
+    _check_all(path, found, {name: due for name, due in _MAYBE.items() if name in found}, "", {})
     kernels = [found.get(f"/entry/kernels/{name}") for name in ("target", "realised", "scale")]
     for name, stored, ranks in zip(("target", "realised", "scale"), kernels, ((4, 5), (5,), (1,)), strict=True):
         if stored is None or stored.dtype.kind != "f" or len(stored.shape) not in ranks or stored.nbytes > _MOST_SMALL:
@@ -155,7 +170,7 @@ def _check_plane(path: Path, found: Mapping[str, Stored], bench: Bench, group: s
 
 def network(path: Path, text: str) -> dict[str, Any]:
     """The words that a bank is built from, each of its type and no others."""
-    given = _json(path, "/entry/network", text)
+    given = json_object(path, "/entry/network", text)
     where = "/entry/network"
     for key in given:
         if key not in _NETWORK:
@@ -171,7 +186,7 @@ def network(path: Path, text: str) -> dict[str, Any]:
 
 def texts(path: Path, where: str, text: str) -> dict[str, str]:
     """Texts by name."""
-    given = _json(path, where, text)
+    given = json_object(path, where, text)
     if not all(isinstance(value, str) and len(value) < 10_000 for value in given.values()):
         raise wrong(path, where, "holds more than texts")
     return given
@@ -215,7 +230,7 @@ def _is_of(value: Any, kind: Any) -> bool:
     return isinstance(value, kind) and (kind is bool or len(value) <= 40)
 
 
-def _json(path: Path, where: str, text: str) -> dict[str, Any]:
+def json_object(path: Path, where: str, text: str) -> dict[str, Any]:
     try:
         given = json.loads(text)
     except (ValueError, RecursionError):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import fouroptics as fo
 from fouroptics.cli import main
 from fouroptics.masks import MaskSet, repair, rules
-from fouroptics.masks.rules import Limits
+from fouroptics.masks.limits import Limits
 from tests.masks.made import masks_of
 
 UM = 1e-6

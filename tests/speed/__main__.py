@@ -4,7 +4,7 @@ import sys
 
 import torch
 
-from tests.speed import bank, draws, machine, peers, reading, scaling
+from tests.speed import bank, draws, machine, masks, peers, reading, scaling
 
 
 def main() -> int:
@@ -14,6 +14,7 @@ def main() -> int:
     scaling.main()
     reading.main()
     draws.main()
+    masks.main()
     peers.main()
     print(machine.load())
     return 0

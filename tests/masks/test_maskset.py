@@ -1,5 +1,6 @@
 """What is exported re-simulates: levels anywhere, readings bit for bit, from the file alone, in a fresh process."""
 
+import hashlib
 import json
 import math
 import subprocess
@@ -143,27 +144,41 @@ def test_complex_kernels_trained_masks_and_options_come_back(tables, tmp_path):
 
 
 FRESH = """
-import sys, torch, fouroptics as fo
+import hashlib, sys, torch, fouroptics as fo
 torch.set_num_threads(1)
-bank = fo.MaskSet.load(sys.argv[1]).correlator()
-pictures = torch.rand(2, 1, 12, 12, generator=torch.Generator().manual_seed(0))
-with torch.no_grad():
-    print(bank.masks.sum().item(), bank(pictures).double().sum().item().hex())
+for path in sys.argv[1:]:
+    bank = fo.MaskSet.load(path).correlator()
+    pictures = torch.rand(2, bank.channels[1], 12, 12, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        reading = bank(pictures)
+    print(*(hashlib.sha256(one.contiguous().numpy().tobytes()).hexdigest() for one in (bank.masks, reading)))
 """
 
 
-@pytest.mark.parametrize("kind", ["measured", "etched"])
-def test_a_fresh_process_needs_the_file_alone(tables, tmp_path, kind):
-    bank = bank_of(bench_of(tables, kind))
-    path = made(bank, tmp_path / "µ set.h5")
-    done = subprocess.run([sys.executable, "-c", FRESH, str(path)], capture_output=True, text=True, cwd=tmp_path)
+def test_a_fresh_process_needs_the_file_alone(tables, tmp_path):
+    """Every kind of device and every layout: levels and readings by their digests, to the last bit."""
+    banks = {kind: bank_of(bench_of(tables, kind)) for kind in KINDS}
+    for inputs, outputs in LAYOUTS:
+        changes = {"layout.inputs": inputs, "layout.outputs": outputs, "camera.pixels": [2048, 2048]}
+        banks[f"{inputs} {outputs}"] = bank_of(bench_of(tables, "slm", 200, changes, across=3), (2, 2))
+    frames = {"layout.inputs": "frames"}
+    banks["inputs in frames"] = bank_of(bench_of(tables, "slm", 144, frames), (2, 2), readout="homodyne")
+    paths = [str(made(bank, tmp_path / f"µ set {number}.h5")) for number, bank in enumerate(banks.values())]
+    done = subprocess.run([sys.executable, "-c", FRESH, *paths], capture_output=True, text=True, cwd=tmp_path)
     assert not done.stderr
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     with torch.no_grad():
-        reading = bank(rand(2, 1, 12, 12)).double().sum().item().hex()
+        due = {
+            name: " ".join(digest(one) for one in (bank.masks, bank(rand(2, bank.channels[1], 12, 12))))
+            for name, bank in banks.items()
+        }
     torch.set_num_threads(threads)
-    assert done.stdout.split() == [str(bank.masks.sum().item()), reading]
+    assert dict(zip(banks, done.stdout.splitlines(), strict=True)) == due
+
+
+def digest(values):
+    return hashlib.sha256(values.contiguous().numpy().tobytes()).hexdigest()
 
 
 def test_validation_loads_no_torch(tables, tmp_path):

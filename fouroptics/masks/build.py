@@ -54,7 +54,7 @@ def correlator(masks: MaskSet) -> Correlator4f:
     """The bank that was exported; the same numbers on the same machine, dtype and threads."""
     told, plane = masks.network, masks.planes[0]
     if len(masks.planes) != 1:
-        raise InputError(f"{len(masks.planes)} planes of masks", where="planes", mend="a 4f has one")
+        raise InputError(f"{len(masks.planes)} planes of masks", where="planes", mend="a 4f has one: masks.select(plane=0)")
     dtype = {"float32": torch.float32, "float64": torch.float64}.get(told["dtype"])
     if dtype is None:
         raise InputError(f"{told['dtype']!r} is no precision", where="network.dtype", mend="float32 or float64")

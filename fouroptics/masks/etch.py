@@ -46,6 +46,9 @@ def steps(plane: Plane) -> Iterator[Step]:
         what = f"{len(plane.table.phase)} levels are no power of two"
         raise InputError(what, where="mask.levels", mend="2, 4, 8 or 16: each etch doubles them")
     unit = float(plane.table.height[1] - plane.table.height[0])
+    if not _is_even(plane.table.height):
+        what = "heights of the levels are no even steps, and etches of halves make no others"
+        raise InputError(what, where="level_table.height", mend="export the set again, from its bank")
     per_metre = float(plane.table.phase[1] - plane.table.phase[0]) / unit
     tolerance = 2 * math.acos((1 - LOSS) ** (0.5 / bits)) / per_metre  # half the pixels off by δ keep cos²(δ/2)
     for bit in range(bits):
@@ -69,4 +72,10 @@ def redrawn(plane: Plane, levels: np.ndarray, step: Step, drawn_pixels: np.ndarr
 
 def is_etched(plane: Plane) -> bool:
     """Whether a plate's levels are a number of etches."""
-    return plane.kind == ETCHED and plane.table is not None and len(plane.table.phase).bit_count() == 1
+    table = plane.table
+    return plane.kind == ETCHED and table is not None and len(table.phase).bit_count() == 1 and _is_even(table.height)
+
+
+def _is_even(height: np.ndarray) -> bool:
+    unit = height[1] - height[0]
+    return bool(unit > 0 and np.allclose(height, np.arange(len(height)) * unit, rtol=0, atol=1e-6 * unit))

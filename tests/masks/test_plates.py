@@ -220,3 +220,11 @@ def test_a_tolerance_of_depths_costs_a_hundredth_of_the_light():
         )
         kept.append(abs(np.exp(1j * off * plane.table.phase[1] / plane.table.height[1]).mean()) ** 2)
     assert np.allclose(kept, 0.99, rtol=0, atol=1e-12)
+
+
+def test_heights_that_no_etches_make_are_not_drawn(tmp_path):
+    masks = masks_of({"preset": "etched-4"})
+    table = masks.planes[0].table
+    bent = replace(table, height=table.height * [1, 1, 1, 1.1])
+    with pytest.raises(fo.InputError, match="heights of the levels are no even steps"):
+        gds.write(replace(masks, planes=(replace(masks.planes[0], table=bent),)), tmp_path)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fouroptics.cli.arguments import Changes, Json, Size, Threads, changed, pair, say
+from fouroptics.cli.progress import bar
 from fouroptics.errors import InputError
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def from_kernels(
     from fouroptics.masks import MaskSet
     from fouroptics.masks.kernels import read
 
-    _refuse_foreign(out)
+    _refuse_foreign(out, as_json)
     torch.set_num_threads(threads)
     given = read(kernels, key)
     bank = Correlator4f.from_kernels(
@@ -61,7 +62,7 @@ def from_kernels(
     )
     worth = fidelity.report(bank)
     masks = MaskSet.from_correlator(bank, title=title or kernels.stem)
-    masks.save(out)
+    _save(masks, out, as_json)
     from fouroptics.masks import show
 
     text = f"{show.table(masks)}\n\n{bank.layout_why}\n\n{worth}\n\nwritten to {out}"
@@ -79,7 +80,7 @@ def inspect(
     from fouroptics.files import whole_folder
     from fouroptics.masks import show
 
-    masks = _load(file)
+    masks = _load(file, as_json)
     found, text = show.data(masks), show.table(masks)
     if png is not None:
         with whole_folder(png, {"masks": masks.uuid}) as folder:
@@ -93,7 +94,7 @@ def validate(file: File, rules: RulesFile = None, rule: Rule = None, as_json: Js
     """Check a file's links, types, sizes and every digest; with rules, what a shop could not write: status 1 then."""
     from fouroptics.masks import show
 
-    masks = _load(file)
+    masks = _load(file, as_json)
     told = {"valid": True} | show.data(masks)
     text = f"{file}: whole and unchanged, as it was written"
     if rules is None and not rule:
@@ -121,13 +122,13 @@ def repair(
 
     if out.resolve() == file.resolve():
         raise InputError("is the set to be repaired", where="--out", mend="give another name: the original stays")
-    _refuse_foreign(out)
-    masks, limits = _load(file), _limits(rules, rule)
+    _refuse_foreign(out, as_json)
+    masks, limits = _load(file, as_json), _limits(rules, rule)
     import torch
 
     torch.set_num_threads(threads)
     made = repair.repaired(masks, limits)
-    made.masks.save(out)
+    _save(made.masks, out, as_json)
     alike = [show.likeness(one) for one in (masks, made.masks)]
     pixels = math.prod(masks.planes[0].levels.shape)
     lines = [
@@ -158,7 +159,7 @@ def diff(one: File, other: Annotated[Path, typer.Argument(help="Another mask set
     """What differs between two mask sets; exit status 1 where something does."""
     from fouroptics.masks import show
 
-    found = show.difference(_load(one), _load(other))
+    found = show.difference(_load(one, as_json), _load(other, as_json))
     say(json.dumps(found, indent=2, ensure_ascii=False) if found else "nothing differs", found, as_json)
     if found:
         raise typer.Exit(1)
@@ -196,7 +197,7 @@ def export(
     _refuse_idle({"--mirror": mirror, "--turn": turn}, framed, process)
     _refuse_idle({"--dose": dose}, process == "grey", process)
     _refuse_idle({"--rules": rules, "--rule": rule}, layout, process)
-    masks = _load(file)
+    masks = _load(file, as_json)
     kind = masks.planes[0].kind
     if kind not in kinds[process]:
         fitting = " or ".join(name for name, due in kinds.items() if kind in due) or "it cannot be exported yet"
@@ -233,18 +234,24 @@ def _limits(file: Path | None, pairs: list[str] | None) -> Limits:
     return Limits.load(file, changed(pairs))
 
 
-def _load(file: Path) -> MaskSet:
+def _load(file: Path, quiet: bool) -> MaskSet:
     from fouroptics.masks import MaskSet
 
-    return MaskSet.load(file)
+    with bar(f"checking {file}", quiet) as told:
+        return MaskSet.load(file, progress=told)
 
 
-def _refuse_foreign(out: Path) -> None:
+def _save(masks: MaskSet, out: Path, quiet: bool) -> None:
+    with bar(f"writing {out}", quiet) as told:
+        masks.save(out, progress=told)
+
+
+def _refuse_foreign(out: Path, quiet: bool) -> None:
     """Only a mask set is replaced by one."""
     if not out.exists():
         return
     try:
-        _load(out)
+        _load(out, quiet)
     except InputError:
         what, mend = "exists and is no mask set", "give --out another name"
         raise InputError(what, where=str(out), mend=mend) from None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fouroptics.cli.arguments import Json, Threads, say
+from fouroptics.cli.progress import bar
 from fouroptics.errors import InputError
 
 if TYPE_CHECKING:
@@ -37,7 +38,8 @@ def simulate(
     from fouroptics.masks import MaskSet
 
     torch.set_num_threads(threads)
-    found = MaskSet.load(masks)
+    with bar(f"checking {masks}", as_json) as pace:
+        found = MaskSet.load(masks, progress=pace)
     bank = found.correlator()
     files = _files(pictures)
     scenes = torch.stack([_fitted(file, bank.channels[1], bank.size, resize) for file in files]).to(bank.kernels)

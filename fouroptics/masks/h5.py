@@ -34,10 +34,11 @@ _CHUNK, _MOST_CHUNKS = (2**12, 2**22), 500_000  # bytes of a chunk, and how many
 _BOMB = (2**28, 200)  # bytes from which on a dataset may not inflate by more than so much
 _FILTERS = [h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_FLETCHER32]
 _SCALES = ("DIMENSION_LIST", "REFERENCE_LIST")  # attributes by which HDF5 ties a dataset to its dimensions' scales
+_FAULTS = (OSError, ValueError, KeyError, RuntimeError, TypeError, MemoryError)  # what the library raises
 _KINDS = {"u1", "u2", "u4", "i4", "i8", "f4", "f8"}
 Attribute = str | int | list[str]
 Attributes = Mapping[str, Mapping[str, Attribute]]
-Progress = Callable[[str, int, int], None]  # what is written, bytes done, bytes in all
+Progress = Callable[[str, int, int], None]  # the dataset, bytes done, bytes in all
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,22 @@ class Stored:
         return math.prod(self.shape) * self.dtype.itemsize
 
 
+@dataclass
+class Meter:
+    """Counts bytes part by part, tells how far it is, and hears the keyboard in between."""
+
+    total: int
+    progress: Progress | None
+    hear: Callable[[], None]
+    done: int = 0
+
+    def __call__(self, what: str, size: int) -> None:
+        self.hear()
+        self.done += size
+        if self.progress is not None:
+            self.progress(what, self.done, self.total)
+
+
 def _which(path: Path) -> tuple[int, int, int]:
     try:
         told = path.stat()
@@ -85,21 +102,27 @@ def _which(path: Path) -> tuple[int, int, int]:
     return told.st_ino, told.st_size, told.st_mtime_ns
 
 
-def check(path: Path, known: Callable[[str], bool]) -> dict[str, Stored]:
+def check(path: Path, known: Callable[[str], bool], progress: Progress | None = None) -> dict[str, Stored]:
     """Look at all of a file, and at every digest; the datasets that its manifest names and that are known, by path.
+
+    Progress counts every byte twice: once its chunk is looked at, once it is read.
 
     Raises:
         InputError: it is not what it says it is; the path inside it and the reason.
     """
     if not is_file(path):
         raise InputError("there is no such file", where=str(path), mend="name a mask set, such as masks.h5")
-    with _opened(path) as file:
+    with _opened(path) as file, interrupts_held() as hear:
         _check_head(path, file)
         found = dict(_walk(path, file))
+        meter = Meter(2 * sum(stored.nbytes for stored in found.values()), progress, hear)
+        for stored in found.values():
+            _look_at_chunks(path, file, stored, meter)
         manifest = _manifest(path, file, found)
         due = {name: kept for name, kept in manifest["datasets"].items() if known(name)}
-        named = {name: _check_digest(path, file, found, name, kept) for name, kept in due.items()}
+        named = {name: _check_digest(path, file, found, name, kept, meter) for name, kept in due.items()}
         _check_attributes(path, file, manifest["attributes"])
+        meter("", meter.total - meter.done)
     return named
 
 
@@ -175,7 +198,7 @@ def _told(path: Path, inside: str) -> Iterator[None]:
         yield
     except InputError:
         raise
-    except (OSError, ValueError, KeyError, RuntimeError, TypeError, UnicodeError, MemoryError) as error:
+    except _FAULTS as error:
         raise _refused(path, inside, f"cannot be read ({_short(str(error))})") from None
 
 
@@ -283,9 +306,8 @@ def _looked_at(path: Path, name: str, dataset: Any) -> Stored:
     declared = stored.nbytes
     if declared > _MOST_BYTES:
         raise _refused(path, name, f"{declared / 2**30:.4g} GiB are declared")
-    if plist.get_layout() == h5py.h5d.CHUNKED:
-        _look_at_chunks(path, stored, dataset, plist.get_chunk(), h5py.h5z.FILTER_DEFLATE in filters)
-    elif filters or declared > dataset.get_storage_size():
+    chunked = plist.get_layout() == h5py.h5d.CHUNKED
+    if not chunked and (filters or declared > dataset.get_storage_size()):
         raise _refused(path, name, f"{declared} bytes are declared and {dataset.get_storage_size()} are there")
     return stored
 
@@ -296,8 +318,48 @@ def _is_number(kind: Any) -> bool:
     return kind.dtype.str[1:] in _KINDS and kind.dtype.str[0] in "<|" and bool(kind.equal(plain))
 
 
-def _look_at_chunks(path: Path, stored: Stored, dataset: Any, chunk: tuple[int, ...], deflated: bool) -> None:
+def _look_at_chunks(path: Path, file: Any, stored: Stored, meter: Meter) -> None:
     """Every chunk is there, of a sensible size, and holds no more than it says: inflated here, within bounds."""
+    name, end = stored.path, meter.done + stored.nbytes
+    faults: list[BaseException] = []
+    with _told(path, name):
+        dataset = file[name].id
+        plist = dataset.get_create_plist()
+        if plist.get_layout() == h5py.h5d.CHUNKED:
+            size = _check_layout(path, stored, dataset, plist.get_chunk())
+            deflated = h5py.h5z.FILTER_DEFLATE in [plist.get_filter(index)[0] for index in range(plist.get_nfilters())]
+
+            def look(chunk: Any) -> int | None:
+                try:  # what is raised through HDF5 may be lost
+                    _look_at_chunk(path, name, dataset, chunk, size, deflated)
+                    meter(name, min(size, end - meter.done))
+                except BaseException as fault:
+                    faults.append(fault)
+                    return 1
+                return None
+
+            dataset.chunk_iter(look)
+    if faults:
+        raise faults[0]
+    meter(name, end - meter.done)
+
+
+def _look_at_chunk(path: Path, name: str, dataset: Any, chunk: Any, size: int, deflated: bool) -> None:
+    if chunk.filter_mask or chunk.size > size + size // 64 + 1024:
+        raise _refused(path, name, f"a chunk of {chunk.size} bytes where {size} are due")
+    if not deflated:
+        return
+    try:
+        raw = dataset.read_direct_chunk(chunk.chunk_offset)[1]
+        inflated = zlib.decompressobj().decompress(raw, size + 1)
+    except (*_FAULTS, zlib.error) as error:
+        raise _refused(path, name, f"a damaged chunk ({_short(str(error))})") from None
+    if len(inflated) != size:
+        raise _refused(path, name, f"a chunk that would inflate beyond {size} bytes, or short of it")
+
+
+def _check_layout(path: Path, stored: Stored, dataset: Any, chunk: tuple[int, ...]) -> int:
+    """The bytes of a chunk, whose sizes and number are sensible."""
     name, size = stored.path, math.prod(chunk) * stored.dtype.itemsize
     count = math.prod(math.ceil(n / c) for n, c in zip(stored.shape, chunk, strict=True))
     least, most = _CHUNK
@@ -310,31 +372,7 @@ def _look_at_chunks(path: Path, stored: Stored, dataset: Any, chunk: tuple[int, 
         raise _refused(path, name, f"{dataset.get_storage_size()} bytes that would inflate to {stored.nbytes}")
     if count > _MOST_CHUNKS or dataset.get_num_chunks() != count:
         raise _refused(path, name, f"{dataset.get_num_chunks()} chunks where {count} are due")
-
-    def look(chunk: Any) -> None:
-        if chunk.filter_mask or chunk.size > size + size // 64 + 1024:
-            raise _refused(path, name, f"a chunk of {chunk.size} bytes where {size} are due")
-        if deflated:
-            raw = dataset.read_direct_chunk(chunk.chunk_offset)[1]
-            inflated = zlib.decompressobj().decompress(raw, size + 1)
-            if len(inflated) != size:
-                raise _refused(path, name, f"a chunk that would inflate beyond {size} bytes, or short of it")
-
-    faults: list[BaseException] = []
-
-    def guarded(chunk: Any) -> int | None:
-        try:
-            look(chunk)
-        except (InputError, OSError, ValueError, zlib.error) as error:
-            faults.append(error)
-            return 1
-        return None
-
-    dataset.chunk_iter(guarded)
-    if faults:
-        fault = faults[0]
-        damaged = _refused(path, name, f"a damaged chunk ({_short(str(fault))})")
-        raise fault if isinstance(fault, InputError) else damaged
+    return size
 
 
 def _manifest(path: Path, file: Any, found: Mapping[str, Stored]) -> dict[str, Any]:
@@ -355,29 +393,38 @@ def _manifest(path: Path, file: Any, found: Mapping[str, Stored]) -> dict[str, A
     return known
 
 
-def _check_digest(path: Path, file: Any, found: Mapping[str, Stored], name: str, kept: Mapping[str, Any]) -> Stored:
+def _check_digest(
+    path: Path, file: Any, found: Mapping[str, Stored], name: str, kept: Mapping[str, Any], meter: Meter
+) -> Stored:
     stored = found.get(name)
     if stored is None:
         raise _refused(path, name, "is missing")
     if [*stored.shape] != kept.get("shape") or stored.dtype.str != kept.get("dtype"):
         raise _refused(path, name, f"is {stored.dtype.str} of {[*stored.shape]}, and was written otherwise")
-    digest, most = hashlib.sha256(), 0
     with _told(path, name):
-        dataset = file[name]
-        units = _attributes(path, dataset, name).get("units")
-        if units != kept.get("units"):
-            raise _refused(path, f"{name}@units", f"is {units!r} and was written {str(kept.get('units'))[:40]!r}")
-        if stored.dtype.kind == "S":
-            digest.update(np.asarray(dataset[()], dtype=stored.dtype).tobytes())
-        else:
-            rows = min(dataset.chunks[-2], stored.shape[-2]) if dataset.chunks and len(stored.shape) > 1 else 1
-            for index in slabs(stored.shape, stored.dtype.itemsize, rows):
-                part = np.ascontiguousarray(dataset[index])
-                digest.update(part.tobytes())
-                most = max(most, int(part.max(initial=0))) if stored.dtype.kind == "u" else 0
+        units = _attributes(path, file[name], name).get("units")
+    if units != kept.get("units"):
+        raise _refused(path, f"{name}@units", f"is {units!r} and was written {str(kept.get('units'))[:40]!r}")
+    digest, most = hashlib.sha256(), 0
+    for part in _parts(path, file, stored):
+        digest.update(part.tobytes())
+        most = max(most, int(part.max(initial=0))) if stored.dtype.kind == "u" else 0
+        meter(name, part.nbytes)
     if digest.hexdigest() != kept.get("sha256"):
         raise _refused(path, name, "is damaged: its digest differs")
     return replace(stored, most=most)
+
+
+def _parts(path: Path, file: Any, stored: Stored) -> Iterator[np.ndarray]:
+    """All of a dataset, some megabytes at a time."""
+    with _told(path, stored.path):
+        dataset = file[stored.path]
+        if stored.dtype.kind == "S":
+            yield np.asarray(dataset[()], dtype=stored.dtype)
+            return
+        rows = min(dataset.chunks[-2], stored.shape[-2]) if dataset.chunks and len(stored.shape) > 1 else 1
+        for index in slabs(stored.shape, stored.dtype.itemsize, rows):
+            yield np.ascontiguousarray(dataset[index])
 
 
 def _check_attributes(path: Path, file: Any, kept: Mapping[str, Mapping[str, Any]]) -> None:

@@ -11,7 +11,7 @@ import io
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ import numpy as np
 
 from fouroptics.errors import InputError
 from fouroptics.files import whole_file
-from fouroptics.masks.h5 import MANIFEST, Attribute, Attributes, Progress, interrupts_held, slabs
+from fouroptics.masks.h5 import MANIFEST, Attribute, Attributes, Meter, Progress, interrupts_held, slabs
 
 
 @dataclass(frozen=True)
@@ -74,28 +74,30 @@ def write(
     path: Path,
     entries: Mapping[str, Entry],
     attributes: Attributes,
-    verify: Callable[[Path], object],
+    verify: Callable[[Path, Progress | None], object],
     progress: Progress | None = None,
 ) -> None:
     """A file of datasets by path and of groups' attributes; ``/`` and ``/entry`` among them, a manifest added.
 
-    It takes its place only if ``verify`` reads it: nothing is saved that would be refused when it is loaded.
+    It takes its place only if ``verify`` reads it: nothing is saved that would be refused when it is loaded. Progress
+    counts every byte twice: once it is written, once it is read again.
     """
     path = _writable(path)
+    size = sum(_nbytes(entry.value) for entry in entries.values())
     with whole_file(path) as temporary:
-        with _Sink(temporary, "x+") as sink, interrupts_held() as deliver:
+        with _Sink(temporary, "x+") as sink, interrupts_held() as hear:
 
             def pause() -> None:
                 sink.tell_fault()
-                deliver()
+                hear()
 
             try:
                 with h5py.File(sink, "w") as file:
-                    _fill(file, entries, attributes, progress, pause)
+                    _fill(file, entries, attributes, Meter(2 * size, progress, pause))
             finally:
                 sink.tell_fault()
         try:
-            verify(temporary)
+            verify(temporary, _second_half(progress, size))
         except InputError as error:
             where = error.where.replace(str(temporary), str(path))
             raise InputError(error.what, where=where, mend="nothing was written") from None
@@ -113,28 +115,21 @@ def _writable(path: Path) -> Path:
     return path
 
 
-def _fill(
-    file: Any,
-    entries: Mapping[str, Entry],
-    attributes: Attributes,
-    progress: Progress | None,
-    pause: Callable[[], None],
-) -> None:
-    written: dict[str, Any] = {}
-    total = sum(_nbytes(entry.value) for entry in entries.values())
-    done = 0
-    for path, entry in entries.items():
-        written[path] = _write_one(file, path, entry, pause)
-        done += _nbytes(entry.value)
-        if progress is not None:
-            progress(path, done, total)
+def _second_half(progress: Progress | None, size: int) -> Progress | None:
+    if progress is None:
+        return None
+    return lambda what, done, total: progress(what, size + done * size // max(total, 1), 2 * size)
+
+
+def _fill(file: Any, entries: Mapping[str, Entry], attributes: Attributes, meter: Meter) -> None:
+    written = {path: _write_one(file, path, entry, meter) for path, entry in entries.items()}
     for group, values in attributes.items():
         for name, value in values.items():
             file.require_group(group).attrs[name] = _as_attribute(value)
         _attach_scales(file, group, values.get("axes", []), [path for path in entries if path.startswith(f"{group}/")])
     kept = {"datasets": written, "attributes": {group: dict(values) for group, values in attributes.items()}}
     manifest = json.dumps(kept, sort_keys=True)
-    _write_one(file, MANIFEST, Entry(manifest, "1", "digests of all datasets"), pause)
+    _write_one(file, MANIFEST, Entry(manifest, "1", "digests of all datasets"), replace(meter, progress=None))
     file.attrs["manifest_sha256"] = _as_attribute(hashlib.sha256(manifest.encode()).hexdigest())
     file.flush()
     file.attrs["complete"] = np.int64(1)
@@ -153,13 +148,14 @@ def _attach_scales(file: Any, group: str, axes: Attribute, paths: list[str]) -> 
                 dimension.attach_scale(scale)
 
 
-def _write_one(file: Any, path: str, entry: Entry, pause: Callable[[], None]) -> dict[str, Any]:
+def _write_one(file: Any, path: str, entry: Entry, meter: Meter) -> dict[str, Any]:
     """Write a dataset in parts; what the manifest says of it."""
     digest = hashlib.sha256()
     if isinstance(entry.value, str):
         raw = entry.value.encode() or b"\0"
         made = file.create_dataset(path, data=np.array(raw, dtype=h5py.string_dtype("utf-8", len(raw))))
         digest.update(raw)
+        meter(path, len(raw))
     else:
         value = entry.value
         dtype = np.dtype(value.dtype).newbyteorder("<")
@@ -177,14 +173,18 @@ def _write_one(file: Any, path: str, entry: Entry, pause: Callable[[], None]) ->
             part = np.ascontiguousarray(value[index], dtype=dtype)
             made[index] = part
             digest.update(part.tobytes())
-            pause()
+            meter(path, part.nbytes)
     made.attrs["units"] = _as_attribute(entry.units)
     made.attrs["long_name"] = _as_attribute(entry.long_name or path.rsplit("/", 1)[1])
     return {"sha256": digest.hexdigest(), "dtype": made.dtype.str, "shape": list(made.shape), "units": entry.units}
 
 
 def _nbytes(value: Any) -> int:
-    return len(value) if isinstance(value, str) else math.prod(value.shape) * np.dtype(value.dtype).itemsize
+    return (
+        len(value.encode() or b"\0")
+        if isinstance(value, str)
+        else math.prod(value.shape) * np.dtype(value.dtype).itemsize
+    )
 
 
 def _as_attribute(value: Attribute) -> Any:

@@ -70,14 +70,14 @@ class MaskSet:
         return from_correlator(bank, title, rules)
 
     @classmethod
-    def load(cls, path: str | Path) -> MaskSet:
+    def load(cls, path: str | Path, *, progress: h5.Progress | None = None) -> MaskSet:
         """Read a file, having checked all of it; large levels stay there until they are sliced.
 
         Raises:
             InputError: the file is refused; the path inside it and the reason.
         """
         path = Path(path)
-        found = h5.check(path, tree.is_known)
+        found = h5.check(path, tree.is_known, progress)
         tree.check(path, found)
         return cls(**contents.read(path, found))
 
@@ -89,7 +89,11 @@ class MaskSet:
     def save(self, path: str | Path, *, progress: h5.Progress | None = None) -> None:
         """Write the set, whole or not at all."""
         entries, attributes = contents.written(self)
-        h5_write.write(Path(path), entries, attributes, MaskSet.load, progress)
+
+        def verify(written: Path, told: h5.Progress | None) -> None:
+            MaskSet.load(written, progress=told)
+
+        h5_write.write(Path(path), entries, attributes, verify, progress)
 
     def plate(self, plane: int = 0, frame: int = 0) -> Plate:
         """The levels of the whole panel or substrate in one frame; its rows are put together when they are sliced."""

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import fouroptics as fo
-from fouroptics.masks import MaskSet, h5_write
+from fouroptics.masks import MaskSet, h5, h5_write
 
 SLM = fo.Bench.load("slm-532nm").replace(
     {"mask.crosstalk": "0 um", "mask.pitch": "90 um", "mask.pixels": [100, 100], "layout.guard": "64 um"}
@@ -81,3 +81,26 @@ def test_the_keyboard_stops_every_moment_of_a_save(masks, tmp_path, monkeypatch)
     assert (tmp_path / "masks.h5").read_bytes() == kept
     assert [path.name for path in tmp_path.iterdir()] == ["masks.h5"]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_save_and_a_load_tell_how_far_they_are(masks, tmp_path, monkeypatch):
+    monkeypatch.setattr(h5, "_SLAB", 2**12)
+    for work in (masks.save, MaskSet.load):
+        told = []
+        work(tmp_path / "masks.h5", progress=lambda *all_of_it, told=told: told.append(all_of_it))
+        names, done, total = zip(*told, strict=True)
+        assert len(set(total)) == 1
+        assert [*done] == sorted(done)
+        assert done[-1] == total[-1]
+        assert 0 < done[0] < total[0] / 10
+        assert names.count("/entry/masks/level") > 4
+    with pytest.raises(RuntimeError, match="enough"):
+        MaskSet.load(tmp_path / "masks.h5", progress=enough)
+    with pytest.raises(RuntimeError, match="enough"):
+        masks.save(tmp_path / "masks.h5", progress=enough)
+    assert [path.name for path in tmp_path.iterdir()] == ["masks.h5"]
+
+
+def enough(name, done, total):
+    if name == "/entry/masks/level":
+        raise RuntimeError("enough")

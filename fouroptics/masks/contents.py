@@ -163,7 +163,7 @@ def _plane_entries(group: str, plane: Plane) -> dict[str, Entry]:
             "level_table/height": Entry(plane.table.height, "m", "height of a level above the deepest"),
             "level_table/drive": Entry(plane.table.drive, "1", "what sets a level"),
         }
-        if plane.levels.nbytes * 4 <= tree.VIEWED and isinstance(plane.levels, np.ndarray):
+        if plane.levels.nbytes * 4 < tree.VIEWED and isinstance(plane.levels, np.ndarray):
             entries["phase"] = Entry(plane.table.phase[plane.levels].astype("<f4"), "rad", "for viewers, of level")
             entries["amplitude"] = Entry(
                 plane.table.amplitude[plane.levels].astype("<f4"), "1", "for viewers, of level"

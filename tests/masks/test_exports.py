@@ -15,8 +15,40 @@ from PIL import Image
 import fouroptics as fo
 from fouroptics.cli import main
 from fouroptics.masks import bitmap, etch, gds, heights, runs
+from tests.masks import oasis_reader
 from tests.masks.gds_reader import boundaries
 from tests.masks.made import masks_of, middle, with_letter
+
+
+def by_gdstk(path):
+    """What the readers of our own tell, told by another library."""
+    library = (gdstk.read_gds if path.suffix == ".gds" else gdstk.read_oas)(path)
+    assert library.unit == pytest.approx(1e-6, rel=1e-12)
+    (top,) = library.top_level()
+    return in_units(top, library), library.precision
+
+
+def in_units(cell, library):
+    """All that a cell of gdstk holds, closed, in whole database units."""
+    scale, found = round(library.unit / library.precision), []
+    for polygon in cell.get_polygons():
+        points = np.concatenate((polygon.points, polygon.points[:1])) * scale
+        assert np.allclose(points, np.rint(points), rtol=0, atol=1e-6)
+        found.append((polygon.layer, np.rint(points).astype(int)))
+    return found
+
+
+def boxes(polygons):
+    """Layer and sides of every polygon, sorted; each is a rectangle, and closed."""
+    corners = np.stack([points for _, points in polygons]).astype(np.int64)
+    low, high = corners.min(1), corners.max(1)
+    x, y = np.moveaxis(corners, 2, 0)
+    twice = np.abs((x[:, :-1] * y[:, 1:] - x[:, 1:] * y[:, :-1]).sum(1))
+    assert corners.shape[1:] == (5, 2)
+    assert np.array_equal(corners[:, 0], corners[:, 4])
+    assert np.array_equal(twice, 2 * (high - low).prod(1))
+    assert twice.all()
+    return sorted([layer, *sides] for (layer, _), sides in zip(polygons, np.hstack((low, high)).tolist(), strict=True))
 
 
 def rastered(polygons, unit, plane, layer, tile):
@@ -68,10 +100,11 @@ def test_a_layout_is_the_mask_to_the_pixel(tmp_path, preset):
         removed += hits * step.depth
     if preset != "chrome":  # what stands is what was not etched
         assert np.allclose(plane.table.height.max() - removed, plane.table.height[levels], rtol=0, atol=1e-15)
-    read = gdstk.read_oas(tmp_path / "masks.oas").top_level()[0].get_polygons()
-    from_oasis = [(p.layer, np.rint(np.concatenate((p.points, p.points[:1])) * 1e3)) for p in read]
-    for layer in {1, len([*etch.steps(plane)])}:
-        assert np.array_equal(rastered(from_oasis, 1e-9, plane, layer, 0), rastered(polygons, unit, plane, layer, 0))
+    due = boxes(polygons)
+    for name, read in [("masks.gds", by_gdstk), ("masks.oas", by_gdstk), ("masks.oas", oasis_reader.boundaries)]:
+        same, its_unit = read(tmp_path / name)
+        assert its_unit == pytest.approx(1e-9, rel=1e-12)
+        assert boxes(same) == due
     inside = [layer for layer, points in polygons if layer < 100 and np.abs(points).max() < 4.2e6]
     assert told["rectangles"] == len(inside) + (4 if preset == "chrome" else 0)
     again = tmp_path / "again"
@@ -80,16 +113,101 @@ def test_a_layout_is_the_mask_to_the_pixel(tmp_path, preset):
     assert (again / "masks.gds").read_bytes() == (tmp_path / "masks.gds").read_bytes()
 
 
-@pytest.mark.parametrize("name", ["masks.gds", "masks.oas"])
-def test_an_f_comes_out_upright_in_layouts(tmp_path, name):
+@pytest.mark.parametrize(
+    ("name", "read"),
+    [
+        ("masks.gds", boundaries),
+        ("masks.gds", by_gdstk),
+        ("masks.oas", oasis_reader.boundaries),
+        ("masks.oas", by_gdstk),
+    ],
+)
+def test_an_f_comes_out_upright_in_layouts(tmp_path, name, read):
     masks, shown = with_letter("chrome")  # chrome is dark, level 0: the letter
     gds.write(masks, tmp_path)
-    if name == "masks.gds":
-        polygons, unit = boundaries(tmp_path / name)
-    else:
-        read = gdstk.read_oas(tmp_path / name).top_level()[0].get_polygons()
-        polygons, unit = [(p.layer, np.concatenate((p.points, p.points[:1])) * 1e3) for p in read], 1e-9
+    polygons, unit = read(tmp_path / name)
     assert np.array_equal(rastered(polygons, unit, masks.planes[0], 1, 0) == 1, shown)
+
+
+def test_a_flipped_bit_in_an_oasis_is_noticed(tmp_path):
+    gds.write(masks_of({"preset": "etched-2"}), tmp_path)
+    path = tmp_path / "masks.oas"
+    raw = path.read_bytes()
+    assert oasis_reader.boundaries(path)[0]
+    for at in (20, len(raw) // 2, len(raw) - 300, len(raw) - 100, len(raw) - 1):
+        path.write_bytes(raw[:at] + bytes([raw[at] ^ 1 << at % 8]) + raw[at + 1 :])
+        with pytest.raises(ValueError, match="do not have the CRC32 that END tells"):
+            oasis_reader.boundaries(path)
+
+
+def turned(points):
+    """Corners of a closed polygon, wherever they begin and whichever way they run."""
+    corners = points[:-1].tolist()
+    return min(way[i:] + way[:i] for way in (corners, corners[::-1]) for i in range(len(corners)))
+
+
+@pytest.mark.parametrize("options", [{}, {"detect_rectangles": False, "standard_properties": True}])
+def test_the_reader_reads_what_another_library_wrote(tmp_path, options):
+    library = gdstk.Library(unit=1e-6, precision=1e-9)
+    shapes, copies, pair, top = (library.new_cell(name) for name in ("SHAPES", "COPIES", "PAIR", "TOP"))
+    steps = [(0, 0), (5, 0), (5, 2), (3, 2), (3, 7), (0, 7)]  # along x, then y: its last corner is not written
+    for layer, points in enumerate(
+        [
+            [(-1, -2), (3, -2), (3, 4.001), (-1, 4.001)],
+            [(0, 0), (2, 0), (2, 2), (0, 2)],
+            steps,
+            [(y, -x) for x, y in steps],
+            [(0, 0), (5, 0), (5, 1), (5, 2), (3, 2), (3, 7), (0, 7)],
+            [(0, 0), (5, 0), (7, 2), (7, 5), (4, 5), (2, 3), (0, 3)],
+            [(0, 0), (5, 1), (3, 7), (-2.003, 3)],
+        ]
+    ):
+        shapes.add(gdstk.Polygon(points, layer=layer))
+    for layer, how in enumerate(
+        [
+            {"columns": 3, "rows": 4, "spacing": (10, -20)},
+            {"columns": 3, "rows": 1, "spacing": (10, 20)},
+            {"columns": 1, "rows": 5, "spacing": (10, 20)},
+            {"columns": 3, "rows": 2, "v1": (10, 1), "v2": (-2, 12)},
+            {"columns": 5, "rows": 1, "v1": (10, 1), "v2": (-2, 12)},
+            {"x_offsets": [5, 11, 12]},
+            {"y_offsets": [5, 11, 12.001]},
+            {"offsets": [(4, 5), (-7, 8.5), (100, 9)]},
+        ]
+    ):
+        for shape in (gdstk.rectangle((50, 50), (52, 51), layer=layer), gdstk.Polygon([(0, 0), (5, 1), (3, 7)])):
+            shape.repetition = gdstk.Repetition(**how)
+            copies.add(shape.set_property("drawn", ["by", -2, 2.5, b"\x01\x02", *range(13)]))
+    quarter = np.pi / 2
+    pair.add(gdstk.Reference(shapes, (100, 200)), gdstk.Reference(copies, (-30, 5), rotation=quarter))
+    pair.add(gdstk.Reference(shapes, (7, -8), x_reflection=True, rotation=2 * quarter))
+    top.add(gdstk.Reference(pair, (1000, 0)), gdstk.Reference(pair, x_reflection=True, rotation=3 * quarter))
+    top.add(gdstk.Reference(shapes, (0.001, 0.002), columns=3, rows=2, spacing=(30, -40)))
+    library.write_oas(tmp_path / "a.oas", detect_trapezoids=False, validation="crc32", **options)
+    found, unit = oasis_reader.boundaries(tmp_path / "a.oas")
+    assert unit == pytest.approx(1e-9, rel=1e-12)
+    due = sorted((layer, turned(points)) for layer, points in in_units(top, library))
+    assert sorted((layer, turned(points)) for layer, points in found) == due
+
+
+@pytest.mark.parametrize(
+    ("what", "says"),
+    [
+        (gdstk.Polygon([(0, 0), (9, 0), (7, 2), (1, 2)]), "a record of kind 2[3-6]"),  # a trapezoid
+        (gdstk.Label("text", (0, 0)), "a record of kind 19"),
+        (gdstk.FlexPath([(0, 0), (9, 0)], 1, simple_path=True), "a record of kind 22"),
+        (gdstk.rectangle((0, 0), (1, 2), datatype=1), "a datatype"),
+        (gdstk.Reference(gdstk.Cell("LARGER"), magnification=2), "a cell 2.0 times as large"),
+        (gdstk.Reference(gdstk.Cell("ASKEW"), rotation=0.5), "turned by 28.6"),
+    ],
+)
+def test_the_reader_refuses_what_it_does_not_know(tmp_path, what, says):
+    library = gdstk.Library()
+    top = library.new_cell("TOP").add(gdstk.rectangle((0, 0), (2, 1)), what)
+    library.add(*top.dependencies(True))
+    library.write_oas(tmp_path / "a.oas", validation="crc32")
+    with pytest.raises(ValueError, match=says):
+        oasis_reader.boundaries(tmp_path / "a.oas")
 
 
 @pytest.mark.parametrize("preset", ["dmd", "slm-phase-8bit"])

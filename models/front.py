@@ -1,0 +1,226 @@
+"""The linear front end of a student: a chain of spectral convolutions, or the one plane that it comes to."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from fouroptics.models import spectral
+from fouroptics.models.band import Band, Geometry, compose
+from torch import Tensor, nn
+
+from fouroptics.errors import InputError
+from fouroptics.optics.correlation import channel_sum
+from fouroptics.optics.fourier import kernel_centre
+from fouroptics.optics.grid import smooth_size
+from fouroptics.optics.kept import Kept
+
+Pair = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A chain of convolutions, each with a crop behind it or none, told by its sizes.
+
+    Args:
+        size: of pictures ``(y, x)``.
+        channels: inputs of the first layer, then outputs of each.
+        kernels: taps of each layer ``(y, x)``.
+        crops: what is left of the picture's samples behind each layer.
+        grid: picture and dark guard.
+    """
+
+    size: Pair
+    channels: tuple[int, ...]
+    kernels: tuple[Pair, ...]
+    crops: tuple[Pair, ...]
+    grid: Pair
+
+    @classmethod
+    def of(
+        cls,
+        size: Pair,
+        channels: Sequence[int],
+        kernels: Sequence[Pair],
+        crops: Sequence[Pair | None],
+        guard: Pair | None = None,
+    ) -> Plan:
+        """Check sizes; a guard that is left out is as wide as the response, on a grid of small factors."""
+        layers = len(channels) - 1
+        if layers < 1 or min(channels) < 1:
+            raise InputError(f"{tuple(channels)} make no layer", where="channels", mend="inputs, then outputs of each")
+        for name, given in (("kernel_size", kernels), ("crops", crops)):
+            if len(given) != layers:
+                what = f"{len(given)} of them for {layers} convolutions"
+                raise InputError(what, where=name, mend="one a convolution; None where nothing is cropped")
+        kept: list[Pair] = []
+        for number, crop in enumerate(crops):
+            before = kept[-1] if kept else size
+            if crop is not None and any(n > m or n < 1 for n, m in zip(crop, before, strict=True)):
+                small, large = ("×".join(map(str, one)) for one in (before, crop))
+                what = f"{large} of pictures that are {small} behind layer {number}"
+                raise InputError(what, where=f"crops[{number}]", mend=f"at most {small}")
+            kept.append(crop or before)
+        if guard is None:
+            reach = _reach(size, kernels, kept)
+            grid = smooth_size(size[0] + reach[0]), smooth_size(size[1] + reach[1])
+        else:
+            grid = size[0] + guard[0], size[1] + guard[1]
+        plan = cls(size, tuple(channels), tuple(kernels), tuple(kept), grid)
+        for number, (kernel, room) in enumerate(zip(kernels, plan.grids, strict=False)):
+            if any(k > n for k, n in zip(kernel, room, strict=True)):
+                what = f"{kernel[0]}×{kernel[1]} taps on a grid of {room[0]}×{room[1]}"
+                raise InputError(what, where=f"kernel_size[{number}]", mend="fewer taps, or a wider guard")
+        return plan
+
+    @property
+    def grids(self) -> list[Pair]:
+        """Samples of the guarded grid before the first layer and behind each: the picture's share of it stays."""
+        scaled = [tuple(round(n * g / s) for n, g, s in zip(c, self.grid, self.size, strict=True)) for c in self.crops]
+        return [self.grid, *((y, x) for y, x in scaled)]
+
+    @property
+    def reach(self) -> Pair:
+        """Samples of the picture by which a response reaches beyond what made it."""
+        return _reach(self.size, self.kernels, self.crops)
+
+    def geometry(self, is_complex: bool) -> Geometry:
+        return Geometry(self.size, self.grid, self.grids[-1], is_complex)
+
+
+def _reach(size: Pair, kernels: Sequence[Pair], crops: Sequence[Pair]) -> Pair:
+    sides = []
+    for axis in (0, 1):
+        samples = [size[axis], *(crop[axis] for crop in crops)]
+        taps = [kernel[axis] for kernel in kernels]
+        before, behind = (
+            math.ceil(sum(side(k) * size[axis] / n for k, n in zip(taps, samples, strict=False)) - 1e-9)
+            for side in (kernel_centre, lambda k: k - 1 - kernel_centre(k))
+        )
+        sides.append(max(before, behind))
+    return sides[0], sides[1]
+
+
+class Front(nn.Module):
+    """What fronts share: pictures onto the band, through the transfer function, and back.
+
+    Args:
+        plan: of the chain.
+        is_complex: of the response.
+    """
+
+    def __init__(self, plan: Plan, is_complex: bool) -> None:
+        super().__init__()
+        self.plan, self.is_complex = plan, is_complex
+        self.geometry = plan.geometry(is_complex)
+        self._bands: Kept[Band] = Kept()
+
+    def transfer(self) -> Tensor:
+        """One transfer function an output and input, ``[out, in, rows, columns]`` on the band."""
+        raise NotImplementedError
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """Pictures ``[batch, in, y, x]`` → the field on the kept grid ``[batch, out, v, u]``."""
+        return self.respond(pictures, self.transfer())
+
+    def respond(self, pictures: Tensor, transfer: Tensor) -> Tensor:
+        """The field that a transfer function makes of pictures."""
+        self._check(pictures)
+        band = self.band(pictures)
+        return band.synthesise(channel_sum(band.analyse(pictures), transfer))
+
+    def band(self, pictures: Tensor) -> Band:
+        """The plan for pictures of a dtype and device."""
+        dtype, device = pictures.real.dtype, pictures.device
+        return self._bands.get((dtype, device), lambda: Band(self.geometry, dtype, device))
+
+    def kernels(self, transfer: Tensor) -> Tensor:
+        """A transfer function as taps on the whole grid ``[out, in, ky, kx]``, for a bench that has one mask plane."""
+        geometry = self.geometry
+        whole = transfer
+        if not geometry.is_complex:  # what lies left of bin 0 is the conjugate, turned about it
+            whole = torch.cat((transfer[..., 1:].conj().flip(-2, -1), transfer), -1)
+        rows, columns = (torch.arange(-(n // 2), n // 2 + 1) for n in geometry.kept)
+        laid = whole.new_zeros(*whole.shape[:2], *geometry.grid)
+        at = [torch.remainder(bins, n).to(whole.device) for bins, n in zip((rows, columns), geometry.grid, strict=True)]
+        laid[..., at[0][:, None], at[1]] = whole
+        taps = torch.fft.ifft2(laid.conj()).conj()  # H(ν) = Σ k(m) e^{+i2πνm}
+        centred = taps.roll([kernel_centre(n) for n in geometry.grid], (-2, -1)).resolve_conj()
+        found: Tensor = centred if geometry.is_complex else centred.real.contiguous()
+        return found
+
+    @torch.no_grad()
+    def energy_in_guard(self, pictures: Tensor) -> float:
+        """Share of the responses' energy that lies beside the picture, on the guard."""
+        field = self(pictures)
+        energy = field.real.square() + (field.imag.square() if field.is_complex() else 0)
+        rows, columns = self.plan.crops[-1]
+        return 1 - float(energy[..., :rows, :columns].sum() / energy.sum())
+
+    def _check(self, pictures: Tensor) -> None:
+        due = (self.plan.channels[0], *self.plan.size)
+        if pictures.dim() != 4 or tuple(pictures.shape[1:]) != due:
+            what = f"pictures are {tuple(pictures.shape)}"
+            raise InputError(what, where="pictures", mend=f"this front takes [batch, {', '.join(map(str, due))}]")
+
+
+class DeepFront(Front):
+    """A chain of convolutions and crops, as the paper has it; composed on the band, never run layer by layer."""
+
+    def __init__(self, plan: Plan, *, is_complex: bool = False) -> None:
+        super().__init__(plan, is_complex)
+        pairs = (2,) if is_complex else ()
+        self.weights = nn.ParameterList(
+            nn.Parameter(torch.empty(outputs, inputs, *kernel, *pairs))
+            for (inputs, outputs), kernel in zip(pairwise(plan.channels), plan.kernels, strict=True)
+        )
+        for weight in self.weights:
+            nn.init.normal_(weight, std=1 / math.sqrt(math.prod(weight.shape[1:])))
+        self._to_unit_rms()
+
+    def taps(self) -> list[Tensor]:
+        """Kernels of the layers, complex where they are."""
+        return [torch.view_as_complex(w) if self.is_complex else w for w in self.weights]
+
+    def transfer(self) -> Tensor:
+        return compose(self.taps(), self.plan.grids[:-1], self.geometry)
+
+    def by_layers(self, pictures: Tensor) -> Tensor:
+        """The same as ``forward``, one layer after another over whole spectra: the slow reference."""
+        self._check(pictures)
+        (rows, columns), (height, width) = self.plan.grid, self.plan.size
+        half = not (self.is_complex or pictures.is_complex())
+        exact = pictures if half else pictures.to(torch.promote_types(pictures.dtype, torch.complex64))
+        found = F.pad(exact, (0, columns - width, 0, rows - height))
+        for weight, (size, kept) in zip(self.taps(), pairwise(self.plan.grids), strict=True):
+            spectra = spectral.conv(spectral.transform(found), weight, size, half=half)
+            found = spectral.inverse(spectral.crop(spectra, size, kept, half=half), kept, half=half)
+        return found
+
+    @torch.no_grad()
+    def _to_unit_rms(self) -> None:
+        """Scale all layers alike until the composed transfer function has an rms of 1."""
+        rms = self.transfer().abs().square().mean().sqrt()
+        for weight in self.weights:
+            weight /= rms ** (1 / len(self.weights))
+
+
+class PlaneFront(Front):
+    """One plane of masks: the transfer function itself, as pairs of real and imaginary parts.
+
+    Args:
+        plan: of the chain that it stands for.
+        transfer: to begin with.
+        is_complex: of the response.
+    """
+
+    def __init__(self, plan: Plan, transfer: Tensor, *, is_complex: bool = False) -> None:
+        super().__init__(plan, is_complex)
+        self.plane = nn.Parameter(torch.view_as_real(transfer.detach().clone().resolve_conj()))
+
+    def transfer(self) -> Tensor:
+        return torch.view_as_complex(self.plane)

@@ -1,0 +1,147 @@
+"""A chain of layers, what it is composed to, and the one plane it folds to: the same field, gradients and bench."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from fouroptics.models.front import DeepFront, Plan, PlaneFront
+
+import fouroptics as fo
+from fouroptics.optics.correlation import correlate
+from fouroptics.optics.fourier import spectral_crop
+
+CHAINS = {
+    "one guard": ((32, 32), [(3, 3)] * 3, [None, None, (16, 16)], None),
+    "odd": ((64, 64), [(5, 5), (3, 3), (3, 3)], [(31, 31), (15, 15), (5, 5)], (0, 0)),
+    "even last": ((64, 64), [(5, 5), (3, 3), (3, 3)], [(31, 31), (15, 15), (6, 6)], (0, 0)),
+    "even": ((32, 30), [(3, 3), (5, 2), (3, 3)], [(16, 15), (8, 8), None], (0, 0)),
+    "equal": ((20, 20), [(4, 4), (2, 2), (3, 3)], [(10, 10), (10, 10), (10, 10)], (0, 0)),
+    "no crop": ((9, 10), [(3, 3), (3, 2)], [None, None], None),
+    "mixed": ((28, 28), [(3, 3), (3, 3), (1, 1), (3, 3)], [(20, 21), None, (13, 8), (13, 8)], (4, 4)),
+    "one layer": ((16, 16), [(7, 7)], [(6, 6)], None),
+}
+
+
+def front_of(name, *, is_complex=False, channels=(3, 4, 5, 3, 2)):
+    size, kernels, crops, guard = CHAINS[name]
+    torch.manual_seed(0)
+    plan = Plan.of(size, channels[: len(kernels) + 1], kernels, crops, guard)
+    return DeepFront(plan, is_complex=is_complex).double()
+
+
+def pictures_for(front, count=2):
+    return torch.rand(count, 3, *front.plan.size, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+
+
+def off(found, due):
+    return float((found - due).abs().max() / due.abs().max())
+
+
+@pytest.mark.parametrize("is_complex", [False, True])
+@pytest.mark.parametrize("name", CHAINS)
+def test_composed_folded_and_layer_by_layer_are_the_same(name, is_complex):
+    front = front_of(name, is_complex=is_complex)
+    pictures = pictures_for(front)
+    due = front.by_layers(pictures)
+    folded = PlaneFront(front.plan, front.transfer(), is_complex=is_complex)
+    assert off(front(pictures), due) < 1e-12
+    assert off(folded(pictures), due) < 1e-12
+    single = front.float()
+    alone = PlaneFront(front.plan, single.transfer(), is_complex=is_complex)
+    for way in (single, single.by_layers, alone):
+        assert off(way(pictures.float()).to(due.dtype), due) < 1e-5
+
+
+@pytest.mark.parametrize("is_complex", [False, True])
+@pytest.mark.parametrize("name", CHAINS)
+def test_gradients_of_deep_parameters_are_those_of_the_layers(name, is_complex):
+    front = front_of(name, is_complex=is_complex)
+    pictures = pictures_for(front)
+    weigh = torch.randn(front(pictures).shape, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    composed, layered = (
+        torch.autograd.grad(((way(pictures) + 1j) * weigh).abs().pow(3).sum(), [*front.weights])
+        for way in (front, front.by_layers)
+    )
+    for one, other in zip(composed, layered, strict=True):
+        assert off(one, other) < 1e-10
+
+
+@pytest.mark.parametrize("is_complex", [False, True])
+@pytest.mark.parametrize("name", ["one guard", "even last", "equal", "mixed"])
+def test_the_plane_is_a_kernel_of_one_correlator(name, is_complex):
+    """Its taps on the whole grid, through a bank that knows of no band; what that gives is cut to the band."""
+    front = front_of(name, is_complex=is_complex)
+    pictures = pictures_for(front)
+    (rows, columns), (height, width) = front.plan.grid, front.plan.size
+    padded = F.pad(pictures, (0, columns - width, 0, rows - height)).to(torch.complex128)
+    wide = correlate(padded, front.kernels(front.transfer()), boundary="circular")
+    cut = spectral_crop(torch.fft.fft2(wide.to(torch.complex128), norm="ortho"), front.plan.grids[-1])
+    found = torch.fft.ifft2(cut, norm="ortho")
+    due = front.by_layers(pictures)
+    assert off(found if is_complex else found.real, due) < 1e-12
+    assert is_complex or found.imag.abs().max() < 1e-12
+
+
+def test_a_guard_as_wide_as_the_response_keeps_borders_dark():
+    """Without a crop the guarded chain is linear convolution in a dark surround, layer after layer."""
+    front = front_of("no crop")
+    pictures = pictures_for(front)
+    due = pictures
+    around = F.pad(due, (8, 8, 8, 8))
+    for weight in front.taps():
+        above, left = ((k - 1) // 2 for k in weight.shape[-2:])
+        below, right = weight.shape[-2] - 1 - above, weight.shape[-1] - 1 - left
+        around = F.conv2d(F.pad(around, (left, right, above, below)), weight)
+    due = around[..., 8:-8, 8:-8]
+    assert off(front(pictures)[..., :9, :10], due) < 1e-12
+    assert 0 < front.energy_in_guard(pictures) < 0.5
+
+
+def test_a_band_is_as_bright_as_the_picture():
+    """A kernel of one tap is the picture's own low band, at its level."""
+    plan = Plan.of((32, 32), (1, 1), [(3, 3)], [(6, 6)], (0, 0))
+    front = DeepFront(plan).double()
+    with torch.no_grad():
+        front.weights[0].zero_()[0, 0, 1, 1] = 1
+        flat = front(torch.full((1, 1, 32, 32), 0.3, dtype=torch.float64))
+    assert torch.allclose(flat, torch.full((1, 1, 6, 6), 0.3, dtype=torch.float64), atol=1e-14)
+
+
+@pytest.mark.parametrize("is_complex", [False, True])
+def test_a_chain_begins_with_unit_rms(is_complex):
+    assert float(front_of("mixed", is_complex=is_complex).transfer().abs().square().mean()) == pytest.approx(1)
+
+
+def test_guards_are_smooth_and_wide_enough():
+    plan = Plan.of(
+        (224, 224),
+        (3, 64, 192, 384, 256, 256),
+        [(11, 11), (5, 5)] + [(3, 3)] * 3,
+        [(55, 55), (27, 27), None, None, (13, 13)],
+    )
+    assert plan.reach == (39, 39)  # 5 + 2·224/55 + 3·224/27 = 38.03: taps stand ever further apart
+    assert plan.grid[0] >= 224 + plan.reach[0]
+    assert plan.grids[-1][0] == round(13 * plan.grid[0] / 224)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (
+            ((32, 32), (3, 4), [(3, 3)], [(40, 40)]),
+            r"crops\[0\]: 40×40 of pictures that are 32×32 behind layer 0; at most",
+        ),
+        (((32, 32), (3, 4, 5), [(3, 3)] * 2, [(8, 8), (9, 9)]), r"crops\[1\]: 9×9 of pictures that are 8×8"),
+        (((32, 32), (3, 4, 5), [(3, 3)], [None, None]), "kernel_size: 1 of them for 2 convolutions"),
+        (((32, 32), (3, 4), [(3, 3)], []), "crops: 0 of them for 1 convolutions; one a convolution"),
+        (((8, 8), (3, 4), [(9, 9)], [None], (0, 0)), r"kernel_size\[0\]: 9×9 taps on a grid of 8×8; fewer taps"),
+        (((8, 8), (3,), [], []), "channels: .3,. make no layer"),
+    ],
+)
+def test_sizes_that_do_not_fit_are_refused(arguments, says):
+    with pytest.raises(fo.InputError, match=says):
+        Plan.of(*arguments)
+
+
+def test_pictures_of_another_shape_are_refused():
+    with pytest.raises(fo.InputError, match=r"pictures are .*; this front takes \[batch, 3, 16, 16\]"):
+        front_of("one layer")(torch.rand(2, 3, 16, 15, dtype=torch.float64))

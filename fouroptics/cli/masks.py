@@ -37,6 +37,8 @@ def from_kernels(
     title: Annotated[str, typer.Option(help="A few words on what the set is for.")] = "",
     out: Annotated[Path, typer.Option(help="The mask set to write; an earlier one is replaced.")] = Path("masks.h5"),
     changes: Changes = None,
+    rules: RulesFile = None,
+    rule: Rule = None,
     threads: Threads = 1,
     as_json: Json = False,
 ) -> None:
@@ -61,7 +63,7 @@ def from_kernels(
         stop=stop,
     )
     worth = fidelity.report(bank)
-    masks = MaskSet.from_correlator(bank, title=title or kernels.stem)
+    masks = MaskSet.from_correlator(bank, title=title or kernels.stem, rules=_limits(rules, rule))
     _save(masks, out, as_json)
     from fouroptics.masks import show
 
@@ -91,18 +93,19 @@ def inspect(
 
 @app.command()
 def validate(file: File, rules: RulesFile = None, rule: Rule = None, as_json: Json = False) -> None:
-    """Check a file's links, types, sizes and every digest; with rules, what a shop could not write: status 1 then."""
+    """Check a file's links, types, sizes and every digest; by rules given or its own what a shop could not write."""
     from fouroptics.masks import show
 
     masks = _load(file, as_json)
     told = {"valid": True} | show.data(masks)
     text = f"{file}: whole and unchanged, as it was written"
-    if rules is None and not rule:
+    asked = _limits(rules, rule) or masks.rules
+    if asked is None:
         say(text, told, as_json)
         return
     from fouroptics.masks.rules import check
 
-    report = check(masks, _limits(rules, rule))
+    report = check(masks, asked)
     say(f"{text}\n\n{report}", told | {"design_rules": report.data}, as_json)
     if report.findings:
         raise typer.Exit(1)
@@ -119,11 +122,13 @@ def repair(
 ) -> None:
     """Bring a plate within design rules; says what that does to its kernels. Status 1 where rules are still broken."""
     from fouroptics.masks import repair, show
+    from fouroptics.masks.limits import Limits
 
     if out.resolve() == file.resolve():
         raise InputError("is the set to be repaired", where="--out", mend="give another name: the original stays")
     _refuse_foreign(out, as_json)
-    masks, limits = _load(file, as_json), _limits(rules, rule)
+    masks = _load(file, as_json)
+    limits = _limits(rules, rule) or masks.rules or Limits()
     import torch
 
     torch.set_num_threads(threads)
@@ -212,7 +217,7 @@ def export(
             told = heights.write(masks, folder, dose)
         else:
             told = gds.write(masks, folder)
-            report = check(masks, _limits(rules, rule))
+            report = check(masks, _limits(rules, rule) or masks.rules)
             traveller.write(masks, folder, report)
             told |= {"design_rules": report.data}
         told = {"source": source, "made_by": f"fouroptics {fouroptics.__version__}", "process": process} | told
@@ -228,10 +233,11 @@ def _refuse_idle(options: dict[str, Any], useful: bool, process: str) -> None:
         raise InputError(f"--process {process} has no use for it", where=idle[0], mend="leave it out")
 
 
-def _limits(file: Path | None, pairs: list[str] | None) -> Limits:
+def _limits(file: Path | None, pairs: list[str] | None) -> Limits | None:
+    """The rules that are given, if any."""
     from fouroptics.masks.limits import Limits
 
-    return Limits.load(file, changed(pairs))
+    return Limits.load(file, changed(pairs)) if file is not None or pairs else None
 
 
 def _load(file: Path, quiet: bool) -> MaskSet:

@@ -51,7 +51,7 @@ def repaired(masks: MaskSet, limits: Limits) -> Repaired:
     changed = int(np.count_nonzero(levels != plane.levels[...]))
     mended_set = replace(masks, planes=(replace(plane, levels=levels), *masks.planes[1:]))
     if changed:
-        again = MaskSet.from_correlator(mended_set.correlator(), title=masks.title)
+        again = MaskSet.from_correlator(mended_set.correlator(), title=masks.title, rules=limits)
         mended_set = replace(again, provenance={**again.provenance, "repaired_from": masks.uuid})
     return Repaired(mended_set, before, rules.check(mended_set, limits), changed)
 

@@ -243,3 +243,19 @@ def test_what_is_shown_has_no_design_rules(tmp_path, capsys):
     assert "a dmd mask is not drawn" in capsys.readouterr().err
     assert main(["masks", "repair", str(tmp_path / "m.h5"), "--out", str(tmp_path / "m.h5")]) == 2
     assert "the original stays" in capsys.readouterr().err
+
+
+def test_rules_given_at_first_are_asked_for_ever_after(tmp_path, capsys):
+    np.save(tmp_path / "k.npy", np.random.default_rng(0).standard_normal((1, 1, 3, 3)).astype("f4"))
+    small = ["--set", "mask.levels=4", "--set", "mask.pitch=24 um", "--set", "mask.pixels=[512, 512]"]
+    out = str(tmp_path / "m.h5")
+    asked = ["--size", "32x32", *small, "--rule", 'min_gap="30 um"', "--out", out]
+    assert main(["masks", "from-kernels", str(tmp_path / "k.npy"), "--bench", "plate-532nm", *asked]) == 0
+    capsys.readouterr()
+    assert main(["masks", "validate", out, "--json"]) == 1
+    told = json.loads(capsys.readouterr().out)["design_rules"]
+    assert told["limits"] == {"min_gap": "30 um"}
+    assert main(["masks", "validate", out, "--rule", "corners=false"]) == 0
+    assert main(["masks", "repair", out, "--out", str(tmp_path / "r.h5"), "--json"]) == 0
+    assert MaskSet.load(tmp_path / "r.h5").rules == Limits(min_gap=30e-6)
+    assert main(["masks", "validate", str(tmp_path / "r.h5")]) == 0

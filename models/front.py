@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from fouroptics.errors import InputError
 from fouroptics.optics.correlation import channel_sum
-from fouroptics.optics.fourier import kernel_centre
+from fouroptics.optics.fourier import kernel_centre, kernel_transfer
 from fouroptics.optics.grid import smooth_size
 from fouroptics.optics.kept import Kept
 
@@ -67,7 +67,8 @@ class Plan:
             kept.append(crop or before)
         if guard is None:
             reach = _reach(size, kernels, kept)
-            grid = smooth_size(size[0] + reach[0]), smooth_size(size[1] + reach[1])
+            rows, columns = (_guarded(size[axis], reach[axis], [one[axis] for one in kept]) for axis in (0, 1))
+            grid = rows, columns
         else:
             grid = size[0] + guard[0], size[1] + guard[1]
         plan = cls(size, tuple(channels), tuple(kernels), tuple(kept), grid)
@@ -90,6 +91,17 @@ class Plan:
 
     def geometry(self, is_complex: bool) -> Geometry:
         return Geometry(self.size, self.grid, self.grids[-1], is_complex)
+
+
+def _guarded(size: int, reach: int, kept: Sequence[int]) -> int:
+    """A grid of small factors with room for the reach: one near by on which every crop has whole samples, if any."""
+    least = smooth_size(size + reach)
+    grid = least
+    while grid <= 1.25 * least:
+        if all(n * grid % size == 0 for n in kept):
+            return grid
+        grid = smooth_size(grid + 1)
+    return least
 
 
 def _reach(size: Pair, kernels: Sequence[Pair], crops: Sequence[Pair]) -> Pair:
@@ -152,6 +164,19 @@ class Front(nn.Module):
         centred = taps.roll([kernel_centre(n) for n in geometry.grid], (-2, -1)).resolve_conj()
         found: Tensor = centred if geometry.is_complex else centred.real.contiguous()
         return found
+
+    def parts(self) -> tuple[Tensor, Tensor]:
+        """Transfer functions of the positive and the negative part of every real kernel, on the band."""
+        taps = self.kernels(self.transfer())
+        if taps.is_complex():
+            raise InputError("a complex kernel has no sign", where="readout", mend="real kernels, or another readout")
+        geometry = self.geometry
+        found = []
+        for part in (taps.clamp_min(0), (-taps).clamp_min(0)):
+            on_grid = kernel_transfer(part, geometry.grid, half=True)
+            rows = torch.remainder(geometry.rows, geometry.grid[0]).to(taps.device)
+            found.append(on_grid[..., rows[:, None], geometry.columns.to(taps.device)])
+        return found[0], found[1]
 
     @torch.no_grad()
     def energy_in_guard(self, pictures: Tensor) -> float:

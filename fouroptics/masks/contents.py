@@ -27,6 +27,18 @@ if TYPE_CHECKING:
     from fouroptics.masks.maskset import MaskSet
 
 
+class _Shown:
+    """What a table says of levels, looked up where it is sliced: all at once it is eight times as large as they are."""
+
+    def __init__(self, table: np.ndarray, levels: np.ndarray) -> None:
+        self.table, self.levels = table.astype("<f4"), levels
+        self.dtype, self.shape = self.table.dtype, levels.shape
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        values: np.ndarray = self.table[self.levels[index]]
+        return values
+
+
 def written(masks: MaskSet) -> tuple[dict[str, Entry], dict[str, dict[str, h5.Attribute]]]:
     """Datasets and attributes of a set, in the order in which they are written."""
     bench, planes = masks.bench, len(masks.planes)
@@ -164,12 +176,10 @@ def _plane_entries(group: str, plane: Plane) -> dict[str, Entry]:
             "level_table/drive": Entry(plane.table.drive, "1", "what sets a level"),
         }
         if plane.levels.nbytes * 4 < tree.VIEWED and isinstance(plane.levels, np.ndarray):
-            entries["phase"] = Entry(plane.table.phase[plane.levels].astype("<f4"), "rad", "for viewers, of level")
-            entries["amplitude"] = Entry(
-                plane.table.amplitude[plane.levels].astype("<f4"), "1", "for viewers, of level"
-            )
+            entries["phase"] = Entry(_Shown(plane.table.phase, plane.levels), "rad", "for viewers, of level")
+            entries["amplitude"] = Entry(_Shown(plane.table.amplitude, plane.levels), "1", "for viewers, of level")
             if plane.kind == etch.ETCHED:
-                entries["height"] = Entry(plane.table.height[plane.levels].astype("<f4"), "m", "for viewers, of level")
+                entries["height"] = Entry(_Shown(plane.table.height, plane.levels), "m", "for viewers, of level")
     if etch.is_etched(plane):
         entries |= _etch_entries(plane)
     for name in tree.TERMS:

@@ -26,7 +26,7 @@ from fouroptics.files import is_file
 
 FORMAT, VERSION = "fouroptics-mask-set", (1, 0)
 MANIFEST = "/integrity/manifest"
-_SLAB = 2**23  # bytes at a time
+SLAB = 2**23  # bytes at a time
 _MOST_OBJECTS, _MOST_DEPTH, _MOST_RANK = 20_000, 8, 6
 _MOST_BYTES, _MOST_TEXT, _MOST_MANIFEST = 2**36, 2**21, 2**20
 _SMALL = 2**16  # bytes up to which a dataset may be of any chunks
@@ -141,19 +141,29 @@ def text(stored: Stored) -> str:
         raise _refused(stored.file, stored.path, "the text is not UTF-8") from None
 
 
-def slabs(shape: tuple[int, ...], itemsize: int, rows: int = 1) -> Iterator[tuple[slice | int, ...]]:
-    """Indices of a dataset's parts, in C order, each of some megabytes, in whole ``rows`` of the axis that is cut."""
-    axis = 0
-    while axis < len(shape) - 1 and math.prod(shape[axis + 1 :]) * itemsize * rows > _SLAB:
-        axis += 1
+def slabs(
+    shape: tuple[int, ...], itemsize: int, chunk: tuple[int, ...] | None = None
+) -> Iterator[tuple[slice | int, ...]]:
+    """Indices of a dataset's parts, in C order, each of some megabytes, in whole chunks of the axis that is cut."""
     if not shape or not math.prod(shape):
         yield (...,)  # type: ignore[misc]
         return
-    per_row = max(1, math.prod(shape[axis + 1 :]) * itemsize)
-    step = max(rows, _SLAB // per_row // rows * rows)
+    axis = _cut(shape, itemsize, chunk)
+    whole = chunk[axis] if chunk else 1
+    step = max(1, SLAB // (math.prod(shape[axis + 1 :]) * itemsize) // whole) * whole
     for outer in np.ndindex(*shape[:axis]):
         for first in range(0, shape[axis], step):
             yield (*outer, slice(first, min(first + step, shape[axis])))
+
+
+def _cut(shape: tuple[int, ...], itemsize: int, chunk: tuple[int, ...] | None) -> int:
+    """The first axis whose chunks, with all that lies behind them, are a slab; or a few, so that no chunk is cut."""
+    for axis in range(len(shape) - 1):
+        whole = chunk[axis] if chunk else 1
+        size = whole * math.prod(shape[axis + 1 :]) * itemsize
+        if size <= SLAB or (whole > 1 and size <= 4 * SLAB):
+            return axis
+    return len(shape) - 1
 
 
 @contextmanager
@@ -370,6 +380,8 @@ def _check_layout(path: Path, stored: Stored, dataset: Any, chunk: tuple[int, ..
         raise _refused(path, name, "chunks or room beyond its shape")
     if stored.nbytes > _BOMB[0] and stored.nbytes > _BOMB[1] * dataset.get_storage_size():
         raise _refused(path, name, f"{dataset.get_storage_size()} bytes that would inflate to {stored.nbytes}")
+    if stored.nbytes > _SMALL and any(c > 1 for c in chunk[: _cut(stored.shape, stored.dtype.itemsize, chunk)]):
+        raise _refused(path, name, f"chunks of {[*chunk]} would be read for every row again")
     if count > _MOST_CHUNKS or dataset.get_num_chunks() != count:
         raise _refused(path, name, f"{dataset.get_num_chunks()} chunks where {count} are due")
     return size
@@ -422,8 +434,7 @@ def _parts(path: Path, file: Any, stored: Stored) -> Iterator[np.ndarray]:
         if stored.dtype.kind == "S":
             yield np.asarray(dataset[()], dtype=stored.dtype)
             return
-        rows = min(dataset.chunks[-2], stored.shape[-2]) if dataset.chunks and len(stored.shape) > 1 else 1
-        for index in slabs(stored.shape, stored.dtype.itemsize, rows):
+        for index in slabs(stored.shape, stored.dtype.itemsize, dataset.chunks):
             yield np.ascontiguousarray(dataset[index])
 
 

@@ -20,7 +20,9 @@ import numpy as np
 
 from fouroptics.errors import InputError
 from fouroptics.files import whole_file
-from fouroptics.masks.h5 import MANIFEST, Attribute, Attributes, Meter, Progress, interrupts_held, slabs
+from fouroptics.masks.h5 import MANIFEST, SLAB, Attribute, Attributes, Meter, Progress, interrupts_held, slabs
+
+_MODEST = 2**16  # bytes that a chunk has at least, where there are so many
 
 
 @dataclass(frozen=True)
@@ -162,14 +164,10 @@ def _write_one(file: Any, path: str, entry: Entry, meter: Meter) -> dict[str, An
         if dtype.kind == "S":
             dtype = h5py.string_dtype("utf-8", dtype.itemsize)
         large = math.prod(value.shape) * dtype.itemsize > 2**12 and len(value.shape) >= 2
-        options: dict[str, Any] = {}
-        if large:
-            side = [min(n, 512) for n in value.shape[-2:]]
-            chunks = (*(1 for _ in value.shape[:-2]), *side)
-            options = {"chunks": chunks, "compression": "gzip", "compression_opts": 4, "shuffle": True}
-            options["fletcher32"] = True
-        made = file.create_dataset(path, shape=value.shape, dtype=dtype, **options)
-        for index in slabs(value.shape, dtype.itemsize, 512 if large else 1):
+        chunk = _chunk(value.shape, dtype.itemsize) if large else None
+        filters = {"compression": "gzip", "compression_opts": 4, "shuffle": True, "fletcher32": True} if large else {}
+        made = file.create_dataset(path, shape=value.shape, dtype=dtype, chunks=chunk, **filters)
+        for index in slabs(value.shape, dtype.itemsize, chunk):
             part = np.ascontiguousarray(value[index], dtype=dtype)
             made[index] = part
             digest.update(part.tobytes())
@@ -177,6 +175,19 @@ def _write_one(file: Any, path: str, entry: Entry, meter: Meter) -> dict[str, An
     made.attrs["units"] = _as_attribute(entry.units)
     made.attrs["long_name"] = _as_attribute(entry.long_name or path.rsplit("/", 1)[1])
     return {"sha256": digest.hexdigest(), "dtype": made.dtype.str, "shape": list(made.shape), "units": entry.units}
+
+
+def _chunk(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
+    """Squares of a large mask, several masks where they are small; of a wide one as few rows as a slab has room for."""
+    *outer, rows, columns = shape
+    row = columns * itemsize
+    rows = min(rows, max(512, _MODEST // row), max(1, SLAB // row))
+    columns = min(columns, max(512, 2**18 // rows))
+    chunk, room = [rows, columns], max(1, _MODEST // (rows * columns * itemsize))
+    for count in reversed(outer):
+        chunk.insert(0, min(count, room))
+        room = room // count or 1
+    return tuple(chunk)
 
 
 def _nbytes(value: Any) -> int:

@@ -183,6 +183,10 @@ HOSTILE = {
         lambda f: replaced(f, "entry/masks/level", shape=(2, 2**12, 2**14), dtype="u1", chunks=(1, 1, 1)),
         "chunks of 1 bytes",
     ),
+    "chunks that each row needs again": (
+        lambda f: replaced(f, "entry/masks/level", shape=(1, 2**10, 2**17), dtype="u1", chunks=(1, 512, 512)),
+        "would be read for every row again",
+    ),
     "chunks that are not there": (
         lambda f: replaced(f, "entry/masks/level", shape=(2, 2**12, 2**12), dtype="u1", chunks=(1, 512, 512)),
         "0 chunks where 128 are due",

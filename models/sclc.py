@@ -22,6 +22,9 @@ Side = int | Pair | None
 Kernel = int | Pair | Literal["full"]
 
 
+_LEFT_OUT = (nn.ReLU, nn.GELU, nn.SiLU, nn.LeakyReLU, nn.BatchNorm2d, nn.Dropout, nn.Dropout2d, nn.Identity)
+
+
 class Student(nn.Module):
     """Front end, readout and backend: what an SCLC and its fold have in common.
 
@@ -113,6 +116,36 @@ class SCLC(Student):
         features = reader.channels * math.prod(reader.size)
         super().__init__(front, reader, classifier(features, tuple(backend), classes))
 
+    @classmethod
+    def like(
+        cls,
+        teacher: nn.Module,
+        size: int | Pair | None = None,
+        *,
+        readout: Readout,
+        classes: int,
+        **options: Any,
+    ) -> SCLC:
+        """A student of a teacher's convolutions: as many, as wide, with as many taps, and as small behind each.
+
+        Rectifiers, biases and batch norms are left out; what a pool or a stride leaves of the picture, a crop leaves.
+
+        Args:
+            teacher: whose ``features`` are convolutions, pools, rectifiers and batch norms, one after another.
+            size: of pictures; left out: the teacher's own.
+            readout: as of ``SCLC``.
+            classes: scores.
+            options: as of ``SCLC``.
+
+        Raises:
+            InputError: a layer that has no linear counterpart; its name.
+        """
+        given = size or getattr(teacher, "size", None)
+        if given is None:
+            raise InputError("the teacher does not tell its pictures' size", where="size", mend="give one")
+        channels, kernels, crops = _blocks_of(teacher, _pair(given))
+        return cls(channels, kernels, crops, given, readout=readout, classes=classes, **options)
+
     def forward_layers(self, pictures: Tensor) -> Tensor:
         """The same scores by one layer after another: the slow reference."""
         if not isinstance(self.front, DeepFront):
@@ -146,6 +179,56 @@ def fold(student: nn.Module) -> FoldedSCLC:
         plane = PlaneFront(front.plan, front.transfer(), is_complex=front.is_complex)
     folded = FoldedSCLC(plane, copy.deepcopy(student.reader), copy.deepcopy(student.backend))
     return folded.train(student.training)
+
+
+def _blocks_of(teacher: nn.Module, size: Pair) -> tuple[list[int], list[Pair], list[Pair | None]]:
+    """Channels, taps and what is left of the picture, convolution by convolution."""
+    features = getattr(teacher, "features", None)
+    if not isinstance(features, nn.Sequential):
+        mend = "a teacher whose convolutions are an nn.Sequential called features"
+        raise InputError("has no features to be like", where=type(teacher).__name__, mend=mend)
+    channels: list[int] = []
+    kernels: list[Pair] = []
+    crops: list[Pair | None] = []
+    seen = size
+    for name, layer in features.named_children():
+        if isinstance(layer, nn.Conv2d):
+            _refuse_unlike(f"features.{name}", layer)
+            channels += [layer.out_channels] if channels else [layer.in_channels, layer.out_channels]
+            kernels.append((layer.kernel_size[0], layer.kernel_size[1]))
+            crops.append(None)
+        elif isinstance(layer, _LEFT_OUT):
+            continue
+        elif not isinstance(layer, nn.MaxPool2d | nn.AvgPool2d):
+            what = f"{type(layer).__name__} has no linear counterpart"
+            raise InputError(
+                what, where=f"features.{name}", mend="convolutions, pools, rectifiers and batch norms have"
+            )
+        left = _size_behind(layer, seen)
+        if not crops:
+            raise InputError("a pool before any convolution", where=f"features.{name}", mend="begin with a convolution")
+        if left != seen:
+            crops[-1] = (min(left[0], seen[0]), min(left[1], seen[1]))
+        seen = crops[-1] or seen
+    return channels, kernels, crops
+
+
+def _refuse_unlike(name: str, layer: nn.Conv2d) -> None:
+    if layer.groups != 1 or layer.dilation != (1, 1):
+        what = f"a convolution of {layer.groups} groups and dilation {layer.dilation[0]}"
+        raise InputError(what, where=name, mend="a student's channels all mix, its taps stand side by side")
+
+
+def _size_behind(layer: nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d, size: Pair) -> Pair:
+    """Samples that a strided or padded layer leaves."""
+    if layer.padding == "same":
+        return size
+    kernel, stride, padding = (
+        (one, one) if isinstance(one, int) else (int(one[0]), int(one[1]))
+        for one in (layer.kernel_size, layer.stride, layer.padding)
+    )
+    rows, columns = ((n + 2 * p - k) // s + 1 for n, k, s, p in zip(size, kernel, stride, padding, strict=True))
+    return rows, columns
 
 
 def _not_foldable(network: nn.Module) -> InputError:

@@ -17,7 +17,8 @@ FOLDERS = {"fouroptics": ROOT / "fouroptics", "fouroptics.models": ROOT / "model
 }
 # From the ground up: a room may import from itself and from those before it.
 ROOMS = [
-    "errors", "files", "toml", "units", "memory", "pictures", "optics", "devices", "bench", "imperfections",
+    "errors", "files", "toml", "units", "memory", "pictures", "tensors", "optics", "devices", "bench",
+    "imperfections",
     "correlator", "masks", "studies", "models", "calibration", "report", "cli", "__main__",
 ]  # fmt: skip
 

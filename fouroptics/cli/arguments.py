@@ -34,7 +34,7 @@ Changes = Annotated[
 ]
 
 
-def changed(pairs: list[str] | None) -> dict[str, Any]:
+def changed(pairs: list[str] | None, option: str = "--set", example: str = "mask.encoding=carrier") -> dict[str, Any]:
     """``["mask.pitch=8 um", "camera.bin=2"]`` → dotted keys and values; what is no TOML value is a text."""
     from fouroptics import toml
 
@@ -42,9 +42,9 @@ def changed(pairs: list[str] | None) -> dict[str, Any]:
     for given in pairs or ():
         key, equals, value = given.partition("=")
         if not equals or not key.strip():
-            raise InputError(f"{given!r} is no KEY=VALUE", where="--set", mend="such as mask.encoding=carrier")
+            raise InputError(f"{given!r} is no KEY=VALUE", where=option, mend=f"such as {example}")
         try:
-            changes[key.strip()] = toml.parse(f"value = {value}", "--set")["value"]
+            changes[key.strip()] = toml.parse(f"value = {value}", option)["value"]
         except InputError:
             changes[key.strip()] = value.strip()
     return changes

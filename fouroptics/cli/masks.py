@@ -99,7 +99,7 @@ def validate(file: File, rules: RulesFile = None, rule: Rule = None, as_json: Js
     masks = _load(file, as_json)
     told = {"valid": True} | show.data(masks)
     text = f"{file}: whole and unchanged, as it was written"
-    asked = _limits(rules, rule) or masks.rules
+    asked = _limits(rules, rule, masks.rules)
     if asked is None:
         say(text, told, as_json)
         return
@@ -128,14 +128,14 @@ def repair(
         raise InputError("is the set to be repaired", where="--out", mend="give another name: the original stays")
     _refuse_foreign(out, as_json)
     masks = _load(file, as_json)
-    limits = _limits(rules, rule) or masks.rules or Limits()
+    limits = _limits(rules, rule, masks.rules) or Limits()
     import torch
 
     torch.set_num_threads(threads)
     made = repair.repaired(masks, limits)
     _save(made.masks, out, as_json)
     alike = [show.likeness(one) for one in (masks, made.masks)]
-    pixels = math.prod(masks.planes[0].levels.shape)
+    pixels = math.prod(masks.alone.levels.shape)
     lines = [
         f"before: {made.before}",
         f"after: {made.after}",
@@ -179,6 +179,7 @@ def export(
     out: Annotated[Path, typer.Option(help="A folder; an earlier export in it is replaced.")] = Path("export"),
     mirror: Annotated[bool, typer.Option(help="Frames with left and right changed, for reflection.")] = False,
     turn: Annotated[int, typer.Option(help="Degrees that frames are turned by: 0, 90, 180 or 270.")] = 0,
+    plane: Annotated[int | None, typer.Option(min=0, help="Of a set of several planes the one that is meant.")] = None,
     dose: Annotated[Path | None, typer.Option(help="A writer's curve: dose and depth_nm, or transmittance.")] = None,
     rules: RulesFile = None,
     rule: Rule = None,
@@ -191,6 +192,8 @@ def export(
     from fouroptics.errors import check_choice
     from fouroptics.files import whole_folder
     from fouroptics.masks import bitmap, etch, gds, heights, traveller
+    from fouroptics.masks.build import check_devices
+    from fouroptics.masks.limits import Limits
     from fouroptics.masks.rules import check
 
     kinds = {
@@ -203,7 +206,9 @@ def export(
     _refuse_idle({"--dose": dose}, process == "grey", process)
     _refuse_idle({"--rules": rules, "--rule": rule}, layout, process)
     masks = _load(file, as_json)
-    kind = masks.planes[0].kind
+    masks = masks if plane is None else masks.select(plane=plane)
+    check_devices(masks)
+    kind = masks.alone.kind
     if kind not in kinds[process]:
         fitting = " or ".join(name for name, due in kinds.items() if kind in due) or "it cannot be exported yet"
         made = " or ".join(kinds[process])
@@ -216,8 +221,9 @@ def export(
         elif process == "grey":
             told = heights.write(masks, folder, dose)
         else:
-            told = gds.write(masks, folder)
-            report = check(masks, _limits(rules, rule) or masks.rules)
+            limits = _limits(rules, rule, masks.rules) or Limits()
+            told = gds.write(masks, folder, limits=limits)
+            report = check(masks, limits)
             traveller.write(masks, folder, report)
             told |= {"design_rules": report.data}
         told = {"source": source, "made_by": f"fouroptics {fouroptics.__version__}", "process": process} | told
@@ -233,11 +239,13 @@ def _refuse_idle(options: dict[str, Any], useful: bool, process: str) -> None:
         raise InputError(f"--process {process} has no use for it", where=idle[0], mend="leave it out")
 
 
-def _limits(file: Path | None, pairs: list[str] | None) -> Limits | None:
-    """The rules that are given, if any."""
+def _limits(file: Path | None, pairs: list[str] | None, own: Limits | None = None) -> Limits | None:
+    """The rules that are given; single ones change a set's own. None where nobody asks for any."""
     from fouroptics.masks.limits import Limits
 
-    return Limits.load(file, changed(pairs)) if file is not None or pairs else None
+    if file is None and not pairs:
+        return own
+    return Limits.load(file, changed(pairs, "--rule", 'min_feature="2 um"'), own)
 
 
 def _load(file: Path, quiet: bool) -> MaskSet:

@@ -28,14 +28,14 @@ def write(masks: MaskSet, folder: Path, *, mirror: bool = False, turn: int = 0) 
         mirror: left and right changed, for a panel that is seen in reflection.
         turn: degrees by which frames are then turned counter-clockwise, for a panel that is mounted so.
     """
-    plane, mask = masks.planes[0], masks.bench.mask
+    plane, mask = masks.alone, masks.bench.mask
     if plane.kind not in (SLM, DMD):
         mend = "--process etched, chrome or grey writes plates"
         raise InputError(f"a {plane.kind} mask is not shown in frames", where="process", mend=mend)
     check_choice("turn", turn, TURNS)
     assert plane.table is not None
     levels = len(plane.table.phase)
-    bits = 1 if levels == 2 else 8 if levels <= 256 else 16
+    bits = 1 if plane.kind == DMD else 8 if levels <= 256 else 16
     frames = int(plane.frame.max()) + 1
     for number in range(frames):
         shown = _turned(np.asarray(put_together(plane, (mask.pixels[1], mask.pixels[0]), number)), mirror, turn)
@@ -47,7 +47,7 @@ def write(masks: MaskSet, folder: Path, *, mirror: bool = False, turn: int = 0) 
         "panel_pixels": [*mask.pixels],
         "frame_pixels": [*reversed(shown.shape)],
         "levels": levels,
-        "values": f"{bits} bit{'s, a value is a level' if bits > 1 else ', white is on'}",
+        "values": f"{bits} bit{'s, a value is a level' if bits > 1 else ', white is level 1, on'}",
         "lut": f"applied by the {mask.lut_applied_by}" if mask.lut else "none: levels are even",
         "flatness": _flatness(masks),
         "orientation": f"row 0 at the top, as seen from the source{', left and right changed' if mirror else ''}"
@@ -65,7 +65,7 @@ def _name(frame: int) -> str:
 
 def _playlist(masks: MaskSet, frames: int) -> str:
     """A line a capture: a frame that is read with a reference beam is captured under two of its phases."""
-    plane = masks.planes[0]
+    plane = masks.alone
     rows = [("capture", "frame", "file", "outputs", "inputs", "sign", "reference_rad", "exposure_s")]
     references = {"homodyne": ("0", repr(np.pi)), "interference": ("0",)}.get(masks.network["readout"], ("",))
     for number in range(frames):

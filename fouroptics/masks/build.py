@@ -8,9 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fouroptics.correlator import Correlator4f
+from fouroptics.bench import Bench
+from fouroptics.correlator import Correlator4f, panel
 from fouroptics.correlator.masks import MaskPlan
 from fouroptics.devices import material
+from fouroptics.devices.modulator import Table
 from fouroptics.errors import InputError
 from fouroptics.masks.limits import Limits
 from fouroptics.masks.maskset import MaskSet, made_by
@@ -54,7 +56,9 @@ def correlator(masks: MaskSet) -> Correlator4f:
     """The bank that was exported; the same numbers on the same machine, dtype and threads."""
     told, plane = masks.network, masks.planes[0]
     if len(masks.planes) != 1:
-        raise InputError(f"{len(masks.planes)} planes of masks", where="planes", mend="a 4f has one: masks.select(plane=0)")
+        raise InputError(
+            f"{len(masks.planes)} planes of masks", where="planes", mend="a 4f has one: masks.select(plane=0)"
+        )
     dtype = {"float32": torch.float32, "float64": torch.float64}.get(told["dtype"])
     if dtype is None:
         raise InputError(f"{told['dtype']!r} is no precision", where="network.dtype", mend="float32 or float64")
@@ -77,7 +81,7 @@ def correlator(masks: MaskSet) -> Correlator4f:
         begin=(levels, torch.from_numpy(masks.scale)),
     )
     _check_places(bank, plane)
-    _check_table(bank, plane)
+    check_devices(masks)
     if told.get("exposure") is not None:
         bank.expose(seconds=told["exposure"])
     return bank.eval()
@@ -95,18 +99,29 @@ def _check_places(bank: Correlator4f, plane: Plane) -> None:
         raise InputError(what, where="masks", mend="of masks that stand side by side simulate the whole set")
 
 
-def _check_table(bank: Correlator4f, plane: Plane) -> None:
-    """The table that the file shows is the bench's own."""
-    assert bank.device is not None
-    own = bank.device.plan.modulator.table
-    if (own is None) != (plane.table is None) or bank.bench.mask.kind != plane.kind:
+def check_devices(masks: MaskSet) -> None:
+    """Every plane's table is what the bench's own mask device passes.
+
+    Raises:
+        InputError: it is not, or of another kind of device.
+    """
+    for plane in masks.planes:
+        _check_table(masks.bench, panel.table_of(masks.bench), plane)
+
+
+def _check_table(bench: Bench, own: Table | None, plane: Plane) -> None:
+    if (own is None) != (plane.table is None) or bench.mask.kind != plane.kind:
         raise InputError("is of another kind of device than the bench's mask", where="masks", mend="export it again")
-    if own is not None and plane.table is not None:
-        alike = len(own) == len(plane.table.phase) and all(
-            np.allclose(_array(ours), theirs, rtol=0, atol=1e-9)
-            for ours, theirs in ((own.phase, plane.table.phase), (own.amplitude, plane.table.amplitude))
-        )
-        if not alike:
+    if own is None or plane.table is None:
+        return
+    pairs = (
+        (_array(own.phase), plane.table.phase),
+        (_array(own.amplitude), plane.table.amplitude),
+        (_heights(bench, len(own)), plane.table.height),
+    )
+    units = (1.0, 1.0, bench.source.wavelength)
+    for (ours, theirs), unit in zip(pairs, units, strict=True):
+        if ours.shape != theirs.shape or not np.allclose(ours, theirs, rtol=0, atol=1e-9 * unit):
             raise InputError("is not what the bench's mask passes", where="level_table", mend="export it again")
 
 
@@ -194,14 +209,20 @@ def _small(levels: np.ndarray, plan: MaskPlan) -> np.ndarray:
 
 
 def _table(plan: MaskPlan) -> LevelTable:
-    table, bench = plan.modulator.table, plan.bench
+    table = plan.modulator.table
     assert table is not None
-    height: np.ndarray = np.zeros(len(table))
-    if bench.mask.kind == "multilevel_phase":
-        index = float(material.index(bench.mask.medium or material.PLATE, bench.source.wavelength))
-        step = bench.mask.step_depth or bench.source.wavelength / (len(table) * (index - 1))
-        height = np.arange(len(table)) * step
-    return LevelTable(_array(table.phase), _array(table.amplitude), height, np.arange(len(table), dtype=float))
+    heights = _heights(plan.bench, len(table))
+    return LevelTable(_array(table.phase), _array(table.amplitude), heights, np.arange(len(table), dtype=float))
+
+
+def _heights(bench: Bench, levels: int) -> np.ndarray:
+    """Of an etched plate's levels above the deepest [m]; of others 0."""
+    mask = bench.mask
+    if mask.kind != "multilevel_phase":
+        return np.zeros(levels)
+    index = float(material.index(mask.medium or material.PLATE, bench.source.wavelength))
+    step = mask.step_depth or bench.source.wavelength / (levels * (index - 1))
+    return np.arange(levels) * step
 
 
 def _array(values: Tensor) -> np.ndarray:

@@ -42,15 +42,14 @@ def steps(plane: Plane) -> Iterator[Step]:
         return
     assert plane.table is not None
     bits = (len(plane.table.phase) - 1).bit_length()
-    if len(plane.table.phase) != 1 << bits:
+    if len(plane.table.phase) != 1 << bits or not bits:
         what = f"{len(plane.table.phase)} levels are no power of two"
         raise InputError(what, where="mask.levels", mend="2, 4, 8 or 16: each etch doubles them")
-    unit = float(plane.table.height[1] - plane.table.height[0])
-    if not _is_even(plane.table.height):
-        what = "heights of the levels are no even steps, and etches of halves make no others"
+    unit, turn = (float(values[1] - values[0]) for values in (plane.table.height, plane.table.phase))
+    if not _is_even(plane.table.height) or not turn > 0:
+        what = "heights of the levels are no even steps that delay, and etches of halves make no others"
         raise InputError(what, where="level_table.height", mend="export the set again, from its bank")
-    per_metre = float(plane.table.phase[1] - plane.table.phase[0]) / unit
-    tolerance = 2 * math.acos((1 - LOSS) ** (0.5 / bits)) / per_metre  # half the pixels off by δ keep cos²(δ/2)
+    tolerance = 2 * math.acos((1 - LOSS) ** (0.5 / bits)) * unit / turn  # half the pixels off by δ keep cos²(δ/2)
     for bit in range(bits):
         yield Step(bit + 1, f"etch of {1 << bit} step{'s' if bit else ''}", unit * (1 << bit), tolerance)
 
@@ -59,6 +58,11 @@ def drawn(plane: Plane, levels: np.ndarray, step: Step) -> np.ndarray:
     """Which pixels a step draws: etching removes height, so those whose level lacks its bit; dark ones of chrome."""
     chosen: np.ndarray = levels == 0 if plane.kind == CHROME else (levels >> (step.layer - 1)) & 1 == 0
     return chosen
+
+
+def outside(plane: Plane) -> bool:
+    """Whether what lies beside the masks is drawn: chrome is."""
+    return plane.kind == CHROME
 
 
 def redrawn(plane: Plane, levels: np.ndarray, step: Step, drawn_pixels: np.ndarray) -> np.ndarray:
@@ -73,7 +77,9 @@ def redrawn(plane: Plane, levels: np.ndarray, step: Step, drawn_pixels: np.ndarr
 def is_etched(plane: Plane) -> bool:
     """Whether a plate's levels are a number of etches."""
     table = plane.table
-    return plane.kind == ETCHED and table is not None and len(table.phase).bit_count() == 1 and _is_even(table.height)
+    if plane.kind != ETCHED or table is None or len(table.phase) < 2:
+        return False
+    return len(table.phase).bit_count() == 1 and _is_even(table.height) and bool(table.phase[1] > table.phase[0])
 
 
 def _is_even(height: np.ndarray) -> bool:

@@ -18,6 +18,7 @@ from fouroptics.errors import InputError
 from fouroptics.files import write_whole
 from fouroptics.masks import gdsii, marks
 from fouroptics.masks.etch import CHROME, ETCHED, Step, drawn, steps
+from fouroptics.masks.limits import Limits
 from fouroptics.masks.marks import Box
 from fouroptics.masks.maskset import MaskSet
 from fouroptics.masks.plane import Plane
@@ -30,21 +31,33 @@ _MOST_TILES = 8190  # of the 8192 references that a layout should have
 _MOST_OASIS = 2**23  # rectangles up to which an OASIS is made of the GDSII
 
 
-def edges(count: int, pitch: float, middle: float) -> np.ndarray:
-    """Edges of pixels in database units, each snapped by itself: widths never add up their rounding."""
-    snapped: np.ndarray = np.rint(((np.arange(count + 1) - count / 2) * pitch + middle) / DBU).astype(np.int64)
+def edges(count: int, pitch: float, middle: float, grid: float = DBU) -> np.ndarray:
+    """Edges of pixels in database units on a writer's grid, each by itself: widths never add up their rounding."""
+    exact = (np.arange(count + 1) - count / 2) * pitch + middle
+    snapped: np.ndarray = np.rint(exact / grid).astype(np.int64) * round(grid / DBU)
     return snapped
 
 
-def write(masks: MaskSet, folder: Path, name: str = "masks") -> dict[str, Any]:
-    """Write ``name.gds``, ``name.oas`` and ``layers.csv``; what a foundry is told of them."""
-    plane = masks.planes[0]
-    _require_drawn(masks)
+def write(masks: MaskSet, folder: Path, name: str = "masks", *, limits: Limits | None = None) -> dict[str, Any]:
+    """Write ``name.gds``, ``name.oas`` and ``layers.csv``; what a foundry is told of them.
+
+    Args:
+        masks: of a plate.
+        folder: to write to.
+        name: of the files.
+        limits: of the shop; left out: the set's own. Edges of pixels are laid on its writer's grid, and marks are as
+            wide as it asks.
+    """
+    limits = limits or masks.rules or Limits()
+    grid = limits.grid
+    plane = masks.alone
+    _require_drawn(masks, grid)
+    masks.plate()  # tiles stand on the panel, and not on each other
     box = marks.around(plane, masks.bench.mask.extent)
-    told, beside = [*steps(plane)], _marks(masks, box)
+    told, beside = [*steps(plane)], _marks(masks, box, max(limits.min_feature, limits.min_gap))
     _require(plane, beside)
     count: Counter[int] = Counter()
-    gdsii.write(folder / f"{name}.gds", DBU, _cells(masks, beside, count), "PLATE")
+    gdsii.write(folder / f"{name}.gds", DBU, _cells(masks, beside, count, grid), "PLATE")
     total = sum(count.values())
     if total <= _MOST_OASIS:
         import gdstk
@@ -59,10 +72,11 @@ def write(masks: MaskSet, folder: Path, name: str = "masks") -> dict[str, Any]:
         "layers": {str(n): {"name": short, "what": what, "rectangles": count[n]} for n, short, what, _ in layers}
         | {str(s.layer): {"what": s.what, "depth_m": s.depth, "rectangles": count[s.layer]} for s in told},
         "drawn": "chrome" if plane.kind == CHROME else "etched",
-        "outside": "chrome as far as the panel reaches, glass beyond"
+        "outside": "chrome as far as the panel reaches and 40 um more, glass beyond"
         if plane.kind == CHROME
         else "not etched, as high as the highest level",
         "rectangles": total,
+        "address_grid_m": grid,
         "oasis": "the same, packed" if total <= _MOST_OASIS else f"not made of more than {_MOST_OASIS} rectangles",
         "tiles": plane.levels.shape[0],
         "masks_m": [*marks.hull(plane)],
@@ -84,19 +98,19 @@ def _layers(plane: Plane) -> list[tuple[int, str, str, str]]:
     ]
 
 
-def _cells(masks: MaskSet, beside: marks.Marks, count: Counter[int]) -> Iterator[tuple[str, gdsii.Boxes]]:
+def _cells(masks: MaskSet, beside: marks.Marks, count: Counter[int], grid: float) -> Iterator[tuple[str, gdsii.Boxes]]:
     """A cell a tile, one of what surrounds them, one of the marks; rectangles of steps are counted by layer."""
-    plane = masks.planes[0]
+    plane = masks.alone
     _, rows, columns = plane.levels.shape
     told = [*steps(plane)]
     for tile in range(plane.levels.shape[0]):
         levels = np.asarray(plane.levels[tile])
-        x = edges(columns, plane.pitch[1], float(plane.origin[tile, 1]))
-        y = -edges(rows, plane.pitch[0], float(plane.origin[tile, 0]))
+        x = edges(columns, plane.pitch[1], float(plane.origin[tile, 1]), grid)
+        y = -edges(rows, plane.pitch[0], float(plane.origin[tile, 0]), grid)
         yield f"TILE{tile:04d}", _counted((_placed(plane, levels, step, x, y) for step in told), count)
     if plane.kind == CHROME:
-        yield "SURROUND", _counted(iter([(1, _surround(masks))]), count)
-    yield "MARKS", ((layer, _in_units(boxes)) for layer, boxes in beside)
+        yield "SURROUND", _counted(iter([(1, _surround(masks, grid))]), count)
+    yield "MARKS", _counted(((layer, _in_units(boxes)) for layer, boxes in beside), count)
 
 
 def _placed(plane: Plane, levels: np.ndarray, step: Step, x: np.ndarray, y: np.ndarray) -> tuple[int, np.ndarray]:
@@ -111,15 +125,18 @@ def _counted(parts: gdsii.Boxes, count: Counter[int]) -> gdsii.Boxes:
         yield layer, boxes
 
 
-def _surround(masks: MaskSet) -> np.ndarray:
-    """The panel without its tiles, in rectangles between their edges."""
-    plane, extent = masks.planes[0], masks.bench.mask.extent
+def _surround(masks: MaskSet, grid: float) -> np.ndarray:
+    """The panel and a little more without its tiles, in rectangles between their edges."""
+    plane = masks.alone
+    left, bottom, right, top = marks.around(plane, masks.bench.mask.extent)
     size = plane.levels.shape[1:]
     sides = []
     for axis in (0, 1):
-        ends = [(e[0], e[-1]) for e in (edges(size[axis], plane.pitch[axis], float(o)) for o in plane.origin[:, axis])]
-        reach = round(extent[axis] / 2 / DBU)
-        sides.append((np.array(ends), np.unique([-reach, reach, *np.ravel(ends)])))
+        ends = [
+            (e[0], e[-1]) for e in (edges(size[axis], plane.pitch[axis], float(o), grid) for o in plane.origin[:, axis])
+        ]
+        border = np.rint(np.array(((-top, -bottom), (left, right))[axis]) / DBU).astype(np.int64)
+        sides.append((np.array(ends), np.unique([*border, *np.ravel(ends)])))
     (down, y), (along, x) = sides
     free = np.ones((len(y) - 1, len(x) - 1), bool)
     for (top, bottom), (left, right) in zip(down, along, strict=True):
@@ -130,10 +147,10 @@ def _surround(masks: MaskSet) -> np.ndarray:
     return np.stack((x[found[:, 1]], -y[found[:, 2]], x[found[:, 3]], -y[found[:, 0]]), 1)
 
 
-def _marks(masks: MaskSet, box: Box) -> marks.Marks:
-    title = masks.title.encode("ascii", "replace").decode()[:40]
+def _marks(masks: MaskSet, box: Box, least: float) -> marks.Marks:
+    title = " ".join(masks.title.split()).encode("ascii", "replace").decode()[:40]
     text = f"{title}  set {masks.uuid[:8]}  {show(masks.bench.source.wavelength, 'length')}  seen from the source"
-    return marks.beside(box, [step.layer for step in steps(masks.planes[0])], text)
+    return marks.beside(box, [step.layer for step in steps(masks.alone)], text, least)
 
 
 def _require(plane: Plane, beside: marks.Marks) -> None:
@@ -148,8 +165,11 @@ def _require(plane: Plane, beside: marks.Marks) -> None:
         raise InputError(f"pixels of {min(plane.pitch) / DBU:.3g} database units", where="masks", mend="larger pixels")
 
 
-def _require_drawn(masks: MaskSet) -> None:
-    plane, mask = masks.planes[0], masks.bench.mask
+def _require_drawn(masks: MaskSet, grid: float) -> None:
+    plane, mask = masks.alone, masks.bench.mask
+    if not round(grid / DBU) >= 1 or abs(grid / DBU - round(grid / DBU)) > 1e-6:
+        what = f"addresses of {grid / DBU:.4g} nm, and a layout counts in whole ones"
+        raise InputError(what, where="grid", mend='such as "5 nm"')
     if plane.kind not in (ETCHED, CHROME):
         mend = "--process slm, dmd or grey takes it"
         raise InputError(f"a {plane.kind} mask is not drawn as a layout", where="process", mend=mend)

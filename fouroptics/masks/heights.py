@@ -30,14 +30,21 @@ def write(masks: MaskSet, folder: Path, dose: Path | None = None) -> dict[str, A
         folder: an empty one.
         dose: a writer's curve, columns ``dose`` (0 … 255) and ``depth_nm`` or ``transmittance``; left out: even.
     """
-    plane = masks.planes[0]
+    plane = masks.alone
     values, quantity, unit = _values(plane)
+    _require_ordered(masks)
     plate = masks.plate()
     shape, words = plate.shape, values * 1e9 if unit == "m" else values
 
     def shown(table: np.ndarray) -> rasters.Rows:
         return lambda first, last: table[plate[first:last]]
 
+    left_out = []
+    if dose is None and len(np.unique(values)) > _MOST_DOSE + 1:
+        codes, curve = None, ""
+        left_out.append(f"dose.bmp: {len(values)} levels are more than {_MOST_DOSE + 1} doses")
+    else:
+        codes, curve = _doses(values, quantity, dose)
     most = float(values.max())
     scale = most / _MOST_WORD
     rasters.tiff(folder / "plate.tiff", shape, shown(values.astype(np.float32)))
@@ -46,9 +53,9 @@ def write(masks: MaskSet, folder: Path, dose: Path | None = None) -> dict[str, A
         "plate.tiff": f"{quantity} in {unit}, real numbers",
         "plate.png": f"{quantity}: 16 bits, a step is {scale!r} {unit}",
     }
-    codes, curve = _doses(values, quantity, dose)
-    rasters.bmp(folder / "dose.bmp", shape, shown(codes))
-    files["dose.bmp"] = f"dose of 0 … {_MOST_DOSE}, {curve}"
+    if codes is not None:
+        rasters.bmp(folder / "dose.bmp", shape, shown(codes))
+        files["dose.bmp"] = f"dose of 0 … {_MOST_DOSE}, {curve}"
     if shape[0] * shape[1] <= _MOST_TEXT:
         levels = lambda first, last: plate[first:last]  # noqa: E731
         rasters.text(folder / "plate.csv", shape, levels, np.array([f"{word:.4f}" for word in words]), ",")
@@ -57,7 +64,9 @@ def write(masks: MaskSet, folder: Path, dose: Path | None = None) -> dict[str, A
             _sag(folder / "sag.dat", plane, shape, levels, values)
             files["sag.dat"] = "grid sag, mm: rows from the top, x to the right; glass lies behind the surface"
     else:
-        files["left out"] = f"plate.csv and sag.dat: {shape[0] * shape[1]} pixels are more than {_MOST_TEXT}"
+        left_out.append(f"plate.csv and sag.dat: {shape[0] * shape[1]} pixels are more than {_MOST_TEXT}")
+    if left_out:
+        files["left out"] = "; ".join(left_out)
     return {
         "kind": plane.kind,
         "quantity": quantity,
@@ -80,8 +89,23 @@ def _values(plane: Plane) -> tuple[np.ndarray, str, str]:
         raise InputError(what, where="masks", mend='layout.outputs = "tiled" or "lenslet"')
     assert plane.table is not None
     if plane.kind == ETCHED:
-        return plane.table.height, "height", "m"
-    return plane.table.amplitude, "amplitude", "1"
+        values, quantity, unit = plane.table.height, "height", "m"
+    else:
+        values, quantity, unit = plane.table.amplitude, "amplitude", "1"
+    if not np.isfinite(values).all() or values.min() < 0 or values.min() == values.max():
+        raise InputError(f"of the levels are no {quantity}s that differ", where="level_table", mend="export it again")
+    return values, quantity, unit
+
+
+def _require_ordered(masks: MaskSet) -> None:
+    """What is written is what was ordered: whole pixels, of levels that were not measured."""
+    mask = masks.bench.mask
+    if mask.fill_factor < 1:
+        what = f"pixels fill {mask.fill_factor:.4g} of their area, and a writer fills them whole"
+        raise InputError(what, where="mask.fill_factor", mend="design with 100 %")
+    if mask.lut and masks.alone.kind == ETCHED:
+        what = "the levels are measured ones, and a plate is written with the heights that were ordered"
+        raise InputError(what, where="mask.lut", mend="leave the table out to write a plate")
 
 
 def _doses(values: np.ndarray, quantity: str, file: Path | None) -> tuple[np.ndarray, str]:
@@ -101,7 +125,8 @@ def _doses(values: np.ndarray, quantity: str, file: Path | None) -> tuple[np.nda
         curve = _curve(file, name)
         order = np.argsort(curve[:, 0])
         made, told = np.interp(doses, *curve[order].T) * unit, f"by {file.name}"
-        made = made if quantity == "height" else np.sqrt(made)
+        if quantity == "amplitude":
+            made = np.sqrt(made)
         made[(doses < curve[:, 0].min()) | (doses > curve[:, 0].max())] = np.inf
     codes = np.abs(wanted[:, None] - made).argmin(1)
     step = np.diff(np.unique(values)).min(initial=np.inf)
@@ -111,6 +136,9 @@ def _doses(values: np.ndarray, quantity: str, file: Path | None) -> tuple[np.nda
         what = f"level {worst} has {wanted[worst] / unit:.4g} {word}, the nearest dose {made[codes[worst]] / unit:.4g}"
         mend = f"a curve that reaches every level; steps are {step / unit:.4g}"
         raise InputError(what, where="--dose" if file is None else str(file), mend=mend)
+    if len(np.unique(codes)) < len(np.unique(values)):
+        what = "two levels would have one dose"
+        raise InputError(what, where="--dose" if file is None else str(file), mend="a curve that tells levels apart")
     return codes.astype(np.uint8), told
 
 
@@ -119,6 +147,8 @@ def _curve(file: Path, name: str) -> np.ndarray:
     found = np.array([row for _, row in rows_of(file, ("dose", name))])
     if len(found) < 2:
         raise InputError("is no curve", where=str(file), mend="write two lines of numbers or more")
+    if name == "transmittance" and not ((found[:, 1] >= 0) & (found[:, 1] <= 1)).all():
+        raise InputError("has transmittances beyond 0 … 1", where=str(file), mend="shares, not per cent, less the dark")
     steps = np.diff(found[np.argsort(found[:, 0])], axis=0)
     if not (steps[:, 0] > 0).all() or not ((steps[:, 1] >= 0).all() or (steps[:, 1] <= 0).all()):
         raise InputError("does not go one way", where=str(file), mend="a dose once, and one depth for it")

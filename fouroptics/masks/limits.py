@@ -57,8 +57,10 @@ class Limits:
     max_extent: float = math.inf
 
     @classmethod
-    def load(cls, file: Path | None = None, changes: Mapping[str, Any] | None = None) -> Limits:
-        """From a TOML file, from keys and their values, or both; what is left out is not asked for."""
+    def load(
+        cls, file: Path | None = None, changes: Mapping[str, Any] | None = None, own: Limits | None = None
+    ) -> Limits:
+        """From a TOML file, or a set's own, with some keys changed; what is left out is not asked for."""
         given: dict[str, Any] = {}
         if file is not None:
             if not is_file(file):
@@ -66,7 +68,10 @@ class Limits:
             given = toml.parse(read_text(file), str(file))
             if given.pop("format", None) != FORMAT:
                 raise InputError("is no file of rules", where=str(file), mend=f'its first line is format = "{FORMAT}"')
-        return replace(cls(), **{key: _read(key, value) for key, value in (given | dict(changes or {})).items()})
+        return replace(
+            own if own is not None and file is None else cls(),
+            **{key: _read(key, value) for key, value in (given | dict(changes or {})).items()},
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """As ``load`` takes it; what is not asked for is left out."""

@@ -16,19 +16,21 @@ from fouroptics.masks.runs import rectangles
 
 FIDUCIALS, FRAME, LABELS = 100, 110, 120  # layers
 CROSS = 100e-6  # side of a cross
-_AWAY, _BAR = 200e-6, 10e-6
-_BOX, _INNER, _APART = 40e-6, 10e-6, 100e-6  # of overlay marks
+BAR = 10e-6  # width of what is drawn
+_AWAY = 200e-6
+_BOX, _INNER, _APART, _ASIDE = 60e-6, 20e-6, 100e-6, 600e-6  # of overlay marks
+_SURROUND = 40e-6  # by which chrome reaches beyond the panel
 _LETTER, _SMALL = 10e-6, 2e-6  # pixel of a letter, at most and at least
 Box = tuple[float, float, float, float]
 Marks = list[tuple[int, list[Box]]]
 
 
 def around(plane: Plane, extent: tuple[float, float]) -> Box:
-    """Round what is drawn: the tiles, and of chrome all the panel, whose ``extent`` is (y, x)."""
+    """Round what is drawn: the tiles, and of chrome all the panel, whose ``extent`` is (y, x), and a little more."""
     box = hull(plane)
     if plane.kind != CHROME:
         return box
-    half = extent[1] / 2, extent[0] / 2
+    half = extent[1] / 2 + _SURROUND, extent[0] / 2 + _SURROUND
     return min(box[0], -half[0]), min(box[1], -half[1]), max(box[2], half[0]), max(box[3], half[1])
 
 
@@ -41,20 +43,23 @@ def hull(plane: Plane) -> Box:
     return float(left), float(bottom), float(right), float(top)
 
 
-def beside(box: Box, layers: Sequence[int], text: str) -> Marks:
+def beside(box: Box, layers: Sequence[int], text: str, least: float = 0.0) -> Marks:
     """All marks round the masks, by layer.
 
     Args:
         box: round the masks and what is drawn about them.
         layers: of the steps, in their order: each has an overlay mark with the one before it.
         text: of the label.
+        least: narrowest line and gap that may be drawn on the layers of the steps [m].
     """
     overlay: Marks = []
+    scale = max(1.0, least / BAR)
     for number, pair in enumerate(pairwise(layers)):
-        for places in _overlay_places(box, number, len(layers) - 1):
-            overlay += [(pair[0], _ring(*places, _BOX)), (pair[1], [_square(*places, _INNER)])]
+        for x, y in _overlay_places(box, number, len(layers) - 1, scale):
+            overlay += [(pair[0], _ring(x, y, scale)), (pair[1], [_square(x, y, _INNER * scale)])]
     crosses = [bar for x, y in crosses_at(box) for bar in _cross(x, y)]
-    return [*overlay, (FIDUCIALS, crosses), (FRAME, _frame(box)), (LABELS, _label(box, text))]
+    below = min(box[1], (box[1] + box[3]) / 2 - len(layers) * _APART * scale / 2) - _AWAY - CROSS
+    return [*overlay, (FIDUCIALS, crosses), (FRAME, _frame(box)), (LABELS, _label(box, below, text))]
 
 
 def crosses_at(box: Box) -> list[tuple[float, float]]:
@@ -65,7 +70,7 @@ def crosses_at(box: Box) -> list[tuple[float, float]]:
 
 
 def _cross(x: float, y: float) -> list[Box]:
-    arm, half = CROSS / 2, _BAR / 2
+    arm, half = CROSS / 2, BAR / 2
     return [
         (x - arm, y - half, x + arm, y + half),
         (x - half, y + half, x + half, y + arm),
@@ -73,13 +78,13 @@ def _cross(x: float, y: float) -> list[Box]:
     ]
 
 
-def _overlay_places(box: Box, number: int, count: int) -> list[tuple[float, float]]:
-    y = (box[1] + box[3]) / 2 + ((count - 1) / 2 - number) * _APART
-    return [(box[0] - _AWAY, y), (box[2] + _AWAY, y)]
+def _overlay_places(box: Box, number: int, count: int, scale: float) -> list[tuple[float, float]]:
+    y = (box[1] + box[3]) / 2 + ((count - 1) / 2 - number) * _APART * scale
+    return [(box[0] - _ASIDE * scale, y), (box[2] + _ASIDE * scale, y)]
 
 
-def _ring(x: float, y: float, side: float) -> list[Box]:
-    out, inside = side / 2, side / 2 - _BAR / 2
+def _ring(x: float, y: float, scale: float) -> list[Box]:
+    out, inside = _BOX * scale / 2, _BOX * scale / 2 - BAR * scale
     return [
         (x - out, y + inside, x + out, y + out),
         (x - out, y - out, x + out, y - inside),
@@ -94,17 +99,17 @@ def _square(x: float, y: float, side: float) -> Box:
 
 def _frame(box: Box) -> list[Box]:
     """Four bars round the masks."""
-    gap = 5 * _BAR
+    gap = 5 * BAR
     left, bottom, right, top = box[0] - gap, box[1] - gap, box[2] + gap, box[3] + gap
     return [
-        (left - _BAR, bottom - _BAR, right + _BAR, bottom),
-        (left - _BAR, top, right + _BAR, top + _BAR),
-        (left - _BAR, bottom, left, top),
-        (right, bottom, right + _BAR, top),
+        (left - BAR, bottom - BAR, right + BAR, bottom),
+        (left - BAR, top, right + BAR, top + BAR),
+        (left - BAR, bottom, left, top),
+        (right, bottom, right + BAR, top),
     ]
 
 
-def _label(box: Box, text: str) -> list[Box]:
+def _label(box: Box, top: float, text: str) -> list[Box]:
     """A line of letters below the frame, upright as the plate is seen from the source."""
     from PIL import Image, ImageDraw, ImageFont
 
@@ -113,6 +118,6 @@ def _label(box: Box, text: str) -> list[Box]:
     image = Image.new("1", (width, height))
     ImageDraw.Draw(image).text((0, 0), text, fill=1, font=font)
     pixel = min(_LETTER, max(_SMALL, (box[2] - box[0]) / width))
-    left, top = box[0], box[1] - _AWAY - CROSS
+    left = box[0]
     found = rectangles(np.asarray(image)) * pixel
     return [(left + x0, top - y1, left + x1, top - y0) for y0, x0, y1, x1 in found.tolist()]

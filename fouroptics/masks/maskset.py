@@ -16,6 +16,7 @@ import numpy as np
 
 import fouroptics
 from fouroptics.bench import Bench
+from fouroptics.errors import InputError
 from fouroptics.masks import contents, h5, h5_write, tree
 from fouroptics.masks.limits import Limits
 from fouroptics.masks.plane import Plane
@@ -94,6 +95,18 @@ class MaskSet:
             MaskSet.load(written, progress=told)
 
         h5_write.write(Path(path), entries, attributes, verify, progress)
+
+    @property
+    def alone(self) -> Plane:
+        """The plane of a set that has one.
+
+        Raises:
+            InputError: there are several.
+        """
+        if len(self.planes) != 1:
+            what = f"{len(self.planes)} planes of masks, and one is taken at a time"
+            raise InputError(what, where="planes", mend="masks.select(plane=0), or --plane 0")
+        return self.planes[0]
 
     def plate(self, plane: int = 0, frame: int = 0) -> Plate:
         """The levels of the whole panel or substrate in one frame; its rows are put together when they are sliced."""

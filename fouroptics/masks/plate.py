@@ -93,6 +93,8 @@ def put_together(plane: Plane, pixels: tuple[int, int], frame: int = 0) -> Plate
     if not 0 <= frame < frames:
         raise InputError(f"frame {frame} of {frames}", where="masks", mend=f"0 … {frames - 1}")
     tiles = np.flatnonzero(plane.frame == frame)
+    if not len(tiles):
+        raise InputError(f"frame {frame} of {frames} has no tile", where="masks", mend="number frames from 0 on")
     size = np.array(plane.levels.shape[1:])
     exact = plane.origin[tiles] / np.array(plane.pitch) + (np.array(pixels) - size) / 2
     corners = np.rint(exact).astype(np.int64)

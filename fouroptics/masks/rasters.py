@@ -12,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
+from fouroptics.errors import InputError
+
 Rows = Callable[[int, int], np.ndarray]
 _STRIP = 2**20  # pixels at a time
 _BMP_MOST = 2**31  # bytes that its header can tell
@@ -69,7 +71,8 @@ def bmp(path: Path, shape: tuple[int, int], rows: Rows) -> None:
     stride = (width + 3) // 4 * 4
     head = 14 + 40 + 1024
     if head + stride * height >= _BMP_MOST:
-        raise ValueError("a BMP holds less than 2 GiB")
+        what = f"{height}×{width} pixels, and a BMP holds less than 2 GiB"
+        raise InputError(what, where="dose.bmp", mend="a smaller plate")
     with path.open("wb") as file:
         file.write(struct.pack("<2sIHHI", b"BM", head + stride * height, 0, 0, head))
         file.write(struct.pack("<IiiHHIIiiII", 40, width, height, 1, 8, 0, stride * height, 0, 0, 256, 0))

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import ndimage
 
+from fouroptics.errors import InputError
 from fouroptics.masks import etch, rules
 from fouroptics.masks.limits import Limits
 from fouroptics.masks.maskset import MaskSet
@@ -40,40 +41,48 @@ class Repaired:
 
 
 def repaired(masks: MaskSet, limits: Limits) -> Repaired:
-    """A set whose widths, gaps, corners, islands and holes keep the rules; the given one is untouched."""
-    before = rules.check(masks, limits)
-    plane = masks.planes[0]
+    """A set whose widths, gaps, corners, islands and holes keep the rules; the given one is untouched.
+
+    Raises:
+        InputError: under these rules a mask would be blank.
+    """
+    before, plane = rules.check(masks, limits), masks.alone
     levels = np.array(plane.levels[...])
     for tile in range(len(levels)):
         for step in etch.steps(plane):
             mask = etch.drawn(plane, levels[tile], step)
-            levels[tile] = etch.redrawn(plane, levels[tile], step, mended(mask, plane.pitch, limits))
+            made = mended(mask, plane.pitch, limits, outside=etch.outside(plane))
+            if made.min() == made.max() and mask.min() != mask.max():
+                what = f"tile {tile} would be blank on layer {step.layer}: it has nothing as wide as the rules ask"
+                raise InputError(what, where="rules", mend="larger pixels, or an encoding that alternates less")
+            levels[tile] = etch.redrawn(plane, levels[tile], step, made)
     changed = int(np.count_nonzero(levels != plane.levels[...]))
-    mended_set = replace(masks, planes=(replace(plane, levels=levels), *masks.planes[1:]))
+    mended_set = replace(masks, planes=(replace(plane, levels=levels),), rules=limits)
     if changed:
         again = MaskSet.from_correlator(mended_set.correlator(), title=masks.title, rules=limits)
-        mended_set = replace(again, provenance={**again.provenance, "repaired_from": masks.uuid})
+        mended_set = replace(again, provenance={**masks.provenance, **again.provenance, "repaired_from": masks.uuid})
     return Repaired(mended_set, before, rules.check(mended_set, limits), changed)
 
 
-def mended(mask: np.ndarray, pitch: tuple[float, float], limits: Limits) -> np.ndarray:
-    """One raster within the rules that can be mended."""
-    if not _breaks(mask, pitch, limits):
+def mended(mask: np.ndarray, pitch: tuple[float, float], limits: Limits, *, outside: bool = False) -> np.ndarray:
+    """One raster within the rules that can be mended; beside it all is drawn (``outside``), or nothing."""
+    if not _broken(mask, pitch, limits, outside):
         return mask
-    ways = [*_ways(mask, pitch, limits)]
-    return min(ways, key=lambda way: int(np.count_nonzero(way != mask)))
+    ways = [*_ways(mask, pitch, limits, outside)]
+    return min(ways, key=lambda way: (_broken(way, pitch, limits, outside), int(np.count_nonzero(way != mask))))
 
 
-def _breaks(mask: np.ndarray, pitch: tuple[float, float], limits: Limits) -> bool:
-    return any(one.rule in rules.MENDED for one in rules.on_raster(mask, pitch, limits))
+def _broken(mask: np.ndarray, pitch: tuple[float, float], limits: Limits, outside: bool) -> int:
+    """How many of the rules that can be mended are broken."""
+    return sum(one.rule in rules.MENDED for one in rules.on_raster(mask, pitch, limits, outside=outside))
 
 
-def _ways(mask: np.ndarray, pitch: tuple[float, float], limits: Limits) -> Iterator[np.ndarray]:
+def _ways(mask: np.ndarray, pitch: tuple[float, float], limits: Limits, outside: bool) -> Iterator[np.ndarray]:
     lines, gaps = limits.pixels(pitch)
     area = limits.min_area / (pitch[0] * pitch[1])
-    for begin in (mask, _smoothed(mask), _opened(_opened(mask, lines, False), gaps, True)):
-        yield _filled(begin, lines, gaps, area, limits.corners, outside=False)
-        yield ~_filled(~begin, gaps, lines, area, limits.corners, outside=True)
+    for begin in (mask, _smoothed(mask), _opened(_opened(mask, lines, outside), gaps, not outside, gaps=True)):
+        yield _filled(begin, lines, gaps, area, limits.corners, outside=outside)
+        yield ~_filled(~begin, gaps, lines, area, limits.corners, outside=not outside)
 
 
 def _smoothed(mask: np.ndarray) -> np.ndarray:
@@ -82,11 +91,14 @@ def _smoothed(mask: np.ndarray) -> np.ndarray:
     return most
 
 
-def _opened(mask: np.ndarray, size: Pair, gaps: bool) -> np.ndarray:
-    """Without what no rectangle of ``size`` fits into: lines, or with ``gaps`` the spaces between them."""
+def _opened(mask: np.ndarray, size: Pair, beside: bool, *, gaps: bool = False) -> np.ndarray:
+    """Without what no rectangle of ``size`` fits into: lines, or with ``gaps`` the spaces between them.
+
+    ``beside``: whether those lines, or those spaces, go on beyond the border.
+    """
     seen = ~mask if gaps else mask
     room = [(n, n) for n in size]
-    padded = np.pad(seen, room, constant_values=gaps)
+    padded = np.pad(seen, room, constant_values=beside)
     kept: np.ndarray = ndimage.binary_opening(padded, np.ones(size, bool))
     kept = kept[size[0] : -size[0], size[1] : -size[1]]
     return ~kept if gaps else kept

@@ -1,7 +1,7 @@
 """Design rules, looked at on the raster of every step: what a shop could not write, how often, how bad and where.
 
 A width is that of a row or a column of drawn pixels, a gap that of pixels between two drawn ones; what is equal in
-neighbouring rows is one place. Beside a mask nothing is drawn.
+neighbouring rows is one place. Beside the masks of an etched plate nothing is drawn, beside those of chrome all is.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from fouroptics.masks.runs import merged, runs
 
 MENDED = ("width in x", "width in y", "gap in x", "gap in y", "corners", "islands", "holes")
 _SHOWN = 10  # places of a rule that are told
+_ROUNDING = 1e-6  # of a pixel
 
 
 @dataclass(frozen=True)
@@ -85,14 +86,15 @@ def check(masks: MaskSet, limits: Limits | None = None) -> Report:
     Raises:
         InputError: masks that are shown, not written.
     """
-    limits, plane = limits or Limits(), masks.planes[0]
+    limits, plane = limits or Limits(), masks.alone
     require_drawn(plane)
     found: list[Finding] = []
     for step in etch.steps(plane):
-        on_layer = []
+        on_layer: list[Finding] = []
         for tile in range(plane.levels.shape[0]):
             mask = etch.drawn(plane, np.asarray(plane.levels[tile]), step)
-            on_layer += [*on_raster(mask, plane.pitch, limits, tile), *_aspect(mask, plane, step, limits, tile)]
+            on_layer += on_raster(mask, plane.pitch, limits, tile, outside=etch.outside(plane))
+            on_layer += _aspect(mask, plane, step, limits, tile)
         found += [replace(one, layer=step.layer) for one in _together(on_layer)]
     found += [*_snap(plane, limits), *_extent(plane, limits), *_apart(plane, limits)]
     return Report(limits, tuple(found), plane.pitch)
@@ -104,15 +106,17 @@ def require_drawn(plane: Plane) -> None:
         raise InputError(what, where="masks", mend="etched plates and chrome are drawn")
 
 
-def on_raster(mask: np.ndarray, pitch: tuple[float, float], limits: Limits, tile: int = 0) -> Iterator[Finding]:
-    """What breaks the rules on one raster, whose true pixels are drawn."""
+def on_raster(
+    mask: np.ndarray, pitch: tuple[float, float], limits: Limits, tile: int = 0, *, outside: bool = False
+) -> Iterator[Finding]:
+    """What breaks the rules on a raster of drawn pixels; beside it all is drawn (``outside``), or nothing."""
     lines, gaps = limits.pixels(pitch)
     for name, raster, least, limit in (
         ("width", mask, lines, limits.min_feature),
         ("gap", ~mask, gaps, limits.min_gap),
     ):
         for axis, along in ((1, "x"), (0, "y")):
-            found = narrow(raster, least[axis], axis, free=name == "gap")
+            found = narrow(raster, least[axis], axis, free=outside == (name == "width"))
             if len(found):
                 worst = float((found[:, 2 + axis] - found[:, axis]).min()) * pitch[axis]
                 yield _finding(f"{name} in {along}", tile, found[:, :2], worst, limit, "m")
@@ -120,14 +124,15 @@ def on_raster(mask: np.ndarray, pitch: tuple[float, float], limits: Limits, tile
         yield _finding("corners", tile, places + 1, 0.0, 0.0, "m")
     if limits.min_area > 0:
         for name, raster in (("islands", mask), ("holes", ~mask)):
-            places, areas = small(raster, limits.min_area / (pitch[0] * pitch[1]), free=name == "holes")
+            places, areas = small(raster, limits.min_area / (pitch[0] * pitch[1]), free=outside == (name == "islands"))
             if len(places):
                 worst = float(areas.min()) * pitch[0] * pitch[1]
                 yield _finding(name, tile, places, worst, limits.min_area, "m^2")
     share = float(mask.mean())
-    if not limits.min_fill <= share <= limits.max_fill:
-        limit = limits.min_fill if share < limits.min_fill else limits.max_fill
-        yield Finding("fill", 0, 1, share, limit, "1", [(tile, 0, 0)])
+    if share < limits.min_fill:
+        yield Finding("fill below", 0, 1, share, limits.min_fill, "1", [(tile, 0, 0)])
+    if share > limits.max_fill:
+        yield Finding("fill above", 0, 1, share, limits.max_fill, "1", [(tile, 0, 0)])
 
 
 def narrow(raster: np.ndarray, least: int, axis: int, *, free: bool) -> np.ndarray:
@@ -164,7 +169,7 @@ def small_parts(raster: np.ndarray, least: float, *, free: bool) -> tuple[np.nda
     Sides connect, corners do not; with ``free`` a part at the raster's border goes on beyond it, and is not small.
     """
     labels, count = ndimage.label(raster)
-    chosen = np.bincount(labels.ravel(), minlength=count + 1) < least
+    chosen = np.bincount(labels.ravel(), minlength=count + 1) < least - _ROUNDING
     chosen[0] = False
     if free:
         for edge in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
@@ -211,13 +216,14 @@ def _aspect(mask: np.ndarray, plane: Plane, step: etch.Step, limits: Limits, til
     """An etch is deep for the narrowest line or gap of its layer."""
     if not math.isfinite(limits.max_aspect) or not step.depth:
         return
-    sides = [
-        runs(raster).length.min(initial=raster.shape[1]) * pitch
-        for one in (mask, ~mask)
-        for raster, pitch in ((one, plane.pitch[1]), (one.T, plane.pitch[0]))
-    ]
+    sides = []
+    for raster, free in ((mask, False), (~mask, True)):
+        for seen, pitch in ((raster, plane.pitch[1]), (raster.T, plane.pitch[0])):
+            found = runs(seen)
+            bounded = (found.first > 0) & (found.last < seen.shape[1]) | (not free)
+            sides.append(found.length[bounded].min(initial=seen.shape[1]) * pitch)
     deep = step.depth / float(min(sides))
-    if deep > limits.max_aspect:
+    if deep > limits.max_aspect * (1 + 1e-9):
         yield Finding("aspect", 0, 1, deep, limits.max_aspect, "1", [(tile, 0, 0)])
 
 
@@ -235,20 +241,21 @@ def _snap(plane: Plane, limits: Limits) -> Iterator[Finding]:
 
 def _extent(plane: Plane, limits: Limits) -> Iterator[Finding]:
     size = np.array(plane.levels.shape[1:]) * plane.pitch + np.ptp(plane.origin, axis=0)
-    if size.max() > limits.max_extent:
+    if size.max() > limits.max_extent * (1 + 1e-9):
         yield Finding("extent", 0, 1, float(size.max()), limits.max_extent, "m")
 
 
 def _apart(plane: Plane, limits: Limits) -> Iterator[Finding]:
-    """Masks that stand nearer to each other than a gap may be."""
+    """Masks that stand nearer to each other than a gap may be, or of chrome a line; those that touch are one."""
+    least = limits.min_feature if etch.outside(plane) else limits.min_gap
     size = np.array(plane.levels.shape[1:]) * plane.pitch
     near = []
     for tile in range(len(plane.origin) - 1):
         apart = (np.abs(plane.origin[tile + 1 :] - plane.origin[tile]) - size).max(1)
-        near += [(tile, float(one)) for one in apart[apart < limits.min_gap - 1e-12]]
+        near += [(tile, float(one)) for one in apart[(apart < least - 1e-12) & (np.abs(apart) > 1e-12)]]
     if near:
         places = [(tile, 0, 0) for tile, _ in near[:_SHOWN]]
-        yield Finding("masks apart", 0, len(near), min(one for _, one in near), limits.min_gap, "m", places)
+        yield Finding("masks apart", 0, len(near), min(one for _, one in near), least, "m", places)
 
 
 def _shown(value: float, unit: str) -> str:

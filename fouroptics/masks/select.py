@@ -35,6 +35,10 @@ def select(masks: MaskSet, *, tiles: Which, outputs: Which, inputs: Which, plane
         terms = planes[0].terms
         carried = np.isin(terms.tile, _chosen(tiles, planes[0].levels.shape[0], "tiles"))
         outs, ins = np.intersect1d(outs, terms.out_channel[carried]), np.intersect1d(ins, terms.in_channel[carried])
+        found = np.unique(terms.tile[np.isin(terms.out_channel, outs) & np.isin(terms.in_channel, ins)])
+        if not np.array_equal(found, np.unique(terms.tile[carried])):
+            what = f"they make no bank alone; tiles {found.tolist()} carry the same outputs and inputs"
+            raise InputError(what, where="tiles", mend="choose all of these, or by outputs and inputs")
     pairs = len(masks.realised) // channels[0]
     parts = np.concatenate([outs + part * channels[0] for part in range(pairs)])
     return replace(
@@ -87,7 +91,10 @@ def _anew(numbers: np.ndarray, kept: np.ndarray) -> np.ndarray:
 def _chosen(which: Which, count: int, name: str) -> np.ndarray:
     if which is None:
         return np.arange(count)
-    found = np.unique(np.array([*which], int))
+    given = np.array([*which])
+    if given.size and given.dtype.kind not in "iu":
+        raise InputError(f"{given.tolist()} are no whole numbers", where=name, mend=f"choose from 0 … {count - 1}")
+    found = np.unique(given.astype(int))
     if not len(found) or found[0] < 0 or found[-1] >= count:
         raise InputError(f"{found.tolist()} of {count}", where=name, mend=f"choose from 0 … {count - 1}")
     return found

@@ -10,6 +10,7 @@ import numpy as np
 
 from fouroptics.masks.maskset import MaskSet
 from fouroptics.masks.plane import Plane
+from fouroptics.masks.tree import TERMS
 from fouroptics.units import show
 
 if TYPE_CHECKING:
@@ -28,7 +29,9 @@ def likeness(masks: MaskSet) -> np.ndarray:
     one, other = found.reshape(outputs, -1), masks.kernels.reshape(outputs, -1)
     along = np.abs((one * other.conj()).sum(1))
     norms = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
-    return np.where(norms > 0, along / np.where(norms > 0, norms, 1), 1.0)
+    nothing = (np.linalg.norm(one, axis=1) == 0) & (np.linalg.norm(other, axis=1) == 0)
+    alike: np.ndarray = np.where(norms > 0, along / np.where(norms > 0, norms, 1), nothing.astype(float))
+    return alike
 
 
 def data(masks: MaskSet) -> dict[str, Any]:
@@ -86,9 +89,20 @@ def difference(one: MaskSet, other: MaskSet) -> dict[str, Any]:
         if not np.array_equal(getattr(one, name), getattr(other, name)):
             found[name] = "differ"
     for number, (mine, its) in enumerate(zip(one.planes, other.planes, strict=False)):
-        told = [name for name in ("origin", "frame") if not np.array_equal(getattr(mine, name), getattr(its, name))]
+        told = [
+            name for name in ("kind", "encoding", "pitch", "fill_factor") if getattr(mine, name) != getattr(its, name)
+        ]
+        told += [name for name in ("origin", "frame") if not np.array_equal(getattr(mine, name), getattr(its, name))]
+        told += [f"terms.{name}" for name in TERMS if not _same(mine.terms, its.terms, name)]
+        told += [
+            f"level_table.{name}"
+            for name in ("phase", "amplitude", "height", "drive")
+            if not _same(mine.table, its.table, name)
+        ]
+        if not _same(mine, its, "level_amplitude"):
+            told.append("level_amplitude")
         if told:
-            found[f"plane {number}, places"] = told
+            found[f"plane {number}, what differs"] = told
         if mine.levels.shape != its.levels.shape:
             found[f"plane {number}"] = f"{[*mine.levels.shape]} and {[*its.levels.shape]}"
             continue
@@ -96,9 +110,15 @@ def difference(one: MaskSet, other: MaskSet) -> dict[str, Any]:
         changed_tiles = {tile: count for tile, count in pixels.items() if count}
         if changed_tiles:
             found[f"plane {number}"] = {"pixels by tile": changed_tiles}
+    if one.rules != other.rules:
+        found["rules"] = [None if rules is None else rules.to_dict() for rules in (one.rules, other.rules)]
     if len(one.planes) != len(other.planes):
         found["planes"] = [len(one.planes), len(other.planes)]
     return found
+
+
+def _same(one: Any, other: Any, name: str) -> bool:
+    return np.array_equal(np.asarray(getattr(one, name, None)), np.asarray(getattr(other, name, None)))
 
 
 def pictures(masks: MaskSet, folder: Path, most: int = _TILES) -> list[Path]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _SIZE = (8.27, 11.69)  # A4 [inch]
 _CORNER = 14  # pixels of a mask that are drawn
+_TITLE = 52  # letters of a title that fit
 _SIGNED = (
     "layout read back: layers, extent and label as above",
     "corner below found on the plate: upright, row 0 at the top",
@@ -42,7 +43,9 @@ def drawn(masks: MaskSet, report: rules.Report) -> Figure:
 
     page = Figure(figsize=_SIZE)
     told = [*etch.steps(masks.planes[0])]
-    page.text(0.07, 0.955, masks.title, fontsize=17, weight="bold")
+    title = " ".join(masks.title.split())
+    shortened = title if len(title) <= _TITLE else f"{title[: _TITLE - 1]}…"
+    page.text(0.07, 0.955, shortened, fontsize=17, weight="bold", parse_math=False)
     page.text(0.07, 0.937, f"Traveller of a plate · set {masks.uuid}", fontsize=9, color="0.35")
     y = _listed(page, 0.915, "What is made", _facts(masks, told))
     y = _listed(page, y, "Steps", _steps(told), mono=True)
@@ -58,12 +61,12 @@ def _listed(page: Figure, y: float, title: str, lines: list[str], *, mono: bool 
     page.text(0.07, y, title, fontsize=11, weight="bold")
     for line in lines:
         y -= 0.0155
-        page.text(0.07, y, line, fontsize=7.6 if mono else 8.6, family="monospace" if mono else None)
+        page.text(0.07, y, line, parse_math=False, fontsize=7.6 if mono else 8.6, family="monospace" if mono else None)
     return y - 0.028
 
 
 def _facts(masks: MaskSet, told: list[etch.Step]) -> list[str]:
-    plane, mask = masks.planes[0], masks.bench.mask
+    plane, mask = masks.alone, masks.bench.mask
     tiles, rows, columns = plane.levels.shape
     wide, high, pixel = (
         shown(n * p, "length")
@@ -115,16 +118,26 @@ def _worth(masks: MaskSet, told: list[etch.Step]) -> list[str]:
     alike = show.likeness(masks)
     lines = [f"kernels made are like those wanted to {alike.min():.4f} at worst (cosine)"]
     if told[0].depth:
-        levels = 2 ** len(told)
-        share = f"{np.sinc(1 / levels) ** 2:.1%} of what a continuous relief sends into its order"
-        lines.insert(0, f"{levels} levels send {share}")
+        lines.insert(
+            0, f"{2 ** len(told)} levels send {_efficiency(masks):.1%} of what a continuous relief sends into its order"
+        )
         lines.append(f"all depths off by their tolerance cost {etch.LOSS:.0%} of the light")
     return lines
 
 
+def _efficiency(masks: MaskSet) -> float:
+    """Share of the light of all phases, each shown by the nearest level, that goes where it should."""
+    table = masks.alone.table
+    assert table is not None
+    wanted = np.linspace(0, 2 * np.pi, 7200, endpoint=False)
+    off = np.angle(np.exp(1j * (table.phase[:, None] - wanted)))
+    nearest = np.abs(off).argmin(0)
+    return float(abs(np.exp(1j * off[nearest, np.arange(len(wanted))]).mean()) ** 2)
+
+
 def _corner(axes: Axes, masks: MaskSet) -> None:
     """The upper left corner of the first mask, with three pixels that can be looked up on the plate."""
-    plane = masks.planes[0]
+    plane = masks.alone
     assert plane.table is not None
     levels = np.asarray(plane.levels[0, :_CORNER, :_CORNER])
     etched = plane.kind == etch.ETCHED
@@ -145,11 +158,16 @@ def _corner(axes: Axes, masks: MaskSet) -> None:
 
 
 def _known(levels: np.ndarray) -> list[tuple[int, int]]:
-    """Three pixels: the corner, the first of another level in its row, the first of another level in its column."""
-    rows, columns = levels.shape
-    across = next((c for c in range(1, columns) if levels[0, c] != levels[0, 0]), columns - 1)
-    down = next((r for r in range(rows - 1, 0, -1) if levels[r, 0] != levels[0, 0]), rows - 1)
-    return [(0, 0), (down // 2 if down == rows - 1 and rows > 2 else down, across), (down, 0)]
+    """Three pixels that tell tone and orientation: the corner, and the nearest others along its row and column."""
+    across = np.flatnonzero(levels[0] != levels[0, 0])
+    down = np.flatnonzero(levels[:, 0] != levels[0, 0])
+    other = np.argwhere(levels != levels[0, 0])
+    found = [(0, 0)]
+    found += [(0, int(across[0]))] if len(across) else []
+    found += [(int(down[0]), 0)] if len(down) else []
+    if len(found) < 3 and len(other):
+        found.append((int(other[-1][0]), int(other[-1][1])))
+    return found[:3]
 
 
 def _sign_off(page: Figure, y: float, masks: MaskSet) -> None:

@@ -164,6 +164,15 @@ def _check_plane(path: Path, found: Mapping[str, Stored], bench: Bench, group: s
         values = found[f"{group}/{name}"][...]
         if values.size and not (values.min() >= 0 and values.max() < limit):
             raise wrong(path, f"{group}/{name}", f"{values.min()} … {values.max()} lies beyond 0 … {limit - 1}")
+    terms = {name: found[f"{group}/terms/{name}"][...] for name in ("tile", "frame")}
+    frame = found[f"{group}/frame"][...]
+    if not np.array_equal(np.unique(frame), np.arange(int(frame.max(initial=-1)) + 1)):
+        raise wrong(path, f"{group}/frame", "numbers leave frames out")
+    if not np.array_equal(terms["frame"], frame[terms["tile"]]):
+        raise wrong(path, f"{group}/terms/frame", "is not when its tile is shown")
+    for name in ("phase", "amplitude", "height", "drive") if mask.kind != "complex" else ():
+        if not np.isfinite(found[f"{group}/level_table/{name}"][...]).all():
+            raise wrong(path, f"{group}/level_table/{name}", "has values that are no numbers")
     if not (np.abs(found[f"{group}/origin"][...]) <= np.array(mask.extent) / 2).all():
         raise wrong(path, f"{group}/origin", "lies beside the panel, or no number")
 

@@ -83,7 +83,10 @@ def test_two_sets_are_compared(capsys, folder):
     found = json.loads(said)
     assert status == 1
     assert found["bench"] == {"mask.levels": [64, 32]}
-    assert set(found) == {"bench", "plane 0", "realised"}
+    assert set(found) == {"bench", "plane 0", "plane 0, what differs", "realised"}
+    assert found["plane 0, what differs"] == [
+        f"level_table.{name}" for name in ("phase", "amplitude", "height", "drive")
+    ]
     assert found["plane 0"]["pixels by tile"]["0"] > 1000
 
 

@@ -145,13 +145,15 @@ def test_marks_stand_where_a_shop_looks_for_them(tmp_path):
     away = half + 200
     due = [(-away - 150, away), (-away, -away), (-away, away), (away, -away), (away, away)]
     assert np.allclose(centres, due, atol=2e-3)
-    for layer, side in ((1, 40), (2, 10)):  # box in box, left and right, on the layers of the two steps
+    for layer, side in ((1, 60), (2, 20)):  # box in box, left and right, on the layers of the two steps
         boxes = of_layer(polygons, layer, unit)
         beside = boxes[np.abs(boxes[:, 0]) > half + 100]
         for sign in (-1, 1):
             here = beside[np.sign(beside[:, 0]) == sign]
             hull = [here[:, 0].min(), here[:, 1].min(), here[:, 2].max(), here[:, 3].max()]
-            assert np.allclose(hull, [sign * away - side / 2, -side / 2, sign * away + side / 2, side / 2], atol=2e-3)
+            middle_x = sign * (half + 600)
+            due = [middle_x - side / 2, -side / 2, middle_x + side / 2, side / 2]
+            assert np.allclose(hull, due, atol=2e-3)
     frame = of_layer(polygons, marks.FRAME, unit)
     assert np.allclose([frame[:, :2].min(), frame[:, 2:].max()], [-half - 60, half + 60], atol=2e-3)
     assert told["overlay_pairs"] == [[1, 2]]

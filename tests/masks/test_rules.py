@@ -194,11 +194,11 @@ def test_depths_grids_fills_and_sizes_have_rules_too():
     )
     found = {(one.rule, one.layer): one for one in rules.check(masks, limits).findings}
     assert set(found) == {
-        ("aspect", 2), ("extent", 0), ("fill", 1), ("fill", 2), ("snap in x", 0), ("snap in y", 0)
+        ("aspect", 2), ("extent", 0), ("fill below", 1), ("fill below", 2), ("snap in x", 0), ("snap in y", 0)
     }  # fmt: skip
     assert found["aspect", 2].worst == pytest.approx(deepest / pixel)
     assert found["extent", 0].worst == pytest.approx(144 * pixel)
-    assert found["fill", 1].worst == pytest.approx((np.asarray(plane.levels) & 1 == 0).mean())
+    assert found["fill below", 1].worst == pytest.approx((np.asarray(plane.levels) & 1 == 0).mean())
     # Edges stand at whole pixels, every seventh half pixel is on the grid of 2/7: off by 0, 1/7 or 1/14 of a pixel
     off = np.arange(-72, 73) * 3.5 % 1
     off = np.minimum(off, 1 - off) / 3.5
@@ -255,7 +255,9 @@ def test_rules_given_at_first_are_asked_for_ever_after(tmp_path, capsys):
     assert main(["masks", "validate", out, "--json"]) == 1
     told = json.loads(capsys.readouterr().out)["design_rules"]
     assert told["limits"] == {"min_gap": "30 um"}
-    assert main(["masks", "validate", out, "--rule", "corners=false"]) == 0
+    assert main(["masks", "validate", out, "--rule", "corners=false"]) == 1  # one more rule, beside its own
+    (tmp_path / "other.toml").write_text('format = "fouroptics-rules/1"\ncorners = false\n', encoding="utf-8")
+    assert main(["masks", "validate", out, "--rules", str(tmp_path / "other.toml")]) == 0  # a shop's in their place
     assert main(["masks", "repair", out, "--out", str(tmp_path / "r.h5"), "--json"]) == 0
     assert MaskSet.load(tmp_path / "r.h5").rules == Limits(min_gap=30e-6)
     assert main(["masks", "validate", str(tmp_path / "r.h5")]) == 0

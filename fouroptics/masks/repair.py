@@ -99,7 +99,8 @@ def _opened(mask: np.ndarray, size: Pair, beside: bool, *, gaps: bool = False) -
     seen = ~mask if gaps else mask
     room = [(n, n) for n in size]
     padded = np.pad(seen, room, constant_values=beside)
-    kept: np.ndarray = ndimage.binary_opening(padded, np.ones(size, bool))
+    fits = ndimage.minimum_filter(padded.astype(np.uint8), size)
+    kept: np.ndarray = ndimage.maximum_filter(fits, size, origin=[n % 2 - 1 for n in size]).astype(bool)
     kept = kept[size[0] : -size[0], size[1] : -size[1]]
     return ~kept if gaps else kept
 

@@ -1,8 +1,8 @@
-"""# From kernels to files that a panel and a foundry take
+"""# From kernels to a file, and from the file to what a camera reads
 
 Two edge filters that need no training: a Sobel pair. They become a mask set, the set becomes frames for a liquid
-crystal, and what is in the file shows the edges of a picture. Then the same kernels on an etched plate of four levels,
-as GDSII.
+crystal, and what is in the file, with the camera's noise, shows the edges of a picture. Page 08 does this with a bank
+of filters and checks the frames; page 09 puts kernels on an etched plate.
 
     python examples/gallery/06_mask_set.py [FOLDER]
 """
@@ -17,7 +17,7 @@ from torch.nn.functional import conv2d
 
 import fouroptics as fo
 from fouroptics import pictures
-from fouroptics.masks import bitmap, etch, gds
+from fouroptics.masks import bitmap
 
 folder = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/gallery")
 folder.mkdir(parents=True, exist_ok=True)
@@ -25,7 +25,7 @@ SIZE = (64, 64)
 across = torch.tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]])
 sobel = torch.stack((across, across.T))[:, None]
 
-# A liquid crystal: one mask an output, frame after frame. A carrier bears its crosstalk.
+# One mask an output, frame after frame. A carrier bears this panel's crosstalk.
 panel = fo.Bench.load("slm-532nm").replace({"mask.encoding": "carrier"})
 bank = fo.Correlator4f.from_kernels(sobel, panel, SIZE, masks="device", readout="homodyne", layout="auto")
 fo.MaskSet.from_correlator(bank.expose(), title="a Sobel pair").save(folder / "sobel.h5")
@@ -43,36 +43,29 @@ for name, seen, due in zip(("upright", "level"), edges, wanted, strict=True):
     alike = torch.corrcoef(torch.stack((seen.flatten(), due.flatten())))[0, 1]
     print(f"{name} edges, read with noise: r = {alike:.4f} to conv2d")
 
-# An etched plate: both outputs side by side on one mask, in two etches.
-plate = fo.Bench.load("plate-532nm").replace({"mask.levels": 4, "mask.pitch": "12 um", "mask.pixels": [1024, 1024]})
-etched = fo.Correlator4f.from_kernels(sobel, plate, SIZE, masks="device")
-layout = fo.MaskSet.from_correlator(etched, title="a Sobel pair, etched")
-told = gds.write(layout, folder, "sobel")
-for step in etch.steps(layout.planes[0]):
-    print(f"layer {step.layer}: {step.what}, {step.depth * 1e9:.1f} nm deep")
-print(f"{told['rectangles']} rectangles in {folder / 'sobel.gds'}")
-
-figure = Figure(figsize=(13, 6.6), layout="constrained")
+figure = Figure(figsize=(13.5, 6.6), layout="constrained")
 axes = figure.subplots(2, 4)
 size = float(edges.abs().max())
-levels, heights = masks.planes[0].levels, layout.planes[0].table.height * 1e9
-middle = [slice(n // 2 - 16, n // 2 + 16) for n in levels.shape[1:]]
-on_plate = [slice(n // 2 + 40, n // 2 + 72) for n in layout.planes[0].levels.shape[1:]]
-shown = (
+levels = masks.planes[0].levels
+beside = [slice(5 * n // 8, 5 * n // 8 + 32) for n in levels.shape[1:]]  # in the middle an edge filter passes nothing
+reading = {"cmap": "RdBu_r", "vmin": -size, "vmax": size}
+level = {"cmap": "twilight", "vmin": 0, "vmax": 255}
+shown = [
     (axes[0, 0], scene[0], "the picture", {"cmap": "gray"}),
     (axes[1, 0], np.asarray(masks.commissioning["orientation_f"]), "a tile to find the way round", {"cmap": "gray"}),
-    (axes[0, 1], levels[0][tuple(middle)], "upright edges: levels\n32 × 32 pixels of the file", {"cmap": "twilight"}),
-    (axes[1, 1], levels[1][tuple(middle)], "level edges: levels", {"cmap": "twilight"}),
-    (axes[0, 2], edges[0], "what the camera reads [DN]", {"cmap": "RdBu_r", "vmin": -size, "vmax": size}),
-    (axes[1, 2], edges[1], "what the camera reads [DN]", {"cmap": "RdBu_r", "vmin": -size, "vmax": size}),
-    (axes[0, 3], heights[layout.planes[0].levels[0][tuple(on_plate)]], "the plate: heights [nm]", {"cmap": "viridis"}),
-)
+]
+for k, name in enumerate(("upright", "level")):
+    due = wanted[k] * (edges[k] * wanted[k]).sum() / wanted[k].square().sum()
+    shown += [
+        (axes[k, 1], levels[k][tuple(beside)], f"{name} edges: levels of\n32 × 32 pixels of the mask", level),
+        (axes[k, 2], edges[k], "what the camera reads [DN]", reading),
+        (axes[k, 3], due, "conv2d, as bright", reading),
+    ]
 for place, image, title, options in shown:
-    drawn = place.imshow(image, interpolation="nearest", **options)
+    place.imshow(image, interpolation="nearest", **options)
     place.set_title(title, fontsize=10)
     place.set(xticks=[], yticks=[])
-for place in (*axes[:, 2], axes[0, 3]):
+for place in (*axes[:, 1], *axes[:, 3]):
     figure.colorbar(place.images[0], ax=place, shrink=0.8)
-axes[1, 3].axis("off")
 figure.savefig(folder / "mask-set.png", dpi=100)
 print(f"written to {folder}")

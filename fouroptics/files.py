@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import secrets
@@ -119,4 +120,6 @@ def _refuse_foreign(out: Path) -> None:
 
 def unwritable(path: Path, error: OSError) -> InputError:
     why = error.strerror or " ".join(str(error).split())[:120]
-    return InputError(f"cannot be written ({why})", where=str(path), mend="choose a folder you can write to")
+    full = error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
+    mend = "free some space, or choose another disk" if full else "choose a folder you can write to"
+    return InputError(f"cannot be written ({why})", where=str(path), mend=mend)

@@ -121,6 +121,7 @@ def repair(
     as_json: Json = False,
 ) -> None:
     """Bring a plate within design rules; says what that does to its kernels. Status 1 where rules are still broken."""
+    from fouroptics.correlator import fidelity
     from fouroptics.masks import repair, show
     from fouroptics.masks.limits import Limits
 
@@ -135,14 +136,16 @@ def repair(
     made = repair.repaired(masks, limits)
     _save(made.masks, out, as_json)
     alike = [show.likeness(one) for one in (masks, made.masks)]
+    worth = [fidelity.report(one.correlator()).real.tolist() for one in (masks, made.masks)]
     pixels = math.prod(masks.alone.levels.shape)
     lines = [
         f"before: {made.before}",
         f"after: {made.after}",
         f"{made.changed} of {pixels} pixels changed",
+        "output  kernel's taps, before → after   responses to natural pictures, before → after",
         *(
-            f"output {n}: kernel like the wanted one to {a:.4f} before, {b:.4f} after"
-            for n, (a, b) in enumerate(zip(*alike, strict=True))
+            f"{n:>6}  {taps[0]:>20.4f} → {taps[1]:.4f}   {seen[0]:>31.4f} → {seen[1]:.4f}"
+            for n, (taps, seen) in enumerate(zip(zip(*alike, strict=True), zip(*worth, strict=True), strict=True))
         ),
         f"written to {out}",
     ]
@@ -152,6 +155,7 @@ def repair(
         "pixels": pixels,
         "changed": made.changed,
         "kernel_likeness": {"before": alike[0].tolist(), "after": alike[1].tolist()},
+        "response_correlation": {"before": worth[0], "after": worth[1]},
         "out": str(out),
     }
     say("\n".join(lines), told, as_json)

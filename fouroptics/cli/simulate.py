@@ -77,6 +77,8 @@ def _write(folder: Path, files: list[Path], reading: Tensor, brightest: float, u
     import h5py
     import numpy as np
 
+    from fouroptics.files import unwritable
+    from fouroptics.masks.h5_write import Sink
     from fouroptics.pictures import write
 
     shown = reading / max(brightest, 1e-30)
@@ -84,12 +86,18 @@ def _write(folder: Path, files: list[Path], reading: Tensor, brightest: float, u
     for which, (file, outputs) in enumerate(zip(files, shown, strict=True)):
         for number, one in enumerate(outputs):
             write(folder / f"{which:04d}-{file.stem}-output-{number:03d}.png", one)
-    with h5py.File(folder / "readings.h5", "w") as store:
-        store["reading"] = reading.numpy()
-        store["reading"].attrs["units"] = "DN"
-        store["reading"].attrs["axes"] = "picture, output, y, x"
-        store["picture"] = np.array([file.name.encode() for file in files])
-        store.attrs["mask_set"] = uuid
+    path = folder / "readings.h5"
+    try:
+        with Sink(path, "x+") as sink:
+            with h5py.File(sink, "w") as store:
+                store["reading"] = reading.numpy()
+                store["reading"].attrs["units"] = "DN"
+                store["reading"].attrs["axes"] = "picture, output, y, x"
+                store["picture"] = np.array([file.name.encode() for file in files])
+                store.attrs["mask_set"] = uuid
+            sink.tell_fault()
+    except OSError as error:
+        raise unwritable(path, error) from None
 
 
 def _files(pictures: Path) -> list[Path]:

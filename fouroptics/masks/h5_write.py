@@ -34,7 +34,7 @@ class Entry:
     long_name: str = ""
 
 
-class _Sink(io.FileIO):
+class Sink(io.FileIO):
     """A file that keeps its first fault to itself and pretends to go on: HDF5 cannot let go of one that it can't write.
 
     What was not written reads as zeros, and nothing of it is ever put in anybody's place.
@@ -87,7 +87,7 @@ def write(
     path = _writable(path)
     size = sum(_nbytes(entry.value) for entry in entries.values())
     with whole_file(path) as temporary:
-        with _Sink(temporary, "x+") as sink, interrupts_held() as hear:
+        with Sink(temporary, "x+") as sink, interrupts_held() as hear:
 
             def pause() -> None:
                 sink.tell_fault()

@@ -72,7 +72,8 @@ class Report:
             return "every design rule is kept"
         rows = ["rule          layer    count  worst         limit         first places (tile: row, column)"]
         for one in self.findings:
-            worst, limit = (_shown(value, one.unit) for value in (one.worst, one.limit))
+            told = (one.worst, one.limit) if one.rule != "corners" else ("", "")
+            worst, limit = (_shown(value, one.unit) for value in told)
             places = "  ".join(f"{tile}: {row}, {column}" for tile, row, column in one.places[:3])
             rows.append(
                 f"{one.rule:<13} {one.layer or '-':>5} {one.count:>8}  {worst:<13} {limit:<13} {places}".rstrip()
@@ -258,6 +259,8 @@ def _apart(plane: Plane, limits: Limits) -> Iterator[Finding]:
         yield Finding("masks apart", 0, len(near), min(one for _, one in near), least, "m", places)
 
 
-def _shown(value: float, unit: str) -> str:
+def _shown(value: float | str, unit: str) -> str:
+    if isinstance(value, str):
+        return value
     kinds = {"m": "length", "m^2": "area", "1": "ratio"}
     return units.show(value, kinds[unit]) if math.isfinite(value) else str(value)

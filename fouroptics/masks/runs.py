@@ -27,11 +27,11 @@ class Runs(NamedTuple):
 
 def runs(mask: np.ndarray) -> Runs:
     """Every run of true pixels, row by row."""
-    padded = np.zeros((mask.shape[0], mask.shape[1] + 2), np.int8)
+    padded = np.zeros((mask.shape[0], mask.shape[1] + 2), bool)
     padded[:, 1:-1] = mask
-    change = padded[:, 1:] - padded[:, :-1]
-    row, first = np.nonzero(change == 1)
-    return Runs(row, first, np.nonzero(change == -1)[1])
+    changes = np.flatnonzero(padded[:, 1:] != padded[:, :-1])  # of a row they come in pairs: a run begins, and ends
+    row, column = np.divmod(changes, mask.shape[1] + 1)
+    return Runs(row[::2], column[::2], column[1::2])
 
 
 def merged(found: Runs) -> np.ndarray:

@@ -147,7 +147,7 @@ def plot(masks: MaskSet, tiles: int) -> Figure:
     _, rows, columns = plane.levels.shape
     across, down = columns * plane.pitch[1] / 2e-3, rows * plane.pitch[0] / 2e-3
     for tile in range(count):
-        axes[0, tile].imshow(_shown(plane, tile), extent=(-across, across, down, -down), interpolation="nearest")
+        axes[0, tile].imshow(_shown(plane, tile), extent=(-across, across, down, -down))
         axes[0, tile].set(title=f"tile {tile}", xlabel="x [mm]")
         first = int(np.argmax(plane.terms.tile == tile))
         out, channel = int(plane.terms.out_channel[first]), int(plane.terms.in_channel[first])

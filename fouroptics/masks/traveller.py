@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+import fouroptics
 from fouroptics.devices import material
 from fouroptics.masks import etch, marks, rules, show
 from fouroptics.masks.maskset import MaskSet
@@ -21,12 +22,12 @@ _SIZE = (8.27, 11.69)  # A4 [inch]
 _CORNER = 14  # pixels of a mask that are drawn
 _TITLE = 52  # letters of a title that fit
 _SIGNED = (
-    "layout read back: layers, extent and label as above",
-    "corner below found on the plate: upright, row 0 at the top",
+    "layout read back: layers and size of the masks as above",
+    "corner at the left found on the plate: upright, row 0 at the top",
     "tone: what is drawn is {drawn}",
     "first layer aligned to the crosses on layer 100",
-    "each later layer within its overlay of the one before",
-    "depth of every step measured, on {places} places",
+    "each later layer aligned to the one before; overlay x, y [nm]:",
+    "depth of every step measured, on {places} places [nm]:",
     "plate looked at: no residue, no lift-off, no broken lines",
 )
 
@@ -46,12 +47,13 @@ def drawn(masks: MaskSet, report: rules.Report) -> Figure:
     title = " ".join(masks.title.split())
     shortened = title if len(title) <= _TITLE else f"{title[: _TITLE - 1]}…"
     page.text(0.07, 0.955, shortened, fontsize=17, weight="bold", parse_math=False)
-    page.text(0.07, 0.937, f"Traveller of a plate · set {masks.uuid}", fontsize=9, color="0.35")
+    made = f"fouroptics {fouroptics.__version__}"
+    page.text(0.07, 0.937, f"Traveller of a plate · set {masks.uuid} · {made}", fontsize=9, color="0.35")
     y = _listed(page, 0.915, "What is made", _facts(masks, told))
     y = _listed(page, y, "Steps", _steps(told), mono=True)
     y = _listed(page, y, "Design rules", _rules(report), mono=True)
     y = _listed(page, y, "What it should do", _worth(masks, told))
-    _corner(page.add_axes((0.09, 0.05, 0.36, 0.25)), masks)
+    _corner(page.add_axes((0.09, 0.06, 0.29, 0.22)), masks)
     _sign_off(page, 0.30, masks)
     return page
 
@@ -75,10 +77,12 @@ def _facts(masks: MaskSet, told: list[etch.Step]) -> list[str]:
     chrome = plane.kind == etch.CHROME
     process = "chrome on glass, one layer" if chrome else f"{2 ** len(told)} levels in {len(told)} etches"
     medium = mask.material or ("an index of its own" if mask.index else material.PLATE)
+    at = masks.bench.source.wavelength
+    index = float(material.index(mask.medium or material.PLATE, at))
     crosses = len(marks.crosses_at((0, 0, 0, 0)))
     pairs = ", ".join(f"{s.layer}–{s.layer + 1}" for s in told[:-1])
     return [
-        f"{process}; {'' if chrome else f'{medium}, '}for {shown(masks.bench.source.wavelength, 'length')}",
+        f"{process}; {'' if chrome else f'{medium}, index {index:.5f}, '}for {shown(at, 'length')}",
         f"{tiles} mask{'s' if tiles > 1 else ''} of {columns} × {rows} pixels of {pixel}: {wide} × {high}",
         f"layers {told[0].layer} … {told[-1].layer} steps, {marks.FIDUCIALS} crosses, {marks.FRAME} frame, "
         f"{marks.LABELS} label; scale 1; database unit 1 nm",
@@ -98,9 +102,9 @@ def _drawn(chrome: bool) -> str:
 def _steps(told: list[etch.Step]) -> list[str]:
     if not told[0].depth:
         return ["order  layer  what", "    1      1  chrome"]
-    rows = ["order  layer  what                 depth [nm]   tolerance [nm]   drawn where the level's bit is 0"]
+    rows = ["order  layer  what                 depth [nm]   ± tolerance [nm]   drawn where the level's bit is 0"]
     return rows + [
-        f"{n:>5}  {s.layer:>5}  {s.what:<18} {s.depth * 1e9:>12.1f} {s.tolerance * 1e9:>16.1f}   bit {n - 1}"
+        f"{n:>5}  {s.layer:>5}  {s.what:<18} {s.depth * 1e9:>12.1f} {s.tolerance * 1e9:>18.1f}   bit {n - 1}"
         for n, s in enumerate(told, 1)
     ]
 
@@ -108,10 +112,14 @@ def _steps(told: list[etch.Step]) -> list[str]:
 def _rules(report: rules.Report) -> list[str]:
     limits = report.limits
     line, gap = (shown(least or min(report.pitch), "length") for least in (limits.min_feature, limits.min_gap))
-    head = f"lines from {line}, gaps from {gap}, addresses on {shown(limits.grid, 'length')}"
+    heads = [f"lines from {line}, gaps from {gap}, addresses on {shown(limits.grid, 'length')}"]
+    asked = {k: v for k, v in limits.to_dict().items() if k not in ("min_feature", "min_gap", "grid")}
+    corners = {"corners": "none that touch"} if limits.corners else {}
+    more = ", ".join(f"{name} {value}" for name, value in (corners | asked).items())
+    heads += [more[:100]] if more else []
     lines = str(report).splitlines()
-    more = [f"… and {len(lines) - 9} more, see masks.json"] if len(lines) > 9 else []
-    return [head, *(line[:100] for line in lines[:9]), *more]
+    rest = [f"… and {len(lines) - 9} more"] if len(lines) > 9 else []
+    return [*heads, *(line[:100] for line in lines[:9]), *rest]
 
 
 def _worth(masks: MaskSet, told: list[etch.Step]) -> list[str]:
@@ -143,12 +151,13 @@ def _corner(axes: Axes, masks: MaskSet) -> None:
     etched = plane.kind == etch.ETCHED
     values = plane.table.height * 1e9 if etched else plane.table.amplitude
     axes.imshow(values[levels], cmap="viridis" if etched else "gray", vmin=values.min(), vmax=values.max())
-    for row, column in _known(levels):
+    for number, (row, column) in enumerate(_known(levels)):
         text = f"{values[levels[row, column]]:.0f} nm" if etched else ("clear" if levels[row, column] else "chrome")
         axes.plot(column, row, "s", markersize=11, markerfacecolor="none", markeredgecolor="red", markeredgewidth=1.3)
         note = f"row {row}, column {column}: {text}"
-        axes.annotate(note, (column, row), (column + 0.9, row + 0.15), fontsize=6.5, color="white", va="center",
-                      bbox={"facecolor": "black", "alpha": 0.65, "pad": 1.2, "linewidth": 0})  # fmt: skip
+        line = {"arrowstyle": "-", "color": "red", "linewidth": 0.8}
+        axes.annotate(note, (column, row), (1.04, 0.9 - 0.12 * number), textcoords="axes fraction", fontsize=6.5,
+                      va="center", arrowprops=line)  # fmt: skip
     axes.set_title(
         f"upper left corner of mask 0: {'height above the deepest' if etched else 'chrome is black'}", fontsize=8
     )
@@ -172,11 +181,11 @@ def _known(levels: np.ndarray) -> list[tuple[int, int]]:
 
 def _sign_off(page: Figure, y: float, masks: MaskSet) -> None:
     chrome = masks.planes[0].kind == etch.CHROME
-    page.text(0.53, y, "Signed off", fontsize=11, weight="bold")
+    page.text(0.55, y, "Signed off", fontsize=11, weight="bold")
     for line in _SIGNED:
         if chrome and ("depth" in line or "later layer" in line):
             continue
         y -= 0.0285
         text = line.format(drawn=_drawn(chrome), places=max(3, math.ceil(masks.planes[0].levels.shape[0] ** 0.5)))
-        page.text(0.53, y, f"☐  {text}", fontsize=7.4, family="DejaVu Sans")
-        page.text(0.55, y - 0.0125, "name, date ____________________________", fontsize=6.5, color="0.45")
+        page.text(0.55, y, f"☐  {text}", fontsize=7.4, family="DejaVu Sans")
+        page.text(0.57, y - 0.0125, "name, date ____________________________", fontsize=6.5, color="0.45")

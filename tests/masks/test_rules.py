@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 import fouroptics as fo
 from fouroptics.cli import main
+from fouroptics.correlator import fidelity
 from fouroptics.masks import MaskSet, repair, rules
 from fouroptics.masks.limits import Limits
 from tests.masks.made import masks_of
@@ -167,6 +168,10 @@ def test_a_repaired_set_passes_and_says_what_it_cost(tmp_path, capsys, preset):
     assert not told["before"]["ok"]
     assert 0 < told["changed"] < told["pixels"] / 2
     assert len(told["kernel_likeness"]["before"]) == len(told["kernel_likeness"]["after"]) == 1
+    seen = told["response_correlation"]
+    bank = MaskSet.load(out).correlator()
+    assert seen["after"] == pytest.approx(fidelity.report(bank).real.tolist(), abs=1e-6)
+    assert seen["before"] != pytest.approx(seen["after"], abs=1e-3)
     assert (tmp_path / "m.h5").read_bytes() == before
     again = MaskSet.load(out)
     changed = np.count_nonzero(np.asarray(again.planes[0].levels) != np.asarray(masks.planes[0].levels))

@@ -61,7 +61,7 @@ def test_a_full_disk_is_told_in_a_line_and_leaves_the_old_file(masks, tmp_path):
 
 def test_the_keyboard_stops_every_moment_of_a_save(masks, tmp_path, monkeypatch):
     """However deep in HDF5's calls the key is pressed, it is heard, and the file is let go of."""
-    written, plain = [], h5_write._Sink.write
+    written, plain = [], h5_write.Sink.write
     due = 0
 
     def pressed(self, data):
@@ -70,7 +70,7 @@ def test_the_keyboard_stops_every_moment_of_a_save(masks, tmp_path, monkeypatch)
             signal.raise_signal(signal.SIGINT)
         return plain(self, data)
 
-    monkeypatch.setattr(h5_write._Sink, "write", pressed)
+    monkeypatch.setattr(h5_write.Sink, "write", pressed)
     masks.save(tmp_path / "masks.h5")
     kept, moments = (tmp_path / "masks.h5").read_bytes(), range(1, len(written) + 1, 3)
     assert len(moments) > 10

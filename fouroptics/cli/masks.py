@@ -39,6 +39,7 @@ def from_kernels(
     changes: Changes = None,
     rules: RulesFile = None,
     rule: Rule = None,
+    tolerances: Annotated[str, typer.Option(help="A tolerances file, or a shipped one's name: one sigma each.")] = "",
     threads: Threads = 1,
     as_json: Json = False,
 ) -> None:
@@ -47,6 +48,7 @@ def from_kernels(
 
     from fouroptics.bench import Bench
     from fouroptics.correlator import Correlator4f, fidelity
+    from fouroptics.imperfections import Tolerances
     from fouroptics.masks import MaskSet
     from fouroptics.masks.kernels import read
 
@@ -63,7 +65,8 @@ def from_kernels(
         stop=stop,
     )
     worth = fidelity.report(bank)
-    masks = MaskSet.from_correlator(bank, title=title or kernels.stem, rules=_limits(rules, rule))
+    spread = Tolerances.load(tolerances) if tolerances else None
+    masks = MaskSet.from_correlator(bank, title=title or kernels.stem, rules=_limits(rules, rule), tolerances=spread)
     _save(masks, out, as_json)
     from fouroptics.masks import show
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from fouroptics import units
 from fouroptics.bench import Bench
 from fouroptics.correlator import Correlator4f, panel
 from fouroptics.correlator.masks import MaskPlan
 from fouroptics.devices import material
 from fouroptics.devices.modulator import Table
 from fouroptics.errors import InputError
+from fouroptics.imperfections import Tolerances
+from fouroptics.imperfections.fields import named
 from fouroptics.masks.limits import Limits
 from fouroptics.masks.maskset import MaskSet, made_by
 from fouroptics.masks.plane import LevelTable, Plane, Terms
@@ -24,7 +28,9 @@ from fouroptics.pictures import letter_f
 _WORD = 1 << 16  # of the ideal plate's levels: amplitude · 2¹⁶ + phase
 
 
-def from_correlator(bank: Correlator4f, title: str, rules: Limits | None = None) -> MaskSet:
+def from_correlator(
+    bank: Correlator4f, title: str, rules: Limits | None = None, tolerances: Tolerances | None = None
+) -> MaskSet:
     """The masks that a bank's device shows in evaluation."""
     if bank.device is None:
         mend = "build the bank with masks='device'"
@@ -49,6 +55,7 @@ def from_correlator(bank: Correlator4f, title: str, rules: Limits | None = None)
         commissioning=_commissioning(device.plan, bank.taps.detach()),
         provenance=made_by(),
         rules=rules,
+        sigmas={} if tolerances is None else _sigmas(tolerances, bank.bench),
     )
 
 
@@ -97,6 +104,16 @@ def _check_places(bank: Correlator4f, plane: Plane) -> None:
     if not alike:
         what = "tiles stand, or carry responses, as the bench would not have them"
         raise InputError(what, where="masks", mend="of masks that stand side by side simulate the whole set")
+
+
+def _sigmas(tolerances: Tolerances, bench: Bench) -> dict[str, str]:
+    """One sigma of every field that varies: of a uniform one its half width over √3."""
+    share = {"normal": 1.0, "uniform": 1 / math.sqrt(3)}
+    return {
+        name: units.text(share[one.shape] * one.size.si(named(name), bench), named(name).kind)
+        for name, one in tolerances.distributions.items()
+        if one.shape in share
+    }
 
 
 def check_devices(masks: MaskSet) -> None:

@@ -90,7 +90,7 @@ def written(masks: MaskSet) -> tuple[dict[str, Entry], dict[str, dict[str, h5.At
         }
         if etch.is_etched(plane):
             attributes[f"{group}/etch"] = {"drawn": "etched", "side": "front", "mirror": "none", "scale": 1}
-    entries |= _plate_entries(masks)
+    entries |= _plate_entries(masks) | _device_entries(masks)
     attributes["/entry/plate"] = {"layout": f"inputs {bench.layout.inputs}, outputs {bench.layout.outputs}"}
     if masks.rules is not None:
         entries |= _rules_entries(masks, masks.rules)
@@ -136,6 +136,20 @@ def _plate_entries(masks: MaskSet) -> dict[str, Entry]:
             "/entry/material/index": Entry(np.array([material.index(medium, at)]), "1", "of refraction"),
         }
     return entries
+
+
+def _device_entries(masks: MaskSet) -> dict[str, Entry]:
+    """Modulator and camera as used, each value with one sigma where tolerances tell it; deviations beside them."""
+    told = masks.bench.to_dict()
+    values = {f"{part}.{key}": str(value) for part in ("mask", "camera") for key, value in told[part].items()}
+    values = {name: value if len(value) <= 80 else "see /entry/bench" for name, value in values.items()}
+    rows = values | {name: "0" for name in masks.sigmas if name not in values}
+    columns = {
+        "name": ([*rows], "what is used, or can be off"),
+        "value": ([*rows.values()], "with its unit; 0 of what should not be"),
+        "sigma": ([masks.sigmas.get(name, "") for name in rows], "one, with its unit; nothing where it is not told"),
+    }
+    return {f"/entry/device/{name}": Entry(_texts(column), "1", what) for name, (column, what) in columns.items()}
 
 
 def _rules_entries(masks: MaskSet, limits: Limits) -> dict[str, Entry]:
@@ -239,9 +253,17 @@ def read(path: Path, found: Mapping[str, Stored]) -> dict[str, Any]:
             if f"/entry/commissioning/{name}" in found
         },
         rules=_read_rules(path, found),
+        sigmas=_read_sigmas(path, found),
         provenance=tree.texts(path, "/entry/provenance", h5.text(found["/entry/provenance"])),
         uuid=str(h5.attributes_of(path, "/").get("set_uuid", "")),
     )
+
+
+def _read_sigmas(path: Path, found: Mapping[str, Stored]) -> dict[str, str]:
+    if "/entry/device/sigma" not in found:
+        return {}
+    names, sigmas = (h5.texts(found[f"/entry/device/{column}"]) for column in ("name", "sigma"))
+    return {name: sigma for name, sigma in zip(names, sigmas, strict=True) if sigma}
 
 
 def _read_rules(path: Path, found: Mapping[str, Stored]) -> Limits | None:
@@ -292,7 +314,7 @@ def _number(value: float, units: str, name: str) -> Entry:
 
 
 def _texts(texts: list[str]) -> np.ndarray:
-    return np.array([text.encode() for text in texts])
+    return np.array([text.encode() or b"\0" for text in texts])
 
 
 def _as_real(taps: np.ndarray) -> np.ndarray:

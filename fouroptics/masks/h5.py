@@ -141,6 +141,14 @@ def text(stored: Stored) -> str:
         raise _refused(stored.file, stored.path, "the text is not UTF-8") from None
 
 
+def texts(stored: Stored) -> list[str]:
+    """A column of texts."""
+    try:
+        return [bytes(raw).decode("utf-8").rstrip("\0") for raw in stored[...]]
+    except UnicodeDecodeError:
+        raise _refused(stored.file, stored.path, "a text is not UTF-8") from None
+
+
 def slabs(
     shape: tuple[int, ...], itemsize: int, chunk: tuple[int, ...] | None = None
 ) -> Iterator[tuple[slice | int, ...]]:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from fouroptics.correlator import Correlator4f
+    from fouroptics.imperfections import Tolerances
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class MaskSet:
         commissioning: tiles to set the bench up with, name → levels ``[Ny, Nx]``.
         provenance: who made it, from what.
         rules: that a shop asks for; where they are told, the file holds what breaks them.
+        sigmas: of what can be off, as texts with units, where tolerances are told: name → one sigma.
         uuid: of this set.
     """
 
@@ -57,18 +59,26 @@ class MaskSet:
     commissioning: Mapping[str, np.ndarray] = field(default_factory=dict)
     provenance: Mapping[str, str] = field(default_factory=dict)
     rules: Limits | None = None
+    sigmas: Mapping[str, str] = field(default_factory=dict)
     uuid: str = field(default_factory=lambda: str(uuid.uuid4()))
 
     @classmethod
-    def from_correlator(cls, bank: Correlator4f, *, title: str = "masks", rules: Limits | None = None) -> MaskSet:
-        """The masks that a bank's device shows in evaluation; of a plate, with a shop's design rules.
+    def from_correlator(
+        cls,
+        bank: Correlator4f,
+        *,
+        title: str = "masks",
+        rules: Limits | None = None,
+        tolerances: Tolerances | None = None,
+    ) -> MaskSet:
+        """The masks that a bank's device shows in evaluation; with a shop's design rules, and how far all may be off.
 
         Raises:
             InputError: the bank's masks are ideal.
         """
         from fouroptics.masks.build import from_correlator
 
-        return from_correlator(bank, title, rules)
+        return from_correlator(bank, title, rules, tolerances)
 
     @classmethod
     def load(cls, path: str | Path, *, progress: h5.Progress | None = None) -> MaskSet:

@@ -60,7 +60,9 @@ def repaired(masks: MaskSet, limits: Limits) -> Repaired:
     mended_set = replace(masks, planes=(replace(plane, levels=levels),), rules=limits)
     if changed:
         again = MaskSet.from_correlator(mended_set.correlator(), title=masks.title, rules=limits)
-        mended_set = replace(again, provenance={**masks.provenance, **again.provenance, "repaired_from": masks.uuid})
+        mended_set = replace(
+            again, sigmas=masks.sigmas, provenance={**masks.provenance, **again.provenance, "repaired_from": masks.uuid}
+        )
     return Repaired(mended_set, before, rules.check(mended_set, limits), changed)
 
 

@@ -65,6 +65,7 @@ _MAYBE = {
     "/entry/plate/fiducials/y": ("f", ("F",)), "/entry/plate/fiducials/size": ("f", ("F",)),
     "/entry/plate/fiducials/type": ("S", ("F",)), "/entry/material/name": ("S", ()),
     "/entry/material/wavelength": ("f", ("W",)), "/entry/material/index": ("f", ("W",)),
+    "/entry/device/name": ("S", ("D",)), "/entry/device/value": ("S", ("D",)), "/entry/device/sigma": ("S", ("D",)),
     "/entry/design_rules/min_feature": ("f", ()), "/entry/design_rules/min_gap": ("f", ()),
     "/entry/design_rules/min_area": ("f", ()), "/entry/design_rules/grid": ("f", ()),
     "/entry/design_rules/limits": ("S", ()), "/entry/design_rules/report": ("S", ()),

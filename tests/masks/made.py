@@ -20,14 +20,14 @@ PLAIN = {
 }
 
 
-def masks_of(mask, channels=(1, 1), changes=(), side=144, rules=None, **options):
+def masks_of(mask, channels=(1, 1), changes=(), side=144, rules=None, tolerances=None, **options):
     keys = {"pitch": f"{BAND / side!r} m", "pixels": [side + 6, side + 2], "precompensate": True}
     bench = SLM.replace(PLAIN | {"stop": None}).replace({"mask": keys | mask}).replace(dict(changes))
     kernels = torch.randn(*channels, 3, 3, generator=torch.Generator().manual_seed(0))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         bank = fo.Correlator4f.from_kernels(kernels, bench, (12, 12), masks="device", **options)
-    return MaskSet.from_correlator(bank, rules=rules)
+    return MaskSet.from_correlator(bank, rules=rules, tolerances=tolerances)
 
 
 def with_letter(preset):

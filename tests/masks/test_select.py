@@ -144,3 +144,20 @@ def test_stuck_pixels_are_told(tmp_path):
         valid = file["entry/masks/valid"][...]
     assert np.argwhere(valid == 0).tolist() == [[0, 1, 0], [0, 69, 57]]  # the panel has 150 × 146, the tile 144 × 144
     MaskSet.load(tmp_path / "m.h5")
+
+
+def test_the_devices_are_told_with_their_sigmas(tmp_path):
+    masks = masks_of({"preset": "slm-phase-8bit"}, tolerances=fo.Tolerances.load("lab-bench"))
+    masks.save(tmp_path / "m.h5")
+    with h5py.File(tmp_path / "m.h5") as file:
+        name, value, sigma = ([one.decode() for one in file[f"entry/device/{c}"]] for c in ("name", "value", "sigma"))
+    told = {n: (v, s) for n, v, s in zip(name, value, sigma, strict=True)}
+    assert told["camera.gain"] == ("0.36", "1 %")
+    assert told["camera.qe"] == ("65 %", "")
+    assert told["mask.shift_x"] == ("0", "4 um")
+    assert told["mask.levels"] == ("256", "")
+    assert float(told["camera.read_noise"][1].split()[0]) == pytest.approx(10 / 3**0.5)  # uniform within 10 %
+    assert told["camera.shift"] == ("0", "2 um")  # half a pixel of 4 um
+    again = MaskSet.load(tmp_path / "m.h5")
+    assert again.sigmas == masks.sigmas
+    assert "mask.dead_pixels" not in again.sigmas  # fixed: it does not vary

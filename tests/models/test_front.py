@@ -145,3 +145,19 @@ def test_sizes_that_do_not_fit_are_refused(arguments, says):
 def test_pictures_of_another_shape_are_refused():
     with pytest.raises(fo.InputError, match=r"pictures are .*; this front takes \[batch, 3, 16, 16\]"):
         front_of("one layer")(torch.rand(2, 3, 16, 15, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("is_complex", [False, True])
+@pytest.mark.parametrize(("size", "grid", "kept"), [((3, 40), 48, 9), ((5, 37), 40, 12), ((300, 24), 24, 24)])
+def test_wide_rows_are_transformed_in_quarters_to_the_same(monkeypatch, is_complex, size, grid, kept):
+    from fouroptics.models import band
+
+    geometry = band.Geometry(size, (size[0] + 4, grid), (2, kept), is_complex)
+    pictures = torch.rand(2, 3, *size, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    plain = band.Band(geometry, torch.float64).analyse(pictures)
+    monkeypatch.setattr(band, "_WIDE", 8)
+    quarters = band.Band(geometry, torch.float64)
+    assert quarters._quarters is not None
+    assert torch.allclose(quarters.analyse(pictures), plain, atol=1e-12)
+    tracked = pictures.requires_grad_()
+    assert torch.autograd.grad(quarters.analyse(tracked).abs().sum(), tracked)[0].abs().sum() > 0

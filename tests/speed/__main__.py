@@ -4,7 +4,7 @@ import sys
 
 import torch
 
-from tests.speed import bank, draws, machine, masks, peers, reading, scaling
+from tests.speed import bank, draws, fold, machine, masks, peers, reading, scaling
 
 
 def main() -> int:
@@ -15,6 +15,7 @@ def main() -> int:
     reading.main()
     draws.main()
     masks.main()
+    fold.main()
     peers.main()
     print(machine.load())
     return 0

@@ -4,9 +4,9 @@ import statistics
 from functools import partial
 
 import torch
-
 from fouroptics.models import SCLC, fold
 from fouroptics.models.teachers import AlexNet
+
 from tests.speed import machine
 
 WIDTHS, KERNELS = (3, 64, 192, 384, 256, 256), (11, 5, 3, 3, 3)
@@ -29,7 +29,7 @@ def inference(side, kept, batch):
     )
     front = statistics.median(machine.seconds(partial(folded.front, pictures)) for _ in range(7))
     print(
-        f"  {side:>4}² → {kept:>2}×{kept:<2} batch {batch:<2}  folded {ours * 1e3:7.2f} ms (optics {front * 1e3:6.2f}), "
+        f"  {side:>4}² → {kept:>2}×{kept:<2} batch {batch:<2} folded {ours * 1e3:7.2f} ms (optics {front * 1e3:6.2f}), "
         f"AlexNet's convolutions {theirs * 1e3:7.1f} ms: {statistics.median(ratios):5.1f} × "
         f"({ratios[0]:.1f} … {ratios[-1]:.1f})"
     )

@@ -17,8 +17,7 @@ from torch import Tensor
 from fouroptics.optics.fourier import kernel_centre
 
 Pair = tuple[int, int]
-_WIDE = 512  # samples of a picture's row from which on it is transformed in quarters
-_ROWS = 128  # at a time
+_FEW = 32  # real and imaginary parts of rows up to which a picture's columns are transformed first
 
 
 @dataclass(frozen=True)
@@ -64,86 +63,43 @@ class Band:
 
     def __init__(self, geometry: Geometry, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"):
         self.geometry = geometry
-        exact = torch.promote_types(dtype, torch.complex64)
         rows, columns = geometry.rows, geometry.columns
-        down = torch.arange(geometry.size[0])
-        along = torch.arange(geometry.size[1])
-        self._down = _waves(rows, down, geometry.grid[0], -1).to(device, exact)
-        forward = _waves(columns, along, geometry.grid[1], -1)
-        self._along = torch.cat((forward.real, forward.imag)).mT.contiguous().to(device, dtype)
-        wide = geometry.size[1] >= _WIDE and geometry.grid[1] % 4 == 0
-        self._quarters = _Quarters(columns, geometry.grid[1], dtype, device) if wide else None
+        down, along = (
+            _waves(bins, torch.arange(n), grid, -1)
+            for bins, n, grid in zip((rows, columns), geometry.size, geometry.grid, strict=True)
+        )
+        self._down = torch.cat((down.real, down.imag)).to(device, dtype)
+        self._along = torch.cat((along.real, along.imag)).mT.contiguous().to(device, dtype)
         up, across = (
             _waves(bins, torch.arange(n), n, 1) * _weights(bins, n, grid)[:, None]
             for bins, n, grid in zip((rows, columns), geometry.kept, geometry.grid, strict=True)
         )
         if not geometry.is_complex:
             across[1:] *= 2  # the bins below 0 are the conjugates of those above
-        self._up = up.mT.contiguous().to(device, exact)
-        self._across = across.to(device, exact)
+        turned = torch.stack((across, 1j * across), 1).flatten(0, 1)  # for a real and for an imaginary part
+        self._across = torch.stack((turned.real, turned.imag), 1).flatten(1).to(device, dtype)
+        turned = torch.stack((up, 1j * up), 1).flatten(0, 1).mT.contiguous()
+        self._up = turned.real.contiguous().to(device, dtype), turned.imag.contiguous().to(device, dtype)
 
     def analyse(self, pictures: Tensor) -> Tensor:
         """``[..., y, x]``, real or complex → its frequencies on the band ``[..., rows, columns]``."""
         if pictures.is_complex():
-            lines = self._lines(pictures.real) + 1j * self._lines(pictures.imag)
-        else:
-            lines = self._lines(pictures)
-        return self._down @ lines
+            return self.analyse(pictures.real) + 1j * self.analyse(pictures.imag)
+        few = len(self._down) <= _FEW
+        both = (self._down @ pictures) @ self._along if few else self._down @ (pictures @ self._along)
+        rows, columns = self.geometry.shape
+        real, imaginary = both[..., :rows, :], both[..., rows:, :]
+        return torch.complex(
+            real[..., :columns] - imaginary[..., columns:], real[..., columns:] + imaginary[..., :columns]
+        )
 
     def synthesise(self, spectrum: Tensor) -> Tensor:
         """Frequencies on the band → the picture on the kept grid, at the level that it had."""
-        lines = self._up @ spectrum
-        if self.geometry.is_complex:
-            return lines @ self._across
-        return lines.real @ self._across.real - lines.imag @ self._across.imag
-
-    def _lines(self, pictures: Tensor) -> Tensor:
-        """Rows transformed onto the band's columns, as one real product."""
-        width = len(self.geometry.columns)
-        direct = self._quarters is None or pictures.requires_grad
-        both = pictures @ self._along if direct else self._quarters(pictures)  # type: ignore[misc]
-        return torch.complex(both[..., :width], both[..., width:])
-
-
-class _Quarters:
-    """Long rows onto few low bins: a step of radix four, then a product of a quarter of the length.
-
-    With θ = 2πmr/N the bin m is Σ_r e^{-iθ} Σ_s (-i)^{ms} x[r + sN/4]: the inner sums of real numbers are the same for
-    all bins of a remainder m mod 4, and rows go through them in parts that stay in cache.
-    """
-
-    def __init__(self, bins: Tensor, period: int, dtype: torch.dtype, device: torch.device | str) -> None:
-        self._period = period
-        by_rest = [bins[torch.remainder(bins, 4) == rest] for rest in range(4)]
-        place = torch.cat([torch.nonzero(torch.remainder(bins, 4) == rest)[:, 0] for rest in (0, 2, 1, 3)])
-        order = torch.argsort(place)
-        self._order = torch.cat((order, order + len(bins))).to(device)
-        parts = [_waves(some, torch.arange(period // 4), period, -1).mT for some in by_rest]
-        real, imaginary = [part.real for part in parts], [part.imag for part in parts]
-        self._even = [torch.cat((real[q], imaginary[q]), 1).contiguous().to(device, dtype) for q in (0, 2)]
-        self._of_e = torch.cat((real[1], real[3], imaginary[1], imaginary[3]), 1).to(device, dtype)
-        self._of_o = torch.cat((imaginary[1], -imaginary[3], -real[1], real[3]), 1).to(device, dtype)
-
-    def __call__(self, pictures: Tensor) -> Tensor:
-        """``[..., x]`` → real parts of all bins, then imaginary ones, ``[..., 2 · bins]``."""
-        rows = pictures.reshape(-1, pictures.shape[-1])
-        found = rows.new_empty(len(rows), len(self._order))
-        room = rows.new_zeros(min(len(rows), _ROWS), self._period)
-        for first in range(0, len(rows), _ROWS):
-            some = rows[first : first + _ROWS]
-            room[: len(some), : some.shape[1]] = some
-            found[first : first + _ROWS] = self._of(room[: len(some)])
-        return found[:, self._order].reshape(*pictures.shape[:-1], -1)
-
-    def _of(self, rows: Tensor) -> Tensor:
-        x0, x1, x2, x3 = rows.unflatten(1, (4, -1)).unbind(1)  # type: ignore[no-untyped-call]
-        even, odd = x0 + x2, x1 + x3
-        zero, two = (even + odd) @ self._even[0], (even - odd) @ self._even[1]
-        rest = torch.addmm((x0 - x2) @ self._of_e, x1 - x3, self._of_o)
-        zeros, twos = zero.shape[1] // 2, two.shape[1] // 2
-        rests = rest.shape[1] // 2
-        real = (zero[:, :zeros], two[:, :twos], rest[:, :rests])
-        return torch.cat((*real, zero[:, zeros:], two[:, twos:], rest[:, rests:]), 1)
+        pairs = torch.view_as_real(spectrum.resolve_conj()).flatten(-2)  # [..., rows, 2 · columns]
+        lines = pairs @ self._across
+        lines = lines.reshape(*spectrum.shape[:-2], -1, self.geometry.kept[1])  # [..., 2 · rows, x]
+        real = self._up[0] @ lines
+        return torch.complex(real, self._up[1] @ lines) if self.geometry.is_complex else real
 
 
 def compose(weights: Sequence[Tensor], grids: Sequence[Pair], geometry: Geometry) -> Tensor:

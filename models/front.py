@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -117,7 +118,7 @@ def _reach(size: Pair, kernels: Sequence[Pair], crops: Sequence[Pair]) -> Pair:
     return sides[0], sides[1]
 
 
-class Front(nn.Module):
+class Front(nn.Module, ABC):
     """What fronts share: pictures onto the band, through the transfer function, and back.
 
     Args:
@@ -131,9 +132,9 @@ class Front(nn.Module):
         self.geometry = plan.geometry(is_complex)
         self._bands: Kept[Band] = Kept()
 
+    @abstractmethod
     def transfer(self) -> Tensor:
         """One transfer function an output and input, ``[out, in, rows, columns]`` on the band."""
-        raise NotImplementedError
 
     def forward(self, pictures: Tensor) -> Tensor:
         """Pictures ``[batch, in, y, x]`` → the field on the kept grid ``[batch, out, v, u]``."""

@@ -78,6 +78,7 @@ class SCLC(Student):
         sensor_pool: readings of an output ``(Y, X)``.
         backend: widths between readings and scores; none for one layer.
         guard: dark samples beside the picture; left out: as wide as a response. 0 lets pictures wrap.
+        reference: amplitude of the beam of ``interference``, in units of the field.
         is_complex: of the kernels.
         parameters: ``"deep"`` trains the convolutions, ``"plane"`` the transfer function that they come to.
     """
@@ -95,6 +96,7 @@ class SCLC(Student):
         sensor_pool: Side = None,
         backend: Sequence[int] = (),
         guard: Side = None,
+        reference: float = 1.0,
         is_complex: bool = False,
         parameters: Literal["deep", "plane"] = "deep",
     ) -> None:
@@ -112,7 +114,8 @@ class SCLC(Student):
         if parameters == "plane":
             front = PlaneFront(plan, front.transfer(), is_complex=is_complex)
         pool = None if sensor_pool is None else _pair(sensor_pool)
-        reader = Reader(readout, compand, plan.grids[-1], plan.crops[-1], pool, channels[-1])
+        grid, window = plan.grids[-1], plan.crops[-1]
+        reader = Reader(readout, compand, grid, window, pool, channels[-1], reference=reference)
         features = reader.channels * math.prod(reader.size)
         super().__init__(front, reader, classifier(features, tuple(backend), classes))
 

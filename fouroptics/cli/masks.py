@@ -25,6 +25,8 @@ Rule = Annotated[
     typer.Option("--rule", metavar="KEY=VALUE", help='A design rule, such as min_feature="2 um".'),
 ]
 
+WhichPlane = Annotated[int | None, typer.Option("--plane", min=0, help="Of a set of several planes the one meant.")]
+
 
 @app.command("from-kernels")
 def from_kernels(
@@ -95,11 +97,13 @@ def inspect(
 
 
 @app.command()
-def validate(file: File, rules: RulesFile = None, rule: Rule = None, as_json: Json = False) -> None:
+def validate(
+    file: File, rules: RulesFile = None, rule: Rule = None, plane: WhichPlane = None, as_json: Json = False
+) -> None:
     """Check a file's links, types, sizes and every digest; by rules given or its own what a shop could not write."""
     from fouroptics.masks import show
 
-    masks = _load(file, as_json)
+    masks = _load(file, as_json, plane)
     told = {"valid": True} | show.data(masks)
     text = f"{file}: whole and unchanged, as it was written"
     asked = _limits(rules, rule, masks.rules)
@@ -120,6 +124,7 @@ def repair(
     out: Annotated[Path, typer.Option(help="The mask set to write; another one than was given.")],
     rules: RulesFile = None,
     rule: Rule = None,
+    plane: WhichPlane = None,
     threads: Threads = 1,
     as_json: Json = False,
 ) -> None:
@@ -131,7 +136,7 @@ def repair(
     if out.resolve() == file.resolve():
         raise InputError("is the set to be repaired", where="--out", mend="give another name: the original stays")
     _refuse_foreign(out, as_json)
-    masks = _load(file, as_json)
+    masks = _load(file, as_json, plane)
     limits = _limits(rules, rule, masks.rules) or Limits()
     import torch
 
@@ -186,7 +191,7 @@ def export(
     out: Annotated[Path, typer.Option(help="A folder; an earlier export in it is replaced.")] = Path("export"),
     mirror: Annotated[bool, typer.Option(help="Frames with left and right changed, for reflection.")] = False,
     turn: Annotated[int, typer.Option(help="Degrees that frames are turned by: 0, 90, 180 or 270.")] = 0,
-    plane: Annotated[int | None, typer.Option(min=0, help="Of a set of several planes the one that is meant.")] = None,
+    plane: WhichPlane = None,
     dose: Annotated[Path | None, typer.Option(help="A writer's curve: dose and depth_nm, or transmittance.")] = None,
     rules: RulesFile = None,
     rule: Rule = None,
@@ -212,8 +217,7 @@ def export(
     _refuse_idle({"--mirror": mirror, "--turn": turn}, framed, process)
     _refuse_idle({"--dose": dose}, process == "grey", process)
     _refuse_idle({"--rules": rules, "--rule": rule}, layout, process)
-    masks = _load(file, as_json)
-    masks = masks if plane is None else masks.select(plane=plane)
+    masks = _load(file, as_json, plane)
     check_devices(masks)
     kind = masks.alone.kind
     if kind not in kinds[process]:
@@ -255,11 +259,12 @@ def _limits(file: Path | None, pairs: list[str] | None, own: Limits | None = Non
     return Limits.load(file, changed(pairs, "--rule", 'min_feature="2 um"'), own)
 
 
-def _load(file: Path, quiet: bool) -> MaskSet:
+def _load(file: Path, quiet: bool, plane: int | None = None) -> MaskSet:
     from fouroptics.masks import MaskSet
 
     with bar(f"checking {file}", quiet) as told:
-        return MaskSet.load(file, progress=told)
+        masks = MaskSet.load(file, progress=told)
+    return masks if plane is None else masks.select(plane=plane)
 
 
 def _save(masks: MaskSet, out: Path, quiet: bool) -> None:

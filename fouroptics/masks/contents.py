@@ -22,6 +22,7 @@ from fouroptics.masks.h5 import Stored
 from fouroptics.masks.h5_write import Entry
 from fouroptics.masks.limits import Limits
 from fouroptics.masks.plane import Array, LevelTable, Plane, Terms
+from fouroptics.masks.plate import upper_left
 
 if TYPE_CHECKING:
     from fouroptics.masks.maskset import MaskSet
@@ -56,20 +57,11 @@ def written(masks: MaskSet) -> tuple[dict[str, Entry], dict[str, dict[str, h5.At
         "/entry": {"NX_class": "NXentry", "default": "masks"},
         "/entry/optics": tree.CONVENTIONS,
     }
-    stop = bench.stop.size if bench.stop is not None and bench.stop.size != "band" else 0.0
     entries = {
         "/entry/title": Entry(masks.title, "1", "what this set is for"),
         "/entry/bench": Entry(bench.to_toml(), "1", "the bench, resolved, as TOML"),
         "/entry/network": Entry(json.dumps(masks.network, sort_keys=True), "1", "what the bank was built with"),
-        "/entry/optics/wavelength": _number(bench.source.wavelength, "m", "vacuum wavelength"),
-        "/entry/optics/f1": _number(bench.lens1.focal_length, "m", "focal length before the masks"),
-        "/entry/optics/f2": _number(bench.lens2.focal_length, "m", "focal length behind the masks"),
-        "/entry/optics/stop": _number(float(stop), "m", "width of the stop, 0 where there is none"),
         "/entry/planes/name": Entry(_texts([tree.plane(n) for n in range(planes)]), "1", "group of a plane"),
-        "/entry/planes/position": Entry(
-            np.full(len(masks.planes), 2 * bench.lens1.focal_length), "m", "from the input"
-        ),
-        "/entry/planes/order": Entry(np.arange(len(masks.planes), dtype="<i4"), "1", "in which light meets them"),
         "/entry/kernels/target": Entry(_as_real(masks.kernels), "1", "taps that were wanted"),
         "/entry/kernels/realised": Entry(_as_real(masks.realised), "1", "taps that the masks correlate with"),
         "/entry/kernels/scale": Entry(masks.scale, "1", "by which responses were turned down"),
@@ -77,9 +69,7 @@ def written(masks: MaskSet) -> tuple[dict[str, Entry], dict[str, dict[str, h5.At
     }
     for number, plane in enumerate(masks.planes):
         group = f"/entry/{tree.plane(number)}"
-        entries |= _plane_entries(group, plane)
-        if bench.mask.dead and math.prod(plane.levels.shape) <= tree.VIEWED:
-            entries[f"{group}/valid"] = Entry(_alive(masks, plane), "1", "1, or 0 where a pixel of the panel is stuck")
+        entries |= {f"{group}/{name}": entry for name, entry in _content_of(plane).items()}
         attributes[group] = {
             "NX_class": "NXdata",
             "signal": "level",
@@ -90,7 +80,7 @@ def written(masks: MaskSet) -> tuple[dict[str, Entry], dict[str, dict[str, h5.At
         }
         if etch.is_etched(plane):
             attributes[f"{group}/etch"] = {"drawn": "etched", "side": "front", "mirror": "none", "scale": 1}
-    entries |= _plate_entries(masks) | _device_entries(masks)
+    entries |= derived(masks) | _device_entries(masks)
     attributes["/entry/plate"] = {"layout": f"inputs {bench.layout.inputs}, outputs {bench.layout.outputs}"}
     if masks.rules is not None:
         entries |= _rules_entries(masks, masks.rules)
@@ -99,12 +89,56 @@ def written(masks: MaskSet) -> tuple[dict[str, Entry], dict[str, dict[str, h5.At
     return entries, attributes
 
 
+def derived(masks: MaskSet) -> dict[str, Entry]:
+    """What follows from the rest of a set, and stands in its file for people and for readers without this program."""
+    bench, planes = masks.bench, len(masks.planes)
+    stop = bench.stop.size if bench.stop is not None and bench.stop.size != "band" else 0.0
+    entries = {
+        "/entry/optics/wavelength": _number(bench.source.wavelength, "m", "vacuum wavelength"),
+        "/entry/optics/f1": _number(bench.lens1.focal_length, "m", "focal length before the masks"),
+        "/entry/optics/f2": _number(bench.lens2.focal_length, "m", "focal length behind the masks"),
+        "/entry/optics/stop": _number(float(stop), "m", "width of the stop, 0 where there is none"),
+        "/entry/planes/position": Entry(np.full(planes, 2 * bench.lens1.focal_length), "m", "from the input"),
+        "/entry/planes/order": Entry(np.arange(planes, dtype="<i4"), "1", "in which light meets them"),
+    }
+    for number, plane in enumerate(masks.planes):
+        here = _derived_of(plane)
+        if bench.mask.dead and math.prod(plane.levels.shape) <= tree.VIEWED:
+            here["valid"] = Entry(_alive(masks, plane), "1", "1, or 0 where a pixel of the panel is stuck")
+        entries |= {f"/entry/{tree.plane(number)}/{name}": entry for name, entry in here.items()}
+    return entries | _plate_entries(masks)
+
+
+def check_derived(path: Path, found: Mapping[str, Stored], masks: MaskSet) -> None:
+    """Refuse a file in which what follows from the rest does not.
+
+    Raises:
+        InputError: the path inside it.
+    """
+    for name, entry in derived(masks).items():
+        stored = found.get(name)
+        if stored is not None and not _says(stored, entry.value):
+            raise tree.wrong(path, name, "does not follow from the rest of the file")
+
+
+def _says(stored: Stored, due: Any) -> bool:
+    """Whether a dataset is what is due, to the rounding of another machine."""
+    if isinstance(due, str):
+        return h5.text(stored).rstrip("\0") == due
+    if stored.shape != due.shape:
+        return False
+    parts = ((stored[index], due[index]) for index in h5.slabs(stored.shape, stored.dtype.itemsize, stored.chunk))
+    if due.dtype.kind != "f":
+        return all(np.array_equal(told, wanted) for told, wanted in parts)
+    near = 1e-6 if due.dtype.itemsize == 4 else 1e-9
+    return all(np.allclose(told, wanted, rtol=near, atol=0) for told, wanted in parts)
+
+
 def _alive(masks: MaskSet, plane: Plane) -> np.ndarray:
     """Which pixels of the tiles are not stuck."""
-    panel = np.array([masks.bench.mask.pixels[1], masks.bench.mask.pixels[0]])
     alive = np.ones(plane.levels.shape, np.uint8)
     size = plane.levels.shape[1:]
-    corners = np.rint(plane.origin / np.array(plane.pitch) + (panel - size) / 2).astype(int)
+    corners = np.rint(upper_left(plane, masks.bench.mask.pixels[::-1])).astype(int)
     for x, y, _ in masks.bench.mask.stuck:
         row, column = y - corners[:, 0], x - corners[:, 1]
         on = (row >= 0) & (row < size[0]) & (column >= 0) & (column < size[1])
@@ -167,16 +201,10 @@ def _rules_entries(masks: MaskSet, limits: Limits) -> dict[str, Entry]:
     }
 
 
-def _plane_entries(group: str, plane: Plane) -> dict[str, Entry]:
-    tiles, rows, columns = plane.levels.shape
-    y, x = ((np.arange(n) - (n - 1) / 2) * pitch for n, pitch in zip((rows, columns), plane.pitch, strict=True))
+def _content_of(plane: Plane) -> dict[str, Entry]:
+    """What a plane is: its levels, what they pass, where and when tiles stand, and what they carry."""
     entries = {
         "level": Entry(plane.levels, "1", "level of every pixel"),
-        "tile": Entry(np.arange(tiles, dtype="<i4"), "1", "number of a tile"),
-        "y": Entry(y, "m", "middle of a row of pixels, row 0 at the top"),
-        "x": Entry(x, "m", "middle of a column of pixels"),
-        "pitch": Entry(np.array(plane.pitch), "m", "of pixels, y and x"),
-        "fill_factor": _number(plane.fill_factor, "1", "by area"),
         "origin": Entry(plane.origin, "m", "middle of a tile from the panel's middle, y and x"),
         "frame": Entry(plane.frame, "1", "when a tile is shown"),
     }
@@ -189,17 +217,29 @@ def _plane_entries(group: str, plane: Plane) -> dict[str, Entry]:
             "level_table/height": Entry(plane.table.height, "m", "height of a level above the deepest"),
             "level_table/drive": Entry(plane.table.drive, "1", "what sets a level"),
         }
-        if plane.levels.nbytes * 4 < tree.VIEWED and isinstance(plane.levels, np.ndarray):
-            entries["phase"] = Entry(_Shown(plane.table.phase, plane.levels), "rad", "for viewers, of level")
-            entries["amplitude"] = Entry(_Shown(plane.table.amplitude, plane.levels), "1", "for viewers, of level")
-            if plane.kind == etch.ETCHED:
-                entries["height"] = Entry(_Shown(plane.table.height, plane.levels), "m", "for viewers, of level")
-    if etch.is_etched(plane):
-        entries |= _etch_entries(plane)
     for name in tree.TERMS:
         units = "m" if name == "shift" else "1"
         entries[f"terms/{name}"] = Entry(getattr(plane.terms, name), units, tree.TERMS[name])
-    return {f"{group}/{name}": entry for name, entry in entries.items()}
+    return entries
+
+
+def _derived_of(plane: Plane) -> dict[str, Entry]:
+    tiles, rows, columns = plane.levels.shape
+    y, x = ((np.arange(n) - (n - 1) / 2) * pitch for n, pitch in zip((rows, columns), plane.pitch, strict=True))
+    entries = {
+        "tile": Entry(np.arange(tiles, dtype="<i4"), "1", "number of a tile"),
+        "y": Entry(y, "m", "middle of a row of pixels, row 0 at the top"),
+        "x": Entry(x, "m", "middle of a column of pixels"),
+        "pitch": Entry(np.array(plane.pitch), "m", "of pixels, y and x"),
+        "fill_factor": _number(plane.fill_factor, "1", "by area"),
+    }
+    levels = plane.levels
+    if plane.table is not None and isinstance(levels, np.ndarray) and levels.nbytes * 4 < tree.VIEWED:
+        entries["phase"] = Entry(_Shown(plane.table.phase, levels), "rad", "for viewers, of level")
+        entries["amplitude"] = Entry(_Shown(plane.table.amplitude, levels), "1", "for viewers, of level")
+        if plane.kind == etch.ETCHED:
+            entries["height"] = Entry(_Shown(plane.table.height, levels), "m", "for viewers, of level")
+    return entries | (_etch_entries(plane) if etch.is_etched(plane) else {})
 
 
 def _etch_entries(plane: Plane) -> dict[str, Entry]:
@@ -230,13 +270,6 @@ def read(path: Path, found: Mapping[str, Stored]) -> dict[str, Any]:
     if outside := named_files(told):
         raise tree.wrong(path, "/entry/bench", f"{outside[0]} names a file, and a set stands alone")
     bench = Bench.from_dict(told, place=place)
-    for name, due in (
-        ("wavelength", bench.source.wavelength),
-        ("f1", bench.lens1.focal_length),
-        ("f2", bench.lens2.focal_length),
-    ):
-        if not math.isclose(float(found[f"/entry/optics/{name}"][()]), due, rel_tol=1e-9):
-            raise tree.wrong(path, f"/entry/optics/{name}", f"is not the bench's {due:.9g} m")
     planes = tuple(_read_plane(path, found, f"/entry/{name}") for name in names)
     tree.check_numbers(path, found, bench, network)
     return dict(

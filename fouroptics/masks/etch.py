@@ -12,6 +12,7 @@ import numpy as np
 from fouroptics.errors import InputError
 
 if TYPE_CHECKING:
+    from fouroptics.bench.parts import Mask
     from fouroptics.masks.plane import Plane
 
 ETCHED, CHROME = "multilevel_phase", "binary_amplitude"
@@ -60,9 +61,26 @@ def drawn(plane: Plane, levels: np.ndarray, step: Step) -> np.ndarray:
     return chosen
 
 
-def outside(plane: Plane) -> bool:
+def is_surrounded(plane: Plane) -> bool:
     """Whether what lies beside the masks is drawn: chrome is."""
     return plane.kind == CHROME
+
+
+def require_ordered(plane: Plane, mask: Mask) -> None:
+    """What is made once is one frame, of whole pixels, and has the heights that are ordered.
+
+    Raises:
+        InputError: it is not; the key.
+    """
+    if int(plane.frame.max()) > 0:
+        what = f"{int(plane.frame.max()) + 1} frames, and what is made once does not change"
+        raise InputError(what, where="masks", mend='layout.outputs = "tiled" or "lenslet"')
+    if plane.fill_factor < 1:
+        what = f"pixels fill {plane.fill_factor:.4g} of their area, and are drawn whole"
+        raise InputError(what, where="mask.fill_factor", mend="design with 100 %")
+    if mask.lut and plane.kind == ETCHED:
+        what = "the levels are measured ones, and a plate is made with the heights that are ordered"
+        raise InputError(what, where="mask.lut", mend="leave the table out to make a plate")
 
 
 def redrawn(plane: Plane, levels: np.ndarray, step: Step, drawn_pixels: np.ndarray) -> np.ndarray:

@@ -17,7 +17,7 @@ import numpy as np
 from fouroptics.errors import InputError
 from fouroptics.files import write_whole
 from fouroptics.masks import gdsii, marks
-from fouroptics.masks.etch import CHROME, ETCHED, Step, drawn, steps
+from fouroptics.masks.etch import CHROME, ETCHED, Step, drawn, require_ordered, steps
 from fouroptics.masks.limits import Limits
 from fouroptics.masks.marks import Box
 from fouroptics.masks.maskset import MaskSet
@@ -63,14 +63,19 @@ def write(masks: MaskSet, folder: Path, name: str = "masks", *, limits: Limits |
         import gdstk
 
         gdstk.read_gds(folder / f"{name}.gds").write_oas(folder / f"{name}.oas", validation="crc32")
-    layers = _layers(plane)
-    lines = ["layer,datatype,name,what,depth_nm", *(f"{n},0,{short},{what},{deep}" for n, short, what, deep in layers)]
+    layers, deep = _layers(plane), {step.layer: step.depth for step in told}
+    lines = [
+        "layer,datatype,name,what,depth_nm",
+        *(f"{n},0,{short},{what},{depth}" for n, short, what, depth in layers),
+    ]
     write_whole(folder / "layers.csv", ("\n".join(lines) + "\n").encode())
     return {
         "kind": plane.kind,
         "database_unit_m": DBU,
-        "layers": {str(n): {"name": short, "what": what, "rectangles": count[n]} for n, short, what, _ in layers}
-        | {str(s.layer): {"what": s.what, "depth_m": s.depth, "rectangles": count[s.layer]} for s in told},
+        "layers": {
+            str(n): {"name": short, "what": what, "rectangles": count[n]} | ({"depth_m": deep[n]} if n in deep else {})
+            for n, short, what, _ in layers
+        },
         "drawn": "chrome" if plane.kind == CHROME else "etched",
         "outside": "chrome as far as the panel reaches and 40 um more, glass beyond"
         if plane.kind == CHROME
@@ -166,22 +171,14 @@ def _require(plane: Plane, beside: marks.Marks) -> None:
 
 
 def _require_drawn(masks: MaskSet, grid: float) -> None:
-    plane, mask = masks.alone, masks.bench.mask
+    plane, _mask = masks.alone, masks.bench.mask
     if not round(grid / DBU) >= 1 or abs(grid / DBU - round(grid / DBU)) > 1e-6:
         what = f"addresses of {grid / DBU:.4g} nm, and a layout counts in whole ones"
         raise InputError(what, where="grid", mend='such as "5 nm"')
     if plane.kind not in (ETCHED, CHROME):
         mend = "--process slm, dmd or grey takes it"
         raise InputError(f"a {plane.kind} mask is not drawn as a layout", where="process", mend=mend)
-    if int(plane.frame.max()) > 0:
-        what = f"{int(plane.frame.max()) + 1} frames, and what is etched does not change"
-        raise InputError(what, where="masks", mend='layout.outputs = "tiled" or "lenslet"')
-    if plane.fill_factor < 1:
-        what = f"pixels fill {plane.fill_factor:.4g} of their area, and a layout draws them whole"
-        raise InputError(what, where="mask.fill_factor", mend="design with 100 %")
-    if mask.lut and plane.kind == ETCHED:
-        what = "the levels are measured ones, and a layout has the depths that were ordered"
-        raise InputError(what, where="mask.lut", mend="leave the table out to draw a plate")
+    require_ordered(plane, masks.bench.mask)
 
 
 def _hull(beside: marks.Marks) -> Box:

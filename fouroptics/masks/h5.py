@@ -50,6 +50,7 @@ class Stored:
         path: inside it.
         shape: of the dataset.
         dtype: of its values.
+        chunk: in which it is stored.
         most: the largest value, of whole numbers without a sign.
         seen: which file it was: another that has taken its place is refused.
     """
@@ -58,6 +59,7 @@ class Stored:
     path: str
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
+    chunk: tuple[int, ...] | None = None
     most: int = 0
     seen: tuple[int, int, int] = (0, 0, 0)
 
@@ -320,11 +322,12 @@ def _looked_at(path: Path, name: str, dataset: Any) -> Stored:
             raise _refused(path, name, "a text of a kind that this format has not")
     elif kind.get_class() not in (h5py.h5t.INTEGER, h5py.h5t.FLOAT) or not _is_number(kind):
         raise _refused(path, name, "a type that this format has not")
-    stored = Stored(path.resolve(), name, tuple(shape), kind.dtype, seen=_which(path))
+    chunked = plist.get_layout() == h5py.h5d.CHUNKED
+    chunk = plist.get_chunk() if chunked else None
+    stored = Stored(path.resolve(), name, tuple(shape), kind.dtype, chunk, seen=_which(path))
     declared = stored.nbytes
     if declared > _MOST_BYTES:
         raise _refused(path, name, f"{declared / 2**30:.4g} GiB are declared")
-    chunked = plist.get_layout() == h5py.h5d.CHUNKED
     if not chunked and (filters or declared > dataset.get_storage_size()):
         raise _refused(path, name, f"{declared} bytes are declared and {dataset.get_storage_size()} are there")
     return stored

@@ -13,7 +13,7 @@ import numpy as np
 from fouroptics.devices.lut import rows_of
 from fouroptics.errors import InputError
 from fouroptics.masks import rasters
-from fouroptics.masks.etch import ETCHED
+from fouroptics.masks.etch import ETCHED, require_ordered
 from fouroptics.masks.maskset import MaskSet
 from fouroptics.masks.plane import Plane
 
@@ -32,12 +32,15 @@ def write(masks: MaskSet, folder: Path, dose: Path | None = None) -> dict[str, A
     """
     plane = masks.alone
     values, quantity, unit = _values(plane)
-    _require_ordered(masks)
+    require_ordered(plane, masks.bench.mask)
     plate = masks.plate()
     shape, words = plate.shape, values * 1e9 if unit == "m" else values
 
+    def levels(first: int, last: int) -> np.ndarray:
+        return plate[first:last]
+
     def shown(table: np.ndarray) -> rasters.Rows:
-        return lambda first, last: table[plate[first:last]]
+        return lambda first, last: table[levels(first, last)]
 
     left_out = []
     if dose is None and len(np.unique(values)) > _MOST_DOSE + 1:
@@ -57,7 +60,6 @@ def write(masks: MaskSet, folder: Path, dose: Path | None = None) -> dict[str, A
         rasters.bmp(folder / "dose.bmp", shape, shown(codes))
         files["dose.bmp"] = f"dose of 0 … {_MOST_DOSE}, {curve}"
     if shape[0] * shape[1] <= _MOST_TEXT:
-        levels = lambda first, last: plate[first:last]  # noqa: E731
         rasters.text(folder / "plate.csv", shape, levels, np.array([f"{word:.4f}" for word in words]), ",")
         files["plate.csv"] = f"{quantity} in {'nm' if unit == 'm' else '1'}, a line a row"
         if unit == "m":
@@ -84,9 +86,6 @@ def _values(plane: Plane) -> tuple[np.ndarray, str, str]:
     if plane.kind not in (ETCHED, GREY):
         mend = "--process slm, dmd or chrome takes it" if plane.kind != "metasurface" else "metasurfaces are not drawn"
         raise InputError(f"a {plane.kind} mask has no heights and no greys", where="process", mend=mend)
-    if int(plane.frame.max()) > 0:
-        what = f"{int(plane.frame.max()) + 1} frames, and what is written does not change"
-        raise InputError(what, where="masks", mend='layout.outputs = "tiled" or "lenslet"')
     assert plane.table is not None
     if plane.kind == ETCHED:
         values, quantity, unit = plane.table.height, "height", "m"
@@ -95,17 +94,6 @@ def _values(plane: Plane) -> tuple[np.ndarray, str, str]:
     if not np.isfinite(values).all() or values.min() < 0 or values.min() == values.max():
         raise InputError(f"of the levels are no {quantity}s that differ", where="level_table", mend="export it again")
     return values, quantity, unit
-
-
-def _require_ordered(masks: MaskSet) -> None:
-    """What is written is what was ordered: whole pixels, of levels that were not measured."""
-    mask = masks.bench.mask
-    if mask.fill_factor < 1:
-        what = f"pixels fill {mask.fill_factor:.4g} of their area, and a writer fills them whole"
-        raise InputError(what, where="mask.fill_factor", mend="design with 100 %")
-    if mask.lut and masks.alone.kind == ETCHED:
-        what = "the levels are measured ones, and a plate is written with the heights that were ordered"
-        raise InputError(what, where="mask.lut", mend="leave the table out to write a plate")
 
 
 def _doses(values: np.ndarray, quantity: str, file: Path | None) -> tuple[np.ndarray, str]:

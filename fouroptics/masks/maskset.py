@@ -90,7 +90,9 @@ class MaskSet:
         path = Path(path)
         found = h5.check(path, tree.is_known, progress)
         tree.check(path, found)
-        return cls(**contents.read(path, found))
+        masks = cls(**contents.read(path, found))
+        contents.check_derived(path, found, masks)
+        return masks
 
     @staticmethod
     def validate(path: str | Path) -> None:

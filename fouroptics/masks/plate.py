@@ -96,7 +96,7 @@ def put_together(plane: Plane, pixels: tuple[int, int], frame: int = 0) -> Plate
     if not len(tiles):
         raise InputError(f"frame {frame} of {frames} has no tile", where="masks", mend="number frames from 0 on")
     size = np.array(plane.levels.shape[1:])
-    exact = plane.origin[tiles] / np.array(plane.pitch) + (np.array(pixels) - size) / 2
+    exact = upper_left(plane, pixels)[tiles]
     corners = np.rint(exact).astype(np.int64)
     for number, tile in enumerate(tiles):
         if np.abs(corners[number] - exact[number]).max() > _OFF:
@@ -107,6 +107,12 @@ def put_together(plane: Plane, pixels: tuple[int, int], frame: int = 0) -> Plate
         if near.any():
             raise _stands(tile, f"on tile {tiles[number + 1 + int(np.argmax(near))]}")
     return Plate(plane, pixels, tiles, corners, outside(plane))
+
+
+def upper_left(plane: Plane, pixels: tuple[int, int]) -> np.ndarray:
+    """Row and column on a panel of ``(y, x)`` pixels of every tile's first pixel ``[tiles, 2]``, whole or not."""
+    corners: np.ndarray = plane.origin / np.array(plane.pitch) + (np.array(pixels) - plane.levels.shape[1:]) / 2
+    return corners
 
 
 def outside(plane: Plane) -> int:

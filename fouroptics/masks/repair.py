@@ -51,7 +51,7 @@ def repaired(masks: MaskSet, limits: Limits) -> Repaired:
     for tile in range(len(levels)):
         for step in etch.steps(plane):
             mask = etch.drawn(plane, levels[tile], step)
-            made = mended(mask, plane.pitch, limits, outside=etch.outside(plane))
+            made = mended(mask, plane.pitch, limits, outside=etch.is_surrounded(plane))
             if made.min() == made.max() and mask.min() != mask.max():
                 what = f"tile {tile} would be blank on layer {step.layer}: it has nothing as wide as the rules ask"
                 raise InputError(what, where="rules", mend="larger pixels, or an encoding that alternates less")

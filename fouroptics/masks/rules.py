@@ -94,7 +94,7 @@ def check(masks: MaskSet, limits: Limits | None = None) -> Report:
         on_layer: list[Finding] = []
         for tile in range(plane.levels.shape[0]):
             mask = etch.drawn(plane, np.asarray(plane.levels[tile]), step)
-            on_layer += on_raster(mask, plane.pitch, limits, tile, outside=etch.outside(plane))
+            on_layer += on_raster(mask, plane.pitch, limits, tile, outside=etch.is_surrounded(plane))
             on_layer += _aspect(mask, plane, step, limits, tile)
         found += [replace(one, layer=step.layer) for one in _together(on_layer)]
     found += [*_snap(plane, limits), *_extent(plane, limits), *_apart(plane, limits)]
@@ -248,7 +248,7 @@ def _extent(plane: Plane, limits: Limits) -> Iterator[Finding]:
 
 def _apart(plane: Plane, limits: Limits) -> Iterator[Finding]:
     """Masks that stand nearer to each other than a gap may be, or of chrome a line; those that touch are one."""
-    least = limits.min_feature if etch.outside(plane) else limits.min_gap
+    least = limits.min_feature if etch.is_surrounded(plane) else limits.min_gap
     size = np.array(plane.levels.shape[1:]) * plane.pitch
     near = []
     for tile in range(len(plane.origin) - 1):

@@ -298,7 +298,7 @@ def test_what_a_process_cannot_make_is_refused(tmp_path, mask, write, says):
 def test_a_plate_does_not_change_from_frame_to_frame(tmp_path):
     masks = masks_of({"preset": "etched-2"})
     later = replace(masks.planes[0], frame=np.array([1], "<i4"))
-    with pytest.raises(fo.InputError, match="2 frames, and what is etched does not change"):
+    with pytest.raises(fo.InputError, match="2 frames, and what is made once does not change"):
         gds.write(replace(masks, planes=(later,)), tmp_path)
     bench = masks.bench
     with pytest.raises(fo.InputError, match="pair_intensity needs two masks an output, and a multilevel_phase mask"):

@@ -10,7 +10,20 @@ import pytest
 
 import fouroptics as fo
 from fouroptics.cli import main
-from fouroptics.masks import MaskSet, bitmap, gds, heights, repair, rules, show, traveller
+from fouroptics.masks import (
+    MaskSet,
+    bitmap,
+    contents,
+    gds,
+    h5,
+    h5_write,
+    heights,
+    repair,
+    rules,
+    show,
+    traveller,
+    tree,
+)
 from fouroptics.masks.limits import Limits
 from tests.masks.gds_reader import boundaries
 from tests.masks.made import masks_of
@@ -329,3 +342,22 @@ def test_places_are_told_in_metres_too():
     pitch = masks.planes[0].pitch
     assert one["places_m"] == [[row * pitch[0], column * pitch[1]] for _, row, column in one["places"]]
     assert json.loads(json.dumps(report.data))["ok"] is False
+
+
+BENT = {
+    "masks/etch/depth": 2.0, "masks/etch/depth_tolerance": 0.5, "masks/x": -1.0, "masks/phase": 0.5,
+    "masks/height": 2.0, "optics/stop": 3.0, "optics/f1": 1.1, "plate/size": 2.0, "plate/fiducials/x": -1.0, "material/index": 1.01,
+    "planes/position": 2.0,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BENT)
+def test_what_is_told_for_people_follows_from_what_is_so(tmp_path, name):
+    """A file that is whole, digests and all, and says of its levels what they are not."""
+    masks = masks_of({"preset": "etched-4"}, changes={"stop": {"shape": "square", "size": "8 mm"}})
+    entries, attributes = contents.written(masks)
+    entry = entries[f"/entry/{name}"]
+    entries[f"/entry/{name}"] = replace(entry, value=np.asarray(entry.value[...]) * BENT[name])
+    h5_write.write(tmp_path / "m.h5", entries, attributes, lambda path, _: h5.check(path, tree.is_known))
+    with pytest.raises(fo.InputError, match=f"/entry/{name}: does not follow from the rest"):
+        MaskSet.load(tmp_path / "m.h5")

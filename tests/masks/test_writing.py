@@ -4,25 +4,16 @@ import shutil
 import signal
 import subprocess
 import sys
-import warnings
 
 import pytest
-import torch
 
-import fouroptics as fo
 from fouroptics.masks import MaskSet, h5, h5_write
-
-SLM = fo.Bench.load("slm-532nm").replace(
-    {"mask.crosstalk": "0 um", "mask.pitch": "90 um", "mask.pixels": [100, 100], "layout.guard": "64 um"}
-)
+from tests.masks.made import masks_of
 
 
 @pytest.fixture(scope="module")
 def masks():
-    kernels = torch.randn(2, 1, 3, 3, generator=torch.Generator().manual_seed(0))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return MaskSet.from_correlator(fo.Correlator4f.from_kernels(kernels, SLM, (12, 12), masks="device"))
+    return masks_of({"preset": "slm-phase-8bit", "crosstalk": "0 um"}, (2, 1), side=98)
 
 
 FULL = """

@@ -266,3 +266,36 @@ def test_rules_given_at_first_are_asked_for_ever_after(tmp_path, capsys):
     assert main(["masks", "repair", out, "--out", str(tmp_path / "r.h5"), "--json"]) == 0
     assert MaskSet.load(tmp_path / "r.h5").rules == Limits(min_gap=30e-6)
     assert main(["masks", "validate", str(tmp_path / "r.h5")]) == 0
+
+
+def flooded(raster, least, *, free):
+    """Connected parts smaller than ``least`` pixels, found by filling them one after another."""
+    left, found = {(int(y), int(x)) for y, x in np.argwhere(raster)}, []
+    while left:
+        part, waiting = set(), [min(left)]
+        while waiting:
+            y, x = waiting.pop()
+            if (y, x) in left:
+                left.remove((y, x))
+                part.add((y, x))
+                waiting += [(y + 1, x), (y - 1, x), (y, x + 1), (y, x - 1)]
+        rows, columns = zip(*part, strict=True)
+        at_border = min(rows) == 0 or min(columns) == 0
+        at_border = at_border or max(rows) == raster.shape[0] - 1 or max(columns) == raster.shape[1] - 1
+        if len(part) < least and not (free and at_border):
+            found.append((*min(part), len(part)))
+    return sorted(found)
+
+
+@given(st.integers(0, 2**31), st.floats(0.1, 0.9), st.integers(1, 12), st.booleans())
+def test_islands_and_holes_are_those_of_a_flood(seed, share, least, outside):
+    rng = np.random.default_rng(seed)
+    raster = rng.random((rng.integers(2, 10), rng.integers(2, 10))) < share
+    limits = Limits(min_area=least * UM**2, corners=False)
+    found = {one.rule: one for one in rules.on_raster(raster, PITCH, limits, outside=outside)}
+    for name, parts, free in (("islands", raster, outside), ("holes", ~raster, not outside)):
+        due = flooded(parts, least, free=free)
+        assert (found[name].count if name in found else 0) == len(due)
+        if due:
+            assert found[name].places == [(0, *place[:2]) for place in due][:10]
+            assert found[name].worst == pytest.approx(min(size for *_, size in due) * UM**2)

@@ -29,6 +29,9 @@ def test_some_outputs_read_as_they_do_in_the_whole(tmp_path, readout):
     pairs = 2 if readout == "pair_intensity" else 1
     assert again.planes[0].levels.shape[0] == int(again.planes[0].frame.max()) + 1 == 2 * pairs
     assert np.array_equal(again.kernels, masks.kernels[[1, 3]])
+    kept = [1, 3, 5, 7][: 2 * pairs]  # positive parts of all outputs come first, then negative ones
+    assert np.array_equal(again.realised, masks.realised[kept])
+    assert np.array_equal(again.scale, masks.scale[kept])
     assert again.provenance["selected_from"] == masks.uuid != again.uuid
 
 

@@ -346,8 +346,8 @@ def test_places_are_told_in_metres_too():
 
 BENT = {
     "masks/etch/depth": 2.0, "masks/etch/depth_tolerance": 0.5, "masks/x": -1.0, "masks/phase": 0.5,
-    "masks/height": 2.0, "optics/stop": 3.0, "optics/f1": 1.1, "plate/size": 2.0, "plate/fiducials/x": -1.0, "material/index": 1.01,
-    "planes/position": 2.0,
+    "masks/height": 2.0, "optics/stop": 3.0, "optics/f1": 1.1, "plate/size": 2.0, "plate/fiducials/x": -1.0,
+    "material/index": 1.01, "planes/position": 2.0,
 }  # fmt: skip
 
 

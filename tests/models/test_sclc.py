@@ -112,6 +112,17 @@ def transfer_by_hand(taps, front):
     return torch.einsum("oiyx,ry,cx->oirc", taps.to(torch.complex128), down, along)
 
 
+def test_the_beam_of_an_interference_is_as_strong_as_asked():
+    """|E + r|² = |E|² + r² + 2r·Re E, each a mean over pixels: by the readings of E alone and of |E|²."""
+    pictures, r = rand(2, 3, 20, 20), 3.0
+    raw = {
+        kind: student_of(kind, **({"reference": r} if kind == "interference" else {}))
+        for kind in ("interference", "intensity", "homodyne")
+    }
+    seen = {kind: one.reader.raw(one.field(pictures)) for kind, one in raw.items()}
+    assert torch.allclose(seen["interference"], seen["intensity"] + r**2 + 2 * r * seen["homodyne"], atol=1e-11)
+
+
 def test_a_pixel_takes_the_mean_over_its_area_and_a_pool_sums_them():
     """A field of one wave: |E|² of a cosine is known everywhere, and so are its means."""
     n, wave = 12, 3

@@ -63,7 +63,7 @@ def write(masks: MaskSet, folder: Path, name: str = "masks", *, limits: Limits |
         import gdstk
 
         gdstk.read_gds(folder / f"{name}.gds").write_oas(folder / f"{name}.oas", validation="crc32")
-    layers, deep = _layers(plane), {step.layer: step.depth for step in told}
+    layers, deep = _layers(plane), {step.layer: step.depth for step in told if step.depth}
     lines = [
         "layer,datatype,name,what,depth_nm",
         *(f"{n},0,{short},{what},{depth}" for n, short, what, depth in layers),

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 import fouroptics as fo
 from fouroptics.cli import main
@@ -18,6 +19,7 @@ from fouroptics.masks import (
     h5,
     h5_write,
     heights,
+    rasters,
     repair,
     rules,
     show,
@@ -361,3 +363,39 @@ def test_what_is_told_for_people_follows_from_what_is_so(tmp_path, name):
     h5_write.write(tmp_path / "m.h5", entries, attributes, lambda path, _: h5.check(path, tree.is_known))
     with pytest.raises(fo.InputError, match=f"/entry/{name}: does not follow from the rest"):
         MaskSet.load(tmp_path / "m.h5")
+
+
+@pytest.mark.parametrize("pixel", [0.1e-6, 0.7e-6, 1.1e-6, 3.3e-6])
+@pytest.mark.parametrize("side", [1, 3, 7])
+def test_what_is_exactly_as_large_as_asked_keeps_the_rule(pixel, side):
+    island = np.zeros((20, 20), bool)
+    island[5 : 5 + side, 5 : 5 + side] = True
+    limits = Limits(min_area=(side * pixel) ** 2, min_feature=side * pixel)
+    assert not [*rules.on_raster(island, (pixel, pixel), limits)]
+    assert [*rules.on_raster(island, (pixel, pixel), replace(limits, min_area=1.01 * (side * pixel) ** 2))]
+
+
+def test_a_plate_exactly_as_long_as_allowed_keeps_the_rule():
+    masks = masks_of({"preset": "etched-2"})
+    size = 144 * masks.planes[0].pitch[0]
+    for limit, found in ((size, []), (0.999 * size, ["extent"])):
+        report = rules.check(masks, Limits(corners=False, max_extent=limit))
+        assert [one.rule for one in report.findings] == found
+
+
+def test_a_long_title_ends_on_the_page_and_on_the_plate(tmp_path):
+    masks = replace(masks_of({"preset": "etched-2"}), title="edges of all kinds " * 20)
+    words, page = words_of(masks)
+    assert words[0].endswith("…")
+    renderer = FigureCanvasAgg(page).get_renderer()
+    assert page.texts[0].get_window_extent(renderer).x1 < page.bbox.x1
+    gds.write(masks, tmp_path)
+    polygons, unit = boundaries(tmp_path / "masks.gds")
+    label = np.concatenate([points for layer, points in polygons if layer == 120]) * unit
+    assert np.ptp(label[:, 0]) < 1.2 * 144 * masks.planes[0].pitch[0]
+
+
+def test_a_plate_beyond_a_bitmap_is_refused(tmp_path):
+    with pytest.raises(fo.InputError, match="50000×50000 pixels, and a BMP holds less than 2 GiB; a smaller plate"):
+        rasters.bmp(tmp_path / "a.bmp", (50_000, 50_000), lambda first, last: np.zeros((last - first, 50_000)))
+    assert not list(tmp_path.iterdir())

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from fouroptics.optics.fourier import kernel_centre
+from fouroptics.optics.separable import SMALL, is_better_at_once
 
 Pair = tuple[int, int]
-_FEW = 32  # real and imaginary parts of rows up to which a picture's columns are transformed first
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,8 @@ class Geometry:
         return len(self.rows), len(self.columns)
 
 
-class Band:
-    """A plan: the matrices from pictures onto a band and back, for one dtype and device.
+class Analysis:
+    """A plan: from pictures to their frequencies on a band, rows first, as matrix products.
 
     Args:
         geometry: of pictures and band.
@@ -62,44 +62,89 @@ class Band:
     """
 
     def __init__(self, geometry: Geometry, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"):
-        self.geometry = geometry
-        rows, columns = geometry.rows, geometry.columns
+        self._is_complex, self._shape = geometry.is_complex, geometry.shape
         down, along = (
-            _waves(bins, torch.arange(n), grid, -1)
-            for bins, n, grid in zip((rows, columns), geometry.size, geometry.grid, strict=True)
+            _waves(torch.arange(n // 2 + 1), torch.arange(size), grid, -1)
+            for n, size, grid in zip(geometry.kept, geometry.size, geometry.grid, strict=True)
         )
         self._down = torch.cat((down.real, down.imag)).to(device, dtype)
         self._along = torch.cat((along.real, along.imag)).mT.contiguous().to(device, dtype)
+        products = len(self._down), self._along.shape[1]
+        self._sorted = None
+        if 2 * math.prod(products) * math.prod(self._shape) <= SMALL:
+            each = torch.eye(math.prod(products), dtype=dtype, device=device).reshape(-1, *products)
+            self._sorted = torch.view_as_real(self._bins(each)).flatten(1)
+
+    def __call__(self, pictures: Tensor) -> Tensor:
+        """``[..., y, x]``, real or complex → complex ``[..., rows, columns]``."""
+        if pictures.is_complex():
+            return self(pictures.real) + 1j * self(pictures.imag)
+        products = (self._down @ pictures) @ self._along
+        if self._sorted is None:
+            return self._bins(products)
+        pairs = products.flatten(-2) @ self._sorted
+        return torch.view_as_complex(pairs.reshape(*pairs.shape[:-1], *self._shape, 2))
+
+    def _bins(self, products: Tensor) -> Tensor:
+        """Products with the waves from bin 0 on, real parts first and then imaginary ones → all bins of the band."""
+        (cos_cos, cos_sin), (sin_cos, sin_sin) = (
+            half.tensor_split(2, -1) for half in products.tensor_split(2, -2)
+        )  # along y and along x
+        below = torch.complex(cos_cos - sin_sin, cos_sin + sin_cos)
+        above = torch.complex(cos_cos + sin_sin, cos_sin - sin_cos)
+        right = torch.cat((above[..., 1:, :].flip(-2), below), -2)
+        if not self._is_complex:
+            return right
+        return torch.cat((right[..., 1:].flip(-2, -1).conj(), right), -1)
+
+
+class Synthesis:
+    """A plan: from a band to samples, at the level that pictures had.
+
+    Args:
+        geometry: of pictures and band.
+        onto: what to make of the kept grid's samples, a matrix ``[new, samples]`` for each of ``(y, x)``; the two
+            products of each axis are worked out beforehand. None gives the samples themselves.
+        dtype: real.
+        device: of the matrices.
+    """
+
+    def __init__(
+        self,
+        geometry: Geometry,
+        onto: tuple[Tensor, Tensor] | None = None,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ):
         up, across = (
             _waves(bins, torch.arange(n), n, 1) * _weights(bins, n, grid)[:, None]
-            for bins, n, grid in zip((rows, columns), geometry.kept, geometry.grid, strict=True)
+            for bins, n, grid in zip((geometry.rows, geometry.columns), geometry.kept, geometry.grid, strict=True)
         )
         if not geometry.is_complex:
             across[1:] *= 2  # the bins below 0 are the conjugates of those above
+        if onto is not None:
+            up, across = (waves @ matrix.mT.to(waves) for waves, matrix in zip((up, across), onto, strict=True))
+        self._is_complex = geometry.is_complex
         turned = torch.stack((across, 1j * across), 1).flatten(0, 1)  # for a real and for an imaginary part
         self._across = torch.stack((turned.real, turned.imag), 1).flatten(1).to(device, dtype)
         turned = torch.stack((up, 1j * up), 1).flatten(0, 1).mT.contiguous()
         self._up = turned.real.contiguous().to(device, dtype), turned.imag.contiguous().to(device, dtype)
+        self._at_once = None
+        self._shape = up.shape[1], across.shape[1]
+        if not geometry.is_complex and is_better_at_once(geometry.shape, self._shape):
+            waves = torch.einsum("vy,ux->vuyx", up, across).flatten(2).flatten(0, 1)
+            self._at_once = torch.stack((waves.real, -waves.imag), 1).flatten(0, 1).to(device, dtype)
 
-    def analyse(self, pictures: Tensor) -> Tensor:
-        """``[..., y, x]``, real or complex → its frequencies on the band ``[..., rows, columns]``."""
-        if pictures.is_complex():
-            return self.analyse(pictures.real) + 1j * self.analyse(pictures.imag)
-        few = len(self._down) <= _FEW
-        both = (self._down @ pictures) @ self._along if few else self._down @ (pictures @ self._along)
-        rows, columns = self.geometry.shape
-        real, imaginary = both[..., :rows, :], both[..., rows:, :]
-        return torch.complex(
-            real[..., :columns] - imaginary[..., columns:], real[..., columns:] + imaginary[..., :columns]
-        )
-
-    def synthesise(self, spectrum: Tensor) -> Tensor:
-        """Frequencies on the band → the picture on the kept grid, at the level that it had."""
+    def __call__(self, spectrum: Tensor) -> Tensor:
+        """Complex ``[..., rows, columns]`` → ``[..., y, x]``."""
         pairs = torch.view_as_real(spectrum.resolve_conj()).flatten(-2)  # [..., rows, 2 · columns]
+        if self._at_once is not None:
+            samples: Tensor = pairs.flatten(-2) @ self._at_once
+            return samples.reshape(*samples.shape[:-1], *self._shape)
         lines = pairs @ self._across
-        lines = lines.reshape(*spectrum.shape[:-2], -1, self.geometry.kept[1])  # [..., 2 · rows, x]
+        lines = lines.reshape(*spectrum.shape[:-2], -1, self._shape[1])  # [..., 2 · rows, x]
         real = self._up[0] @ lines
-        return torch.complex(real, self._up[1] @ lines) if self.geometry.is_complex else real
+        return torch.complex(real, self._up[1] @ lines) if self._is_complex else real
 
 
 def compose(weights: Sequence[Tensor], grids: Sequence[Pair], geometry: Geometry) -> Tensor:

@@ -11,7 +11,7 @@ from itertools import pairwise
 import torch
 import torch.nn.functional as F
 from fouroptics.models import spectral
-from fouroptics.models.band import Band, Geometry, compose
+from fouroptics.models.band import Analysis, Geometry, Synthesis, compose
 from torch import Tensor, nn
 
 from fouroptics.errors import InputError
@@ -130,7 +130,8 @@ class Front(nn.Module, ABC):
         super().__init__()
         self.plan, self.is_complex = plan, is_complex
         self.geometry = plan.geometry(is_complex)
-        self._bands: Kept[Band] = Kept()
+        self._analyses: Kept[Analysis] = Kept()
+        self._syntheses: Kept[Synthesis] = Kept()
 
     @abstractmethod
     def transfer(self) -> Tensor:
@@ -141,15 +142,18 @@ class Front(nn.Module, ABC):
         return self.respond(pictures, self.transfer())
 
     def respond(self, pictures: Tensor, transfer: Tensor) -> Tensor:
-        """The field that a transfer function makes of pictures."""
-        self._check(pictures)
-        band = self.band(pictures)
-        return band.synthesise(channel_sum(band.analyse(pictures), transfer))
+        """The field that transfer functions make of pictures."""
+        spectrum = self.spectrum(pictures, transfer)
+        dtype, device = spectrum.real.dtype, spectrum.device
+        plan = self._syntheses.get((dtype, device), lambda: Synthesis(self.geometry, None, dtype, device))
+        return plan(spectrum)
 
-    def band(self, pictures: Tensor) -> Band:
-        """The plan for pictures of a dtype and device."""
+    def spectrum(self, pictures: Tensor, transfer: Tensor) -> Tensor:
+        """What transfer functions make of pictures, on the band ``[batch, out, rows, columns]``."""
+        self._check(pictures)
         dtype, device = pictures.real.dtype, pictures.device
-        return self._bands.get((dtype, device), lambda: Band(self.geometry, dtype, device))
+        plan = self._analyses.get((dtype, device), lambda: Analysis(self.geometry, dtype, device))
+        return channel_sum(plan(pictures), transfer)
 
     def kernels(self, transfer: Tensor) -> Tensor:
         """A transfer function as taps on the whole grid ``[out, in, ky, kx]``, for a bench that has one mask plane."""

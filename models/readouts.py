@@ -77,30 +77,54 @@ class Reader(nn.Module):
         return self.outputs * readout.CAPTURES[self.kind] * per_output[0] * per_output[1]
 
     def forward(self, field: Tensor) -> Tensor:
-        return (self.raw(field) - self.mean[:, None, None]) / self.spread[:, None, None]
+        return self.normalised(self.raw(field))
 
     def raw(self, field: Tensor) -> Tensor:
         """Readings before they are normalised."""
-        pixels = self._plan(field)
-        shown = pixels.between(field)
-        if self.kind in _LINEAR:
-            pattern = shown.real if shown.is_complex() else shown  # (|E + r|² - |E - r|²) / 4r
-        elif self.kind == "interference":
-            pattern = readout.interference(shown, self.reference)
+        rows, columns = self.sampling(field.real.dtype, field.device)
+        parts = (field.real, field.imag) if field.is_complex() else (field,)
+        sampled = [rows @ part @ columns.mT for part in parts]
+        return self.read(torch.complex(*sampled) if field.is_complex() else sampled[0])
+
+    def sampling(self, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Matrices for ``(y, x)`` from the field's samples to what ``read`` takes.
+
+        It takes samples twice as fine, as a square needs them. Of a reading that follows the field it takes the means
+        over pixels, for they are linear too.
+        """
+        plan = self._plan(torch.float64, torch.device("cpu"))
+        rows, columns = plan.finer.rows, plan.finer.columns
+        if self._follows_field:
+            rows, columns = plan.means.rows @ rows, plan.means.columns @ columns
+        return rows.to(device, dtype), columns.to(device, dtype)
+
+    def read(self, sampled: Tensor) -> Tensor:
+        """Readings of a field that was sampled as ``sampling`` says, before they are normalised."""
+        if self._follows_field:
+            seen = sampled.real if sampled.is_complex() else sampled  # (|E + r|² - |E - r|²) / 4r
         else:
-            pattern = readout.intensity(shown)
-        seen = pixels(pattern)
+            square = self.kind != "interference"
+            pattern = readout.intensity(sampled) if square else readout.interference(sampled, self.reference)
+            seen = self._plan(pattern.dtype, pattern.device)(pattern)
         if self.kind == "pair_intensity":
             positive, negative = seen.chunk(2, -3)
             seen = positive - negative
         seen = readout.compand(seen, self.compand)
         return self._pooled(seen) if self._pools_behind else seen
 
+    def normalised(self, raw: Tensor) -> Tensor:
+        """Readings less the frozen mean, over the frozen spread."""
+        return (raw - self.mean[:, None, None]) / self.spread[:, None, None]
+
     @torch.no_grad()
     def normalise(self, raw: Tensor) -> None:
         """Take mean and spread of every channel from readings, and keep them: they are part of the student."""
         self.mean.copy_(raw.mean((0, 2, 3)))
         self.spread.copy_(raw.std((0, 2, 3)).clamp_min(1e-6 * float(raw.abs().max()) + 1e-30))
+
+    @property
+    def _follows_field(self) -> bool:
+        return self.kind in _LINEAR
 
     @property
     def _pools_behind(self) -> bool:
@@ -119,9 +143,7 @@ class Reader(nn.Module):
         part = seen[..., first[0] : first[0] + self.size[0] * rows, first[1] : first[1] + self.size[1] * columns]
         return torch.nn.functional.avg_pool2d(part, (rows, columns))
 
-    def _plan(self, field: Tensor) -> Pixels:
-        dtype, device = field.real.dtype, field.device
-
+    def _plan(self, dtype: torch.dtype, device: torch.device) -> Pixels:
         def build() -> Pixels:
             places = tuple(torch.arange(n, dtype=torch.float64) for n in self.grid)
             counts, bins = (self.window, (1, 1)) if self._pools_behind else (self.size, self._bin)

@@ -6,16 +6,19 @@ import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any, Literal
 
 import torch
+from fouroptics.models.band import Synthesis
 from fouroptics.models.front import DeepFront, Front, Plan, PlaneFront
 from fouroptics.models.readouts import Reader, classifier
 from torch import Tensor, nn
 
 from fouroptics.devices.readout import Compand, Readout
 from fouroptics.errors import InputError, check_choice
+from fouroptics.optics.kept import Kept
 
 Pair = tuple[int, int]
 Side = int | Pair | None
@@ -37,17 +40,25 @@ class Student(nn.Module):
     def __init__(self, front: Front, reader: Reader, backend: nn.Module) -> None:
         super().__init__()
         self.front, self.reader, self.backend = front, reader, backend
+        self._syntheses: Kept[Synthesis] = Kept()
 
     def forward(self, pictures: Tensor) -> Tensor:
         """Scores of pictures ``[batch, in, y, x]`` in [0, 1]."""
-        return self.scores(self.field(pictures))
+        readings = self.reader.normalised(self.readings(pictures))
+        found: Tensor = self.backend(readings)
+        return found
+
+    def readings(self, pictures: Tensor) -> Tensor:
+        """What leaves the electronics, ``[batch, channels, Y, X]``, before it is normalised."""
+        with torch.autocast(pictures.device.type, enabled=False):
+            spectrum = self.front.spectrum(pictures, self._transfer())
+            dtype, device = spectrum.real.dtype, spectrum.device
+            plan = self._syntheses.get((dtype, device), partial(self._synthesis, dtype, device))
+            return self.reader.read(plan(spectrum))
 
     def field(self, pictures: Tensor) -> Tensor:
         """The field on the camera, ``[batch, out, v, u]``."""
-        if self.reader.kind != "pair_intensity":
-            found: Tensor = self.front(pictures)
-            return found
-        return self.front.respond(pictures, torch.cat(self.front.parts(), 0))
+        return self.front.respond(pictures, self._transfer())
 
     def scores(self, field: Tensor) -> Tensor:
         """What electronics makes of a field."""
@@ -57,7 +68,17 @@ class Student(nn.Module):
     @torch.no_grad()
     def normalise(self, pictures: Tensor) -> None:
         """Freeze the readings' mean and spread as they are on some training pictures."""
-        self.reader.normalise(self.reader.raw(self.field(pictures)))
+        self.reader.normalise(self.readings(pictures))
+
+    def _transfer(self) -> Tensor:
+        """Transfer functions of all that is shown: of pairs, of all positive parts and then of all negative ones."""
+        if self.reader.kind == "pair_intensity":
+            return torch.cat(self.front.parts(), 0)
+        return self.front.transfer()
+
+    def _synthesis(self, dtype: torch.dtype, device: torch.device) -> Synthesis:
+        onto = self.reader.sampling(torch.float64, torch.device("cpu"))
+        return Synthesis(self.front.geometry, onto, dtype, device)
 
     def summary(self) -> Summary:
         """Sizes, work and the kind of function that this is."""

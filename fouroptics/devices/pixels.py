@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from fouroptics.errors import InputError
+from fouroptics.optics.separable import Separable
 
 _MARGIN = 8  # samples beside the readings that a pattern is known for; what lies further adds 1e-4
 
@@ -64,45 +65,42 @@ class Pixels:
         dtype: torch.dtype = torch.float32,
         device: torch.device | str | None = None,
     ) -> None:
-        self._between, self._integral = [], []
+        finer, means = [], []
         for at, readings in zip(places, (rows, columns), strict=True):
             period = len(at) if periodic else None
             fine = _fine_places(readings, period)
-            self._between.append(_waves_of(fine[:, None] - at, period).to(device=device, dtype=dtype))
-            self._integral.append(_mean_of_waves(readings, fine, period).to(device=device, dtype=dtype))
+            finer.append(_waves_of(fine[:, None] - at, period).to(device=device, dtype=dtype))
+            means.append(_mean_of_waves(readings, fine, period).to(device=device, dtype=dtype))
+        self.finer = Separable(finer[0], finer[1])
+        self.means = Separable(means[0], means[1])
 
     def between(self, field: Tensor) -> Tensor:
         """The field ``[..., y, x]``, real or complex, twice as finely sampled about the readings."""
         if field.is_complex():
             parts = [self.between(part) for part in (field.real, field.imag)]
             return torch.complex(parts[0], parts[1])
-        self._check(field, self._between)
-        return _sandwich(self._between, field)
+        self._check(field, self.finer)
+        return self.finer(field)
 
     def __call__(self, pattern: Tensor) -> Tensor:
         """``[..., y, x]`` irradiance at the fine samples → ``[..., Y, X]`` mean over each reading."""
-        self._check(pattern, self._integral)
-        return _sandwich(self._integral, pattern)
+        self._check(pattern, self.means)
+        return self.means(pattern)
 
     def adjoint(self, readings: Tensor) -> Tensor:
         """``[..., Y, X]`` → ``[..., y, x]`` on the fine samples, the transpose."""
-        return _sandwich([matrix.mT for matrix in self._integral], readings)
+        return self.means.adjoint(readings)
 
     @property
     def nbytes(self) -> int:
-        return sum(matrix.nbytes for matrix in (*self._between, *self._integral))
+        return self.finer.nbytes + self.means.nbytes
 
-    def _check(self, field: Tensor, matrices: list[Tensor]) -> None:
-        due = tuple(matrix.shape[1] for matrix in matrices)
+    def _check(self, field: Tensor, plan: Separable) -> None:
+        due = plan.rows.shape[1], plan.columns.shape[1]
         if tuple(field.shape[-2:]) != due:
             raise InputError(f"the plan is for {due} samples, the pattern has {tuple(field.shape[-2:])}")
-        if field.dtype != matrices[0].dtype:
-            raise InputError(f"the plan is {matrices[0].dtype}, the pattern {field.dtype}", mend="make them alike")
-
-
-def _sandwich(matrices: list[Tensor], field: Tensor) -> Tensor:
-    with torch.autocast(field.device.type, enabled=False):
-        return matrices[0] @ (field @ matrices[1].mT)
+        if field.dtype != plan.rows.dtype:
+            raise InputError(f"the plan is {plan.rows.dtype}, the pattern {field.dtype}", mend="make them alike")
 
 
 def _fine_places(readings: Readings, period: int | None) -> Tensor:

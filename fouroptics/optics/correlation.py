@@ -146,17 +146,22 @@ class _Form:
         return self.padded[1] // 2 + 1 if self.half else self.padded[1]
 
 
-class _ChannelSum(torch.autograd.Function):
+def _summed(spectrum: Tensor, transfer: Tensor) -> Tensor:
     """Σ_i X[b, i]·H[o, i] at every frequency, one input at a time and in place: no array of B × O × I is made."""
+    total = spectrum[:, None, 0] * transfer[None, :, 0]
+    for channel in range(1, spectrum.shape[1]):
+        total.addcmul_(spectrum[:, None, channel], transfer[None, :, channel])
+    return total
+
+
+class _ChannelSum(torch.autograd.Function):
+    """The same, of which no more is kept for a gradient than what went in."""
 
     generate_vmap_rule = True
 
     @staticmethod
     def forward(spectrum: Tensor, transfer: Tensor) -> Tensor:
-        total = spectrum[:, None, 0] * transfer[None, :, 0]
-        for channel in range(1, spectrum.shape[1]):
-            total.addcmul_(spectrum[:, None, channel], transfer[None, :, channel])
-        return total
+        return _summed(spectrum, transfer)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
@@ -178,6 +183,8 @@ class _ChannelSum(torch.autograd.Function):
 
 def channel_sum(spectrum: Tensor, transfer: Tensor) -> Tensor:
     """``[B, in, v, u]`` and ``[out, in, v, u]`` → ``[B, out, v, u]``, differentiable to any order."""
+    if not torch.is_grad_enabled():
+        return _summed(spectrum, transfer)
     return _ChannelSum.apply(spectrum, transfer)  # type: ignore[no-any-return,no-untyped-call]
 
 

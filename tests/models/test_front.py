@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from fouroptics.models import band
 from fouroptics.models.front import DeepFront, Plan, PlaneFront
 
 import fouroptics as fo
@@ -148,11 +149,7 @@ def test_pictures_of_another_shape_are_refused():
 
 
 @pytest.mark.parametrize("is_complex", [False, True])
-@pytest.mark.parametrize("few", [0, 1000])
-def test_either_order_of_transforms_is_the_definition(monkeypatch, is_complex, few):
-    from fouroptics.models import band
-
-    monkeypatch.setattr(band, "_FEW", few)
+def test_frequencies_are_their_definition(is_complex):
     geometry = band.Geometry((5, 7), (8, 9), (4, 5), is_complex)
     picture = torch.rand(5, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     picture = torch.complex(picture, picture.flip(0)) if is_complex else picture
@@ -161,5 +158,18 @@ def test_either_order_of_transforms_is_the_definition(monkeypatch, is_complex, f
         [(picture * torch.exp(-2j * torch.pi * (v * y / 8 + u * x / 9))).sum() for u in geometry.columns.tolist()]
         for v in geometry.rows.tolist()
     ]
-    found = band.Band(geometry, torch.float64).analyse(picture)
+    found = band.Analysis(geometry, torch.float64)(picture)
     assert torch.allclose(found, torch.tensor(due), atol=1e-12)
+
+
+@pytest.mark.parametrize("kept", [(4, 5), (5, 4), (16, 16)])
+@pytest.mark.parametrize("is_complex", [False, True])
+def test_samples_may_be_taken_onto_others(kept, is_complex):
+    """At once or axis by axis, small or large: what matrices make of the samples."""
+    geometry = band.Geometry((20, 20), (24, 24), kept, is_complex)
+    draw = torch.Generator().manual_seed(0)
+    spectrum = torch.randn(2, 3, *geometry.shape, dtype=torch.complex128, generator=draw)
+    onto = tuple(torch.randn(2 * n + 1, n, dtype=torch.float64, generator=draw) for n in kept)
+    plain = band.Synthesis(geometry, None, torch.float64)(spectrum)
+    found = band.Synthesis(geometry, onto, torch.float64)(spectrum)
+    assert torch.allclose(found, onto[0].to(plain) @ plain @ onto[1].mT.to(plain), atol=1e-12)

@@ -1,5 +1,6 @@
 """The folded student against the convolutional part of its teacher: pictures to scores, and a step of training."""
 
+import copy
 import statistics
 from functools import partial
 
@@ -11,27 +12,62 @@ from tests.speed import machine
 
 WIDTHS, KERNELS = (3, 64, 192, 384, 256, 256), (11, 5, 3, 3, 3)
 INFERENCE = ((224, 6, 1), (224, 13, 1), (1024, 32, 1), (224, 6, 32))  # side, kept, batch
+READOUTS = (("homodyne", "two-sided-rectify"), ("intensity", "sqrt"))
 TRAINING = ((64, (32, 16, None, None, 8)), (128, (64, 32, None, None, 16)))  # side, crops
 
 
-def student_of(side, crops):
-    return SCLC(WIDTHS, KERNELS, crops, side, readout="intensity", compand="sqrt", classes=10, guard=0)
+def student_of(side, crops, readout="intensity", compand="sqrt"):
+    return SCLC(WIDTHS, KERNELS, crops, side, readout=readout, compand=compand, classes=10, guard=0)
+
+
+def products(folded, batch):
+    """Multiplications of reals that matrices of the fold's plans come to, and bytes that it must read."""
+    plan, geometry, channels = folded.front.plan, folded.front.geometry, folded.front.plan.channels
+    (height, width), (rows, columns), outputs = plan.size, geometry.shape, channels[-1]
+    waves = rows + 1
+    analysis = channels[0] * waves * width * (height + 2 * columns)
+    summed = 4 * channels[0] * outputs * rows * columns
+    fine = 1 if folded.reader.is_linear or folded.reader.kind == "homodyne" else 2
+    y, x = (fine * n for n in geometry.kept)
+    synthesis = outputs * (rows * 2 * columns * 2 * x + 2 * rows * x * y)
+    seen = outputs * (y * x * x // 2 + y * x * y // 4) if fine == 2 else 0
+    backend = sum(layer.weight.numel() for layer in folded.backend.modules() if hasattr(layer, "in_features"))
+    weights = folded.front.plane.nbytes + 4 * backend
+    return batch * (analysis + summed + synthesis + seen + backend), batch * channels[0] * height * width * 4 + weights
+
+
+def rate():
+    """Multiplications a second of a large square product: the best that this machine does."""
+    side = 1024
+    square = torch.rand(side, side)
+    return side**3 / min(machine.seconds(partial(torch.mm, square, square)) for _ in range(9))
+
+
+def fastest(features, pictures):
+    """The teacher's convolutions in the memory layout that suits them best here."""
+    forms = (
+        (features, pictures),
+        (
+            copy.deepcopy(features).to(memory_format=torch.channels_last),
+            pictures.contiguous(memory_format=torch.channels_last),
+        ),
+    )
+    actions = [partial(network, given) for network, given in forms]
+    return min(actions, key=lambda action: min(machine.seconds(action) for _ in range(4)))
 
 
 @torch.no_grad()
-def inference(side, kept, batch):
+def inference(side, kept, batch, readout):
     """All of the folded student, camera and electronics included, beside the teacher's convolutions alone."""
-    folded = fold(student_of(side, (None, None, None, None, kept))).eval()
-    features = AlexNet(10).features.eval()
+    folded = fold(student_of(side, (None, None, None, None, kept), *readout)).eval()
     pictures = torch.rand(batch, 3, side, side)
-    ours, theirs, ratios = machine.paired(
-        partial(folded, pictures), partial(features, pictures), pairs=3 if side > 500 or batch > 1 else 11
-    )
-    front = statistics.median(machine.seconds(partial(folded.front, pictures)) for _ in range(7))
+    theirs = fastest(AlexNet(10).features.eval(), pictures)
+    ours, other, ratios = machine.paired(partial(folded, pictures), theirs, pairs=7, least=0.1)
+    work, read = products(folded, batch)
     print(
-        f"  {side:>4}² → {kept:>2}×{kept:<2} batch {batch:<2} folded {ours * 1e3:7.2f} ms (optics {front * 1e3:6.2f}), "
-        f"AlexNet's convolutions {theirs * 1e3:7.1f} ms: {statistics.median(ratios):5.1f} × "
-        f"({ratios[0]:.1f} … {ratios[-1]:.1f})"
+        f"  {side:>4}² → {kept:>2}×{kept:<2} batch {batch:<2} {'+'.join(readout):<26} {ours * 1e3:6.2f} ms, AlexNet's "
+        f"convolutions {other * 1e3:6.1f} ms: {statistics.median(ratios):5.1f} × ({ratios[0]:.1f} … {ratios[-1]:.1f}); "
+        f"{work / 1e6:6.1f} M products, {work / rate() * 1e3:5.2f} ms at a square matrix's rate; {read / 1e6:4.1f} MB"
     )
 
 
@@ -61,6 +97,7 @@ def training(side, crops):
 def main():
     print("\nThe fold, AlexNet's widths, float32; a speed is that of its band, which decides what can be learned")
     for row in INFERENCE:
-        inference(*row)
+        for readout in READOUTS:
+            inference(*row, readout)
     for row in TRAINING:
         training(*row)

@@ -32,12 +32,16 @@ def seconds(action) -> float:
     return time.perf_counter() - start
 
 
-def paired(ours, other, pairs=11) -> tuple[float, float, list[float]]:
-    """Median seconds of both, and the ratio other / ours of each pair; A B, B A, A B … after a warm-up of both."""
-    ours(), other()
+def paired(ours, other, pairs=11, least=0.0) -> tuple[float, float, list[float]]:
+    """Median seconds of both, and the ratio other / ours of each pair; A B, B A, A B … after a warm-up of both.
+
+    A turn is as many calls as take ``least`` seconds, and counts as one of them: both sides find their caches warm.
+    """
+    calls = [1 + int(least / min(seconds(action) for _ in range(3))) for action in (ours, other)]
     a, b = [], []
     for pair in range(pairs):
-        for action, times in ((ours, a), (other, b))[:: 1 if pair % 2 == 0 else -1]:
-            times.append(seconds(action))
+        turns = ((ours, calls[0], a), (other, calls[1], b))
+        for action, number, times in turns[:: 1 if pair % 2 == 0 else -1]:
+            times.append(seconds(lambda: [action() for _ in range(number)]) / number)  # noqa: B023
     ratios = sorted(y / x for x, y in zip(a, b, strict=True))
     return statistics.median(a), statistics.median(b), ratios

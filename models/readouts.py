@@ -21,7 +21,8 @@ class Reader(nn.Module):
 
     A pixel is as wide as a sample of the field, and takes the mean over its area. Charge is summed over a pool before
     the electronics see it; but what is rectified is rectified pixel by pixel and summed by the electronics then,
-    or a pool would see the mean of a response and not its strength.
+    or a pool would see the mean of a response and not its strength. Before it is rectified a reading gets its output's
+    ``bias``, which is learned: light has none, electronics may.
 
     Args:
         kind: the readout. ``homodyne`` is the signed field itself, as two captures half a wave apart give it.
@@ -56,6 +57,8 @@ class Reader(nn.Module):
         self.reference = reference
         self.outputs = channels
         self.channels = channels * (2 if compand == "two-sided-rectify" else 1)
+        thresholds = torch.zeros(channels) if compand in _RECTIFIED else None
+        self.bias = None if thresholds is None else nn.Parameter(thresholds)
         self.register_buffer("mean", torch.zeros(self.channels))
         self.register_buffer("spread", torch.ones(self.channels))
         self._pixels: Kept[Pixels] = Kept()
@@ -109,6 +112,8 @@ class Reader(nn.Module):
         if self.kind == "pair_intensity":
             positive, negative = seen.chunk(2, -3)
             seen = positive - negative
+        if self.bias is not None:
+            seen = seen + self.bias[:, None, None]
         seen = readout.compand(seen, self.compand)
         return self._pooled(seen) if self._pools_behind else seen
 
@@ -157,12 +162,3 @@ class Reader(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{self.kind}, {self.compand}, {self.size[0]}×{self.size[1]} readings of {self.channels} channels"
-
-
-def classifier(features: int, hidden: tuple[int, ...], classes: int) -> nn.Sequential:
-    """Fully connected layers with rectifiers between them; without ``hidden`` one layer, as the paper's text has it."""
-    widths = (features, *hidden)
-    layers: list[nn.Module] = [nn.Flatten()]
-    for before, behind in zip(widths, hidden, strict=False):
-        layers += [nn.Linear(before, behind), nn.ReLU()]
-    return nn.Sequential(*layers, nn.Linear(widths[-1], classes))

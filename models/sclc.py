@@ -11,9 +11,12 @@ from itertools import pairwise
 from typing import Any, Literal
 
 import torch
+from fouroptics.models.backends import FC, Backend
 from fouroptics.models.band import Synthesis
 from fouroptics.models.front import DeepFront, Front, Plan, PlaneFront
-from fouroptics.models.readouts import Reader, classifier
+from fouroptics.models.readouts import Reader
+from fouroptics.models.released import RealPart
+from fouroptics.models.spectral import SpectralConv2d, SpectralPool2d
 from torch import Tensor, nn
 
 from fouroptics.devices.readout import Compand, Readout
@@ -25,7 +28,8 @@ Side = int | Pair | None
 Kernel = int | Pair | Literal["full"]
 
 
-_LEFT_OUT = (nn.ReLU, nn.GELU, nn.SiLU, nn.LeakyReLU, nn.BatchNorm2d, nn.Dropout, nn.Dropout2d, nn.Identity)
+_LEFT_OUT = (nn.ReLU, nn.GELU, nn.SiLU, nn.LeakyReLU, nn.BatchNorm2d, nn.Dropout, nn.Dropout2d, nn.Identity, RealPart)
+_WORKING = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)  # layers of a backend that multiply
 
 
 class Student(nn.Module):
@@ -97,7 +101,8 @@ class SCLC(Student):
         classes: scores.
         compand: what electronics does to each reading.
         sensor_pool: readings of an output ``(Y, X)``.
-        backend: widths between readings and scores; none for one layer.
+        backend: widths of fully connected layers between readings and scores, none for one layer; or another of
+            ``fouroptics.models.backends``.
         guard: dark samples beside the picture; left out: as wide as a response. 0 lets pictures wrap.
         reference: amplitude of the beam of ``interference``, in units of the field.
         is_complex: of the kernels.
@@ -115,7 +120,7 @@ class SCLC(Student):
         classes: int,
         compand: Compand = "none",
         sensor_pool: Side = None,
-        backend: Sequence[int] = (),
+        backend: Sequence[int] | Backend = (),
         guard: Side = None,
         reference: float = 1.0,
         is_complex: bool = False,
@@ -137,8 +142,8 @@ class SCLC(Student):
         pool = None if sensor_pool is None else _pair(sensor_pool)
         grid, window = plan.grids[-1], plan.crops[-1]
         reader = Reader(readout, compand, grid, window, pool, channels[-1], reference=reference)
-        features = reader.channels * math.prod(reader.size)
-        super().__init__(front, reader, classifier(features, tuple(backend), classes))
+        chosen = FC(tuple(backend)) if isinstance(backend, Sequence) else backend
+        super().__init__(front, reader, chosen.build(reader.channels, reader.size, side, classes))
 
     @classmethod
     def like(
@@ -216,14 +221,14 @@ def _blocks_of(teacher: nn.Module, size: Pair) -> tuple[list[int], list[Pair], l
     crops: list[Pair | None] = []
     seen = size
     for name, layer in features.named_children():
-        if isinstance(layer, nn.Conv2d):
+        if isinstance(layer, nn.Conv2d | SpectralConv2d):
             _refuse_unlike(f"features.{name}", layer)
             channels += [layer.out_channels] if channels else [layer.in_channels, layer.out_channels]
             kernels.append((layer.kernel_size[0], layer.kernel_size[1]))
             crops.append(None)
         elif isinstance(layer, _LEFT_OUT):
             continue
-        elif not isinstance(layer, nn.MaxPool2d | nn.AvgPool2d):
+        elif not isinstance(layer, nn.MaxPool2d | nn.AvgPool2d | SpectralPool2d):
             what = f"{type(layer).__name__} has no linear counterpart"
             raise InputError(
                 what, where=f"features.{name}", mend="convolutions, pools, rectifiers and batch norms have"
@@ -237,14 +242,16 @@ def _blocks_of(teacher: nn.Module, size: Pair) -> tuple[list[int], list[Pair], l
     return channels, kernels, crops
 
 
-def _refuse_unlike(name: str, layer: nn.Conv2d) -> None:
+def _refuse_unlike(name: str, layer: nn.Conv2d | SpectralConv2d) -> None:
     if layer.groups != 1 or layer.dilation != (1, 1):
         what = f"a convolution of {layer.groups} groups and dilation {layer.dilation[0]}"
         raise InputError(what, where=name, mend="a student's channels all mix, its taps stand side by side")
 
 
-def _size_behind(layer: nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d, size: Pair) -> Pair:
+def _size_behind(layer: nn.Conv2d | SpectralConv2d | nn.MaxPool2d | nn.AvgPool2d | SpectralPool2d, size: Pair) -> Pair:
     """Samples that a strided or padded layer leaves."""
+    if isinstance(layer, SpectralPool2d):
+        return layer.output_size
     if layer.padding == "same":
         return size
     kernel, stride, padding = (
@@ -261,7 +268,9 @@ def _not_foldable(network: nn.Module) -> InputError:
         if isinstance(layer, nn.ReLU | nn.MaxPool2d | nn.GELU | nn.BatchNorm2d | nn.Dropout | nn.AdaptiveAvgPool2d):
             what = f"{type(layer).__name__} is not linear and shift-invariant"
             return InputError(what, where=name or type(network).__name__, mend="SCLC.like(network) leaves it out")
-        if isinstance(layer, nn.Conv2d) and (layer.padding_mode != "circular" or layer.stride != (1, 1)):
+        if isinstance(layer, nn.Conv2d | SpectralConv2d) and (
+            layer.padding_mode != "circular" or layer.stride != (1, 1)
+        ):
             what = f"a convolution of stride {layer.stride[0]} with {layer.padding_mode} borders of its own"
             return InputError(what, where=name, mend="SCLC: one guard at the input, a crop behind")
     return InputError(f"{type(network).__name__} is no student", where="fold", mend="fold an SCLC")
@@ -286,16 +295,15 @@ class Summary:
         plan, reader = student.front.plan, student.reader
         pairs = list(zip(pairwise(plan.channels), plan.kernels, plan.grids, strict=False))
         bins = math.prod(student.front.geometry.shape)
-        linear = [layer for layer in student.backend.modules() if isinstance(layer, nn.Linear)]
         return cls(
-            function=_function(reader, len(linear)),
+            function=_function(reader, student.backend),
             parameters=sum(p.numel() for p in student.parameters()),
             responses=plan.channels[0] * plan.channels[-1],
             band=plan.grids[-1],
             grid=plan.grid,
             deep_macs=sum(i * o * math.prod(k) * math.prod(grid) for (i, o), k, grid in pairs),
             folded_macs=4 * plan.channels[0] * plan.channels[-1] * bins,
-            backend_macs=sum(layer.in_features * layer.out_features for layer in linear),
+            backend_macs=_macs(student.backend, reader),
             adc_samples=reader.samples,
         )
 
@@ -312,12 +320,33 @@ class Summary:
         return "\n".join(f"{name:<15} {value}" for name, value in rows)
 
 
-def _function(reader: Reader, layers: int) -> str:
+def _function(reader: Reader, backend: nn.Module) -> str:
     """The class of functions of the pixels that a student can make."""
+    layers = [layer for layer in backend.modules() if isinstance(layer, _WORKING)]
+    behind = "a CNN" if not all(isinstance(layer, nn.Linear) for layer in layers) else "an MLP"
     if reader.is_linear:
-        return "affine" if layers == 1 else "an MLP of linear features"
-    name = "quadratic" if reader.compand == "none" else f"{'rectified' if 'rectify' in reader.compand else 'companded'}"
-    return f"{name}, then {'affine' if layers == 1 else 'an MLP'}"
+        return "affine" if len(layers) == 1 else f"{behind} of linear features"
+    name = "quadratic" if reader.compand == "none" else "rectified" if "rectify" in reader.compand else "companded"
+    return f"{name}, then {'affine' if len(layers) == 1 else behind}"
+
+
+def _macs(backend: nn.Module, reader: Reader) -> int:
+    """Multiplications of a backend's convolutions and fully connected layers for one picture."""
+    counted: list[int] = []
+
+    def count(layer: nn.Module, given: tuple[Tensor], made: Tensor) -> None:
+        weight: Tensor = layer.weight  # type: ignore[assignment]
+        samples = (given[0] if isinstance(layer, nn.ConvTranspose2d) else made).shape[2:]
+        counted.append(weight.numel() * math.prod(samples))
+
+    hooks = [one.register_forward_hook(count) for one in backend.modules() if isinstance(one, _WORKING)]
+    training = backend.training
+    with torch.no_grad():
+        backend.eval()(reader.mean.new_zeros(1, reader.channels, *reader.size))
+    backend.train(training)
+    for hook in hooks:
+        hook.remove()
+    return sum(counted)
 
 
 def _kernels(given: Any, layers: int, guard: Pair | None) -> list[Pair]:

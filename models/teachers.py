@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from fouroptics.models.backends import convolutions
 from torch import Tensor, nn
 
 from fouroptics.errors import InputError
@@ -123,11 +124,11 @@ class UNet(nn.Module):
     def __init__(self, classes: int = 2, *, widths: Sequence[int] = (32, 64, 128, 256), inputs: int = 3) -> None:
         super().__init__()
         self.normalise = Normalise((0.5,) * inputs, (0.25,) * inputs)
-        self.down = nn.ModuleList(_pair_of(a, b) for a, b in zip((inputs, *widths), widths, strict=False))
+        self.down = nn.ModuleList(convolutions(a, b) for a, b in zip((inputs, *widths), widths, strict=False))
         self.pool = nn.MaxPool2d(2)
         levels = [*zip(widths[1:], widths, strict=False)][::-1]
         self.up = nn.ModuleList(nn.ConvTranspose2d(below, here, 2, 2) for below, here in levels)
-        self.merge = nn.ModuleList(_pair_of(2 * here, here) for _, here in levels)
+        self.merge = nn.ModuleList(convolutions(2 * here, here) for _, here in levels)
         self.head = nn.Conv2d(widths[0], classes, 1)
 
     def forward(self, pictures: Tensor) -> Tensor:
@@ -144,13 +145,6 @@ class UNet(nn.Module):
             found = merge(torch.cat((beside, up(found)), 1))
         scores: Tensor = self.head(found)
         return scores
-
-
-def _pair_of(before: int, width: int) -> nn.Sequential:
-    layers: list[nn.Module] = []
-    for inputs in (before, width):
-        layers += [nn.Conv2d(inputs, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
-    return nn.Sequential(*layers)
 
 
 def load_weights(network: nn.Module, path: str | Path) -> nn.Module:

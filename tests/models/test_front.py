@@ -34,7 +34,7 @@ def pictures_for(front, count=2):
 
 
 def off(found, due):
-    return float((found - due).abs().max() / due.abs().max())
+    return float(((found - due).abs().max() / due.abs().max()).detach())
 
 
 @pytest.mark.parametrize("is_complex", [False, True])

@@ -5,12 +5,13 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from fouroptics.models import SCLC, fold
 from fouroptics.models.readouts import Reader
 from torch import nn
-from torch.nn.functional import avg_pool2d
 
 import fouroptics as fo
+from fouroptics.optics.fourier import spectral_crop
 
 READOUTS = ("ideal_field", "homodyne", "intensity", "pair_intensity", "interference")
 
@@ -72,7 +73,7 @@ def test_a_fold_is_detached_and_holds_one_plane():
     student = student_of(compand="rectify")
     folded = fold(student)
     assert set(folded.state_dict()) == {
-        "front.plane", "reader.mean", "reader.spread", "backend.1.weight", "backend.1.bias"
+        "front.plane", "reader.bias", "reader.mean", "reader.spread", "backend.1.weight", "backend.1.bias"
     }  # fmt: skip
     rows, columns = folded.front.geometry.shape
     assert folded.plane.shape == (8, 3, rows, columns, 2)
@@ -136,7 +137,7 @@ def test_a_pixel_takes_the_mean_over_its_area_and_a_pool_sums_them():
     assert torch.allclose(pooled(field)[0, 0, 0], square.reshape(4, -1).mean(1), atol=1e-6)
     rectified = Reader("homodyne", "two-sided-rectify", (n, n), (n, n), (4, 4), 1).double()
     single = Reader("homodyne", "none", (n, n), (n, n), None, 1).double()(field)
-    due = torch.cat((avg_pool2d(single.clamp_min(0), 3), avg_pool2d((-single).clamp_min(0), 3)), 1)
+    due = torch.cat((F.avg_pool2d(single.clamp_min(0), 3), F.avg_pool2d((-single).clamp_min(0), 3)), 1)
     assert torch.allclose(rectified(field), due, atol=1e-12)
 
 
@@ -205,3 +206,30 @@ def test_every_size_of_chain_folds():
         pictures = rand(2, 2, 11, 11)
         student = student.double()
         assert torch.allclose(fold(student)(pictures), student.forward_layers(pictures), atol=1e-11)
+
+
+@pytest.mark.parametrize("is_complex", [False, True])
+def test_the_plane_on_the_bench_gives_the_same_field(is_complex):
+    """Its taps in a ``Correlator4f``, the guarded picture before it, the last crop as the stop behind."""
+    torch.manual_seed(0)
+    student = SCLC((3, 8, 4), (5, 4), (None, 16), 32, readout="homodyne", classes=2, is_complex=is_complex).double()
+    front = fold(student).front
+    rows, columns = front.plan.grid
+    bench = fo.Bench.load("slm-532nm")
+    taps = front.kernels(front.transfer())
+    bank = fo.Correlator4f.from_kernels(taps, bench, size=(rows, columns), boundary="circular")
+    pictures = rand(2, 3, 32, 32)
+    wide = bank.field(F.pad(pictures, (0, columns - 32, 0, rows - 32)))
+    found = torch.fft.ifft2(spectral_crop(torch.fft.fft2(wide, norm="ortho"), front.plan.grids[-1]), norm="ortho")
+    due = student.field(pictures)
+    assert float((found - due).abs().max()) < 1e-12 * float(due.abs().max())
+
+
+def test_a_full_aperture_is_as_wide_as_its_guard_lets_it_be():
+    """Taps reach over the guard and no further: in a dark surround it is ``conv2d`` with that many taps."""
+    student = SCLC((3, 2), "full", (None,), 16, readout="homodyne", classes=2, guard=8).double()
+    (weight,) = student.front.taps()
+    assert weight.shape == (2, 3, 17, 17)
+    pictures = rand(2, 3, 16, 16)
+    due = F.conv2d(pictures, weight, padding=8)
+    assert torch.allclose(student.field(pictures)[..., :16, :16], due, atol=1e-12)

@@ -9,10 +9,13 @@ import tomllib
 from collections.abc import Mapping
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fouroptics.errors import InputError
 from fouroptics.files import is_file, is_folder, read_text
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel, ValidationError
 
 
 def names(shelf: Traversable) -> tuple[str, ...]:
@@ -96,3 +99,52 @@ def _value(value: Any) -> str:
     if isinstance(value, list | tuple):
         return "[" + ", ".join(_value(v) for v in value) + "]"
     return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
+
+
+def plain(error: ValidationError, model: type[BaseModel]) -> InputError:
+    """The first complaint of pydantic as one of ours, with the key's path."""
+    complaints = error.errors()
+    first = next((one for one in complaints if one["type"] == "extra_forbidden"), complaints[0])  # a typo, then its gap
+    where = ".".join(str(step) for step in first["loc"] if step not in ("[key]", "is-instance[str]"))
+    cause = first.get("ctx", {}).get("error")
+    if isinstance(cause, InputError):
+        return InputError(cause.what, where=".".join(filter(None, (where, cause.where))), mend=cause.mend)
+    if first["type"] == "extra_forbidden":
+        return InputError("unknown key", where=where, mend=nearest_key(first["loc"], model))
+    if first["type"] == "missing":
+        kind = "part" if len(first["loc"]) == 1 else "value"
+        return InputError(f"this {kind} is missing", where=where, mend=f"add {_add(first['loc'])}")
+    if first["type"] in ("model_type", "dict_type"):
+        return InputError(
+            f"{first['input']!r} is not a section", where=where, mend=f"write [{where}] and its keys below"
+        )
+    due = {"int_type": "a whole number without quotes", "float_type": "a number without quotes"}
+    mend = due.get(first["type"], _lowered(first["msg"]).removeprefix("input should be "))
+    mend = mend.replace("greater than or equal to", "at least").replace("less than or equal to", "at most")
+    return InputError(f"{first['input']!r} will not do", where=where, mend=f"write {mend}")
+
+
+def nearest_key(location: tuple[int | str, ...], root: type[BaseModel]) -> str:
+    """What was probably meant by a key that is not there."""
+    *section, key = (str(step) for step in location)
+    model: Any = root
+    for step in section:
+        model = part_of(model, step)
+    known = [name for name in model.model_fields]
+    near = difflib.get_close_matches(key, known, n=1)
+    return f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
+
+
+def part_of(model: Any, name: str) -> Any:
+    """The model of a section."""
+    annotation = model.model_fields[name].annotation
+    return next((t for t in getattr(annotation, "__args__", (annotation,)) if hasattr(t, "model_fields")), annotation)
+
+
+def _add(location: tuple[int | str, ...]) -> str:
+    names = [str(step) for step in location]
+    return f"a section [{names[0]}]" if len(names) == 1 else f"{names[-1]} = … to [{names[0]}], or a preset that has it"
+
+
+def _lowered(message: str) -> str:
+    return message[:1].lower() + message[1:]

@@ -30,15 +30,19 @@ class Backend(Protocol):
 
 @dataclass(frozen=True)
 class FC:
-    """Fully connected layers with rectifiers between them; without ``hidden`` one layer, as the paper's text has it."""
+    """Fully connected layers with rectifiers between them; without ``hidden`` one layer, as the paper's text has it.
+
+    ``dropout`` is that of the numbers that go into each layer but the first.
+    """
 
     hidden: tuple[int, ...] = ()
+    dropout: float = 0.0
 
     def build(self, channels: int, readings: Pair, size: Pair, classes: int) -> nn.Module:
         widths = (channels * math.prod(readings), *self.hidden)
         layers: list[nn.Module] = [nn.Flatten()]
         for before, behind in pairwise(widths):
-            layers += [nn.Linear(before, behind), nn.ReLU()]
+            layers += [nn.Linear(before, behind), nn.ReLU()] + [nn.Dropout(self.dropout)] * bool(self.dropout)
         return nn.Sequential(*layers, nn.Linear(widths[-1], classes))
 
 

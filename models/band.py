@@ -47,6 +47,12 @@ class Geometry:
         return torch.arange(-(self.kept[1] // 2) if self.is_complex else 0, self.kept[1] // 2 + 1)
 
     @property
+    def fine(self) -> Pair:
+        """Samples that tell the field's energy apart, whose band is twice as wide."""
+        rows, columns = (2 * n + 2 * (n % 2 == 0) for n in self.kept)  # of an even n, both edges are held
+        return rows, columns
+
+    @property
     def shape(self) -> Pair:
         """Bins held ``(y, x)``."""
         return len(self.rows), len(self.columns)
@@ -99,12 +105,13 @@ class Analysis:
 
 
 class Synthesis:
-    """A plan: from a band to samples, at the level that pictures had.
+    """A plan: from a band to samples, at the level that pictures had. Both edges of an even band count half.
 
     Args:
         geometry: of pictures and band.
-        onto: what to make of the kept grid's samples, a matrix ``[new, samples]`` for each of ``(y, x)``; the two
-            products of each axis are worked out beforehand. None gives the samples themselves.
+        samples: over the period of the kept grid; None for its own.
+        onto: what to make of these samples, a matrix ``[new, samples]`` for each of ``(y, x)``; the two products of
+            each axis are worked out beforehand. None gives the samples themselves.
         dtype: real.
         device: of the matrices.
     """
@@ -112,13 +119,16 @@ class Synthesis:
     def __init__(
         self,
         geometry: Geometry,
+        samples: Pair | None = None,
         onto: tuple[Tensor, Tensor] | None = None,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ):
         up, across = (
-            _waves(bins, torch.arange(n), n, 1) * _weights(bins, n, grid)[:, None]
-            for bins, n, grid in zip((geometry.rows, geometry.columns), geometry.kept, geometry.grid, strict=True)
+            _waves(bins, torch.arange(m), m, 1) * _weights(bins, n, grid)[:, None]
+            for bins, m, n, grid in zip(
+                (geometry.rows, geometry.columns), samples or geometry.kept, geometry.kept, geometry.grid, strict=True
+            )
         )
         if not geometry.is_complex:
             across[1:] *= 2  # the bins below 0 are the conjugates of those above
@@ -142,7 +152,7 @@ class Synthesis:
             samples: Tensor = pairs.flatten(-2) @ self._at_once
             return samples.reshape(*samples.shape[:-1], *self._shape)
         lines = pairs @ self._across
-        lines = lines.reshape(*spectrum.shape[:-2], -1, self._shape[1])  # [..., 2 · rows, x]
+        lines = lines.reshape(*spectrum.shape[:-2], 2 * spectrum.shape[-2], self._shape[1])
         real = self._up[0] @ lines
         return torch.complex(real, self._up[1] @ lines) if self._is_complex else real
 

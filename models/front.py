@@ -14,13 +14,16 @@ from fouroptics.models import spectral
 from fouroptics.models.band import Analysis, Geometry, Synthesis, compose
 from torch import Tensor, nn
 
+from fouroptics.devices.pixels import Readings, mean_of_waves
 from fouroptics.errors import InputError
 from fouroptics.optics.correlation import channel_sum
 from fouroptics.optics.fourier import kernel_centre, kernel_transfer
 from fouroptics.optics.grid import smooth_size
 from fouroptics.optics.kept import Kept
+from fouroptics.optics.precision import exactly
 
 Pair = tuple[int, int]
+_LOBES = 1.5  # samples of the last crop by which its ringing is given room beside the picture: the first lobe
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,13 @@ class Plan:
     ) -> Plan:
         """Check sizes; a guard that is left out is as wide as the response, on a grid of small factors."""
         layers = len(channels) - 1
+        for name, least, sides in (
+            ("size", 1, [size]),
+            ("kernel_size", 1, kernels),
+            ("guard", 0, [] if guard is None else [guard]),
+        ):
+            if any(not isinstance(n, int) or n < least for side in sides for n in side):
+                raise InputError(f"{sides} are no samples", where=name, mend=f"whole numbers from {least} on")
         if layers < 1 or min(channels) < 1:
             raise InputError(f"{tuple(channels)} make no layer", where="channels", mend="inputs, then outputs of each")
         for name, given in (("kernel_size", kernels), ("crops", crops)):
@@ -90,6 +100,13 @@ class Plan:
         """Samples of the picture by which a response reaches beyond what made it."""
         return _reach(self.size, self.kernels, self.crops)
 
+    @property
+    def area(self) -> tuple[tuple[float, float], tuple[float, float]]:
+        """Middle and width of the picture in samples of the last grid, along y and along x; sample 0 is at 0."""
+        scales = [kept / n for kept, n in zip(self.grids[-1], self.grid, strict=True)]
+        along_y, along_x = (((n - 1) / 2 * scale, n * scale) for n, scale in zip(self.size, scales, strict=True))
+        return along_y, along_x
+
     def geometry(self, is_complex: bool) -> Geometry:
         return Geometry(self.size, self.grid, self.grids[-1], is_complex)
 
@@ -114,8 +131,20 @@ def _reach(size: Pair, kernels: Sequence[Pair], crops: Sequence[Pair]) -> Pair:
             math.ceil(sum(side(k) * size[axis] / n for k, n in zip(taps, samples, strict=False)) - 1e-9)
             for side in (kernel_centre, lambda k: k - 1 - kernel_centre(k))
         )
-        sides.append(max(before, behind))
+        ringing = math.ceil(_LOBES * size[axis] / min(samples)) if min(samples) < size[axis] else 0
+        sides.append(max(before, behind) + ringing)
     return sides[0], sides[1]
+
+
+def _along(weights: Tensor, axis: int) -> Tensor:
+    return weights[:, None] if axis == 0 else weights
+
+
+def _laid(spectra: Tensor, bins: Tensor, samples: int, axis: int) -> Tensor:
+    """Frequencies of these numbers in FFT order on so many samples; those of one place are summed."""
+    shape = list(spectra.shape)
+    shape[axis - 2] = samples
+    return spectra.new_zeros(shape).index_add(axis - 2, bins.remainder(samples), spectra)
 
 
 class Front(nn.Module, ABC):
@@ -141,13 +170,18 @@ class Front(nn.Module, ABC):
         """Pictures ``[batch, in, y, x]`` → the field on the kept grid ``[batch, out, v, u]``."""
         return self.respond(pictures, self.transfer())
 
-    def respond(self, pictures: Tensor, transfer: Tensor) -> Tensor:
-        """The field that transfer functions make of pictures."""
+    @exactly
+    def respond(self, pictures: Tensor, transfer: Tensor, *, fine: bool = False) -> Tensor:
+        """The field that transfer functions make of pictures, on the kept grid or as finely as its energy needs."""
         spectrum = self.spectrum(pictures, transfer)
         dtype, device = spectrum.real.dtype, spectrum.device
-        plan = self._syntheses.get((dtype, device), lambda: Synthesis(self.geometry, None, dtype, device))
-        return plan(spectrum)
 
+        def build() -> Synthesis:
+            return Synthesis(self.geometry, self.geometry.fine if fine else None, None, dtype, device)
+
+        return self._syntheses.get((dtype, device, fine), build)(spectrum)
+
+    @exactly
     def spectrum(self, pictures: Tensor, transfer: Tensor) -> Tensor:
         """What transfer functions make of pictures, on the band ``[batch, out, rows, columns]``."""
         self._check(pictures)
@@ -162,14 +196,19 @@ class Front(nn.Module, ABC):
         if not geometry.is_complex:  # what lies left of bin 0 is the conjugate, turned about it
             whole = torch.cat((transfer[..., 1:].conj().flip(-2, -1), transfer), -1)
         rows, columns = (torch.arange(-(n // 2), n // 2 + 1) for n in geometry.kept)
+        for bins, kept, n, shape in zip((rows, columns), geometry.kept, geometry.grid, ((-1, 1), (1, -1)), strict=True):
+            if kept == n and n % 2 == 0:  # nothing is cropped: both edges are one bin of the grid, each is half of it
+                whole = whole * torch.where(bins.abs() == n // 2, 0.5, 1.0).to(whole.real).reshape(shape)
         laid = whole.new_zeros(*whole.shape[:2], *geometry.grid)
-        at = [torch.remainder(bins, n).to(whole.device) for bins, n in zip((rows, columns), geometry.grid, strict=True)]
-        laid[..., at[0][:, None], at[1]] = whole
+        v, u = (torch.remainder(bins, n) for bins, n in zip((rows, columns), geometry.grid, strict=True))
+        bin_of = (v[:, None] * geometry.grid[1] + u).flatten().to(whole.device)
+        laid = laid.flatten(2).index_add(2, bin_of, whole.flatten(2)).reshape(laid.shape)
         taps = torch.fft.ifft2(laid.conj()).conj()  # H(ν) = Σ k(m) e^{+i2πνm}
         centred = taps.roll([kernel_centre(n) for n in geometry.grid], (-2, -1)).resolve_conj()
         found: Tensor = centred if geometry.is_complex else centred.real.contiguous()
         return found
 
+    @exactly
     def parts(self) -> tuple[Tensor, Tensor]:
         """Transfer functions of the positive and the negative part of every real kernel, on the band."""
         taps = self.kernels(self.transfer())
@@ -186,16 +225,23 @@ class Front(nn.Module, ABC):
     @torch.no_grad()
     def energy_in_guard(self, pictures: Tensor) -> float:
         """Share of the responses' energy that lies beside the picture, on the guard."""
-        field = self(pictures)
+        field = self.respond(pictures, self.transfer(), fine=True)
         energy = field.real.square() + (field.imag.square() if field.is_complex() else 0)
-        rows, columns = self.plan.crops[-1]
-        return 1 - float(energy[..., :rows, :columns].sum() / energy.sum())
+        within, whole = energy.sum((0, 1)), math.prod(self.geometry.kept)
+        for m, n, (middle, width) in zip(self.geometry.fine, self.geometry.kept, self.plan.area, strict=True):
+            places = torch.arange(m, dtype=torch.float64) * n / m
+            mean = mean_of_waves(Readings(1, middle, width, width), places, n)
+            within = (mean[0].to(within) * width) @ within
+        return 1 - float(within / (energy.sum((0, 1)).mean() * whole))
 
     def _check(self, pictures: Tensor) -> None:
         due = (self.plan.channels[0], *self.plan.size)
         if pictures.dim() != 4 or tuple(pictures.shape[1:]) != due:
             what = f"pictures are {tuple(pictures.shape)}"
             raise InputError(what, where="pictures", mend=f"this front takes [batch, {', '.join(map(str, due))}]")
+        if pictures.is_complex() and not self.is_complex:
+            mend = "give their amplitude, or is_complex=True for fields"
+            raise InputError("pictures are complex, and kernels real", where="pictures", mend=mend)
 
 
 class DeepFront(Front):
@@ -216,20 +262,53 @@ class DeepFront(Front):
         """Kernels of the layers, complex where they are."""
         return [torch.view_as_complex(w) if self.is_complex else w for w in self.weights]
 
+    @exactly
     def transfer(self) -> Tensor:
         return compose(self.taps(), self.plan.grids[:-1], self.geometry)
 
-    def by_layers(self, pictures: Tensor) -> Tensor:
-        """The same as ``forward``, one layer after another over whole spectra: the slow reference."""
+    @exactly
+    def by_layers(self, pictures: Tensor, *, fine: bool = False) -> Tensor:
+        """The same as ``respond``, one layer after another over whole spectra: the slow reference."""
         self._check(pictures)
         (rows, columns), (height, width) = self.plan.grid, self.plan.size
         half = not (self.is_complex or pictures.is_complex())
         exact = pictures if half else pictures.to(torch.promote_types(pictures.dtype, torch.complex64))
         found = F.pad(exact, (0, columns - width, 0, rows - height))
+        if fine:
+            sampled = self._on_bins(found)
+            return sampled.real if half else sampled
         for weight, (size, kept) in zip(self.taps(), pairwise(self.plan.grids), strict=True):
             spectra = spectral.conv(spectral.transform(found), weight, size, half=half)
             found = spectral.inverse(spectral.crop(spectra, size, kept, half=half), kept, half=half)
         return found
+
+    def _on_bins(self, padded: Tensor) -> Tensor:
+        """Layer by layer on frequencies that are told by their numbers; the field as finely as its energy needs.
+
+        An axis that has come to its last size holds both edges of an even band, for the camera sees both.
+        """
+        last, spectra = self.plan.grids[-1], torch.fft.fft2(padded)
+        bins = [torch.arange(n, device=spectra.device) for n in self.plan.grid]
+        level = 1 / math.prod(self.plan.grid)
+        for weight, (size, kept) in zip(self.taps(), pairwise(self.plan.grids), strict=True):
+            transfer = kernel_transfer(weight, size)[
+                ..., bins[0].remainder(size[0])[:, None], bins[1].remainder(size[1])
+            ]
+            spectra = torch.einsum("bi...,oi...->bo...", spectra, transfer)
+            for axis, (n, m) in enumerate(zip(size, kept, strict=True)):
+                in_order = bool(bins[axis][0] == 0)  # not held yet
+                if not in_order or (m == n and m != last[axis]):
+                    continue
+                held = torch.arange(-(m // 2), m // 2 + 1, device=spectra.device)
+                weights = torch.where(2 * held.abs() == m, 0.5, 1.0).to(spectra.real)
+                spectra = spectra.index_select(axis - 2, held.remainder(n)) * _along(weights, axis)
+                bins[axis] = held
+                if m != last[axis]:  # another crop follows: samples of this one lay both edges onto one
+                    spectra, bins[axis] = _laid(spectra, held, m, axis), torch.arange(m, device=spectra.device)
+        for axis, m in enumerate(self.geometry.fine):
+            spectra = _laid(spectra, bins[axis], m, axis)
+        samples: Tensor = torch.fft.ifft2(spectra) * (level * math.prod(self.geometry.fine))
+        return samples
 
     @torch.no_grad()
     def _to_unit_rms(self) -> None:

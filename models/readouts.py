@@ -2,34 +2,57 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
 from fouroptics.devices import readout
-from fouroptics.devices.pixels import Pixels, Readings
+from fouroptics.devices.pixels import Readings, mean_of_waves
 from fouroptics.devices.readout import COMPANDS, READOUTS, Compand, Readout
 from fouroptics.errors import InputError, check_choice
 from fouroptics.optics.kept import Kept
+from fouroptics.optics.precision import exactly
+from fouroptics.optics.separable import Separable
 
 Pair = tuple[int, int]
+Line = tuple[float, float]
 _RECTIFIED = ("rectify", "two-sided-rectify")
+_LEAST_SPREAD = 0.1  # of the usual one: a channel that hardly ever answers is not blown up
 _LINEAR = ("ideal_field", "homodyne")
+
+
+@dataclass(frozen=True)
+class Camera:
+    """Where an output's pixels stand on its field; each pair is of ``(y, x)``.
+
+    Args:
+        period: samples that the field's band needs; the unit of length.
+        samples: of the field in a period, the first at 0.
+        pixels: of an output where nothing is pooled, about as many as the picture has samples.
+        area: middle and width of the picture, which the pixels share out among them.
+    """
+
+    period: Pair
+    samples: Pair
+    pixels: Pair
+    area: tuple[Line, Line]
 
 
 class Reader(nn.Module):
     """What is read of a field ``[batch, out, v, u]``, as ``[batch, channels, Y, X]``.
 
-    A pixel is as wide as a sample of the field, and takes the mean over its area. Charge is summed over a pool before
-    the electronics see it; but what is rectified is rectified pixel by pixel and summed by the electronics then,
-    or a pool would see the mean of a response and not its strength. Before it is rectified a reading gets its output's
+    The picture's area is shared out among pixels about as wide as a sample of the field, as many as make whole pools,
+    and each takes the mean over its own. Charge is summed over a pool before
+    the electronics see it; but what is rectified is rectified pixel by pixel and summed by the electronics then, or a
+    pool would see the mean of a response and not its strength. Before it is rectified a reading gets its output's
     ``bias``, which is learned: light has none, electronics may.
 
     Args:
         kind: the readout. ``homodyne`` is the signed field itself, as two captures half a wave apart give it.
         compand: what electronics does to each number.
-        grid: samples of the field.
-        window: of them, those of the picture, from the first on.
-        pool: readings that are left ``(Y, X)``; None for one a sample.
+        camera: where its pixels stand.
+        pool: readings that are left ``(Y, X)``; None for one a pixel.
         reference: amplitude of the beam of ``interference``, in units of the field.
     """
 
@@ -40,8 +63,7 @@ class Reader(nn.Module):
         self,
         kind: Readout,
         compand: Compand,
-        grid: Pair,
-        window: Pair,
+        camera: Camera,
         pool: Pair | None,
         channels: int,
         *,
@@ -50,10 +72,11 @@ class Reader(nn.Module):
         super().__init__()
         check_choice("readout", kind, READOUTS)
         check_choice("compand", compand, COMPANDS)
-        if pool is not None and any(p > n for p, n in zip(pool, window, strict=True)):
+        window = camera.pixels
+        if pool is not None and any(not 1 <= p <= n for p, n in zip(pool, window, strict=True)):
             what = f"{pool[0]}×{pool[1]} readings of {window[0]}×{window[1]} samples"
-            raise InputError(what, where="sensor_pool", mend=f"at most {min(window)}")
-        self.kind, self.compand, self.grid, self.window, self.pool = kind, compand, grid, window, pool
+            raise InputError(what, where="sensor_pool", mend=f"1 to {min(window)}")
+        self.kind, self.compand, self.camera, self.window, self.pool = kind, compand, camera, window, pool
         self.reference = reference
         self.outputs = channels
         self.channels = channels * (2 if compand == "two-sided-rectify" else 1)
@@ -61,7 +84,7 @@ class Reader(nn.Module):
         self.bias = None if thresholds is None else nn.Parameter(thresholds)
         self.register_buffer("mean", torch.zeros(self.channels))
         self.register_buffer("spread", torch.ones(self.channels))
-        self._pixels: Kept[Pixels] = Kept()
+        self._plans: Kept[Separable] = Kept()
 
     @property
     def is_linear(self) -> bool:
@@ -74,40 +97,48 @@ class Reader(nn.Module):
         return self.pool or self.window
 
     @property
+    def macs(self) -> int:
+        """Multiplications of the camera's integration for an output, where it is not done beforehand."""
+        if self._follows_field:
+            return 0
+        means = self._plan(torch.float64, torch.device("cpu"))
+        (height, width), (y, x) = means.shape, (means.rows.shape[1], means.columns.shape[1])
+        return y * x * width + y * width * height
+
+    @property
     def samples(self) -> int:
         """Numbers that leave the camera for each picture."""
-        per_output = self.window if self._pools_behind else self.size
-        return self.outputs * readout.CAPTURES[self.kind] * per_output[0] * per_output[1]
+        rows, columns = self._bin if self._pools_behind else (1, 1)
+        return self.outputs * readout.CAPTURES[self.kind] * self.size[0] * rows * self.size[1] * columns
 
     def forward(self, field: Tensor) -> Tensor:
         return self.normalised(self.raw(field))
 
+    @exactly
     def raw(self, field: Tensor) -> Tensor:
         """Readings before they are normalised."""
-        rows, columns = self.sampling(field.real.dtype, field.device)
-        parts = (field.real, field.imag) if field.is_complex() else (field,)
-        sampled = [rows @ part @ columns.mT for part in parts]
-        return self.read(torch.complex(*sampled) if field.is_complex() else sampled[0])
+        means = self.means
+        if means is None:
+            return self.read(field)
+        rows, columns = (matrix.to(field.device, field.real.dtype) for matrix in means)
+        return self.read(rows @ (field.real if field.is_complex() else field) @ columns.mT)
 
-    def sampling(self, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Matrices for ``(y, x)`` from the field's samples to what ``read`` takes.
+    @property
+    def means(self) -> tuple[Tensor, Tensor] | None:
+        """Matrices for ``(y, x)`` from the field to its means over pixels, where readings follow the field.
 
-        It takes samples twice as fine, as a square needs them. Of a reading that follows the field it takes the means
-        over pixels, for they are linear too.
+        They may be taken beforehand, with whatever else is linear. None where a square comes first.
         """
         plan = self._plan(torch.float64, torch.device("cpu"))
-        rows, columns = plan.finer.rows, plan.finer.columns
-        if self._follows_field:
-            rows, columns = plan.means.rows @ rows, plan.means.columns @ columns
-        return rows.to(device, dtype), columns.to(device, dtype)
+        return (plan.rows, plan.columns) if self._follows_field else None
 
-    def read(self, sampled: Tensor) -> Tensor:
-        """Readings of a field that was sampled as ``sampling`` says, before they are normalised."""
+    def read(self, seen: Tensor) -> Tensor:
+        """Readings before they are normalised, of a field, or of its ``means`` where it has some."""
         if self._follows_field:
-            seen = sampled.real if sampled.is_complex() else sampled  # (|E + r|² - |E - r|²) / 4r
+            seen = seen.real if seen.is_complex() else seen  # (|E + r|² - |E - r|²) / 4r
         else:
             square = self.kind != "interference"
-            pattern = readout.intensity(sampled) if square else readout.interference(sampled, self.reference)
+            pattern = readout.intensity(seen) if square else readout.interference(seen, self.reference)
             seen = self._plan(pattern.dtype, pattern.device)(pattern)
         if self.kind == "pair_intensity":
             positive, negative = seen.chunk(2, -3)
@@ -124,8 +155,11 @@ class Reader(nn.Module):
     @torch.no_grad()
     def normalise(self, raw: Tensor) -> None:
         """Take mean and spread of every channel from readings, and keep them: they are part of the student."""
-        self.mean.copy_(raw.mean((0, 2, 3)))
-        self.spread.copy_(raw.std((0, 2, 3)).clamp_min(1e-6 * float(raw.abs().max()) + 1e-30))
+        mean, spread = raw.mean((0, 2, 3)), raw.std((0, 2, 3), correction=0)
+        if self.compand == "two-sided-rectify":  # a reading that is nearly always of one sign has one spread
+            spread = torch.maximum(*spread.chunk(2)).repeat(2)
+        self.mean.copy_(mean)
+        self.spread.copy_(spread.clamp_min(_LEAST_SPREAD * float(spread.median()) + 1e-30))
 
     @property
     def _follows_field(self) -> bool:
@@ -137,28 +171,33 @@ class Reader(nn.Module):
 
     @property
     def _bin(self) -> Pair:
-        """Pixels a reading; those that do not make a whole one are left out, at all borders alike."""
-        if self.pool is None:
-            return 1, 1
-        return self.window[0] // self.pool[0], self.window[1] // self.pool[1]
+        """Pixels a reading."""
+        rows, columns = (max(1, round(n / count)) for n, count in zip(self.window, self.size, strict=True))
+        return rows, columns
 
     def _pooled(self, seen: Tensor) -> Tensor:
-        rows, columns = self._bin
-        first = [(n - p * b) // 2 for n, p, b in zip(self.window, self.size, self._bin, strict=True)]
-        part = seen[..., first[0] : first[0] + self.size[0] * rows, first[1] : first[1] + self.size[1] * columns]
-        return torch.nn.functional.avg_pool2d(part, (rows, columns))
+        return torch.nn.functional.avg_pool2d(seen, self._bin)
 
-    def _plan(self, dtype: torch.dtype, device: torch.device) -> Pixels:
-        def build() -> Pixels:
-            places = tuple(torch.arange(n, dtype=torch.float64) for n in self.grid)
-            counts, bins = (self.window, (1, 1)) if self._pools_behind else (self.size, self._bin)
+    def _plan(self, dtype: torch.dtype, device: torch.device) -> Separable:
+        """Means of the field's samples over every reading's area."""
+
+        def build() -> Separable:
             rows, columns = (
-                Readings(count, (n - 1) / 2, 1.0, 1.0, of)
-                for count, n, of in zip(counts, self.window, bins, strict=True)
+                mean_of_waves(self._readings(axis), torch.arange(m, dtype=torch.float64) * n / m, n)
+                for axis, (m, n) in enumerate(zip(self.camera.samples, self.camera.period, strict=True))
             )
-            return Pixels((places[0], places[1]), rows, columns, periodic=True, dtype=dtype, device=device)
+            return Separable(rows.to(device, dtype), columns.to(device, dtype))
 
-        return self._pixels.get((dtype, device), build)
+        return self._plans.get((dtype, device), build)
+
+    def _readings(self, axis: int) -> Readings:
+        """A row of readings; of single pixels, where a pool follows behind."""
+        count, pixels = self.size[axis], self._bin[axis]
+        middle, width = self.camera.area[axis]
+        pitch = width / (count * pixels)
+        if self._pools_behind:
+            return Readings(count * pixels, middle, pitch, pitch)
+        return Readings(count, middle, pitch, pitch, pixels)
 
     def extra_repr(self) -> str:
         return f"{self.kind}, {self.compand}, {self.size[0]}×{self.size[1]} readings of {self.channels} channels"

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from fouroptics.errors import InputError
 
+Pair = tuple[int, int]
 _PUBLISHED = (113, 55, 27, 13)  # samples behind its pools, of pictures of 224
 _WIDTHS = (3, 32, 64, 128, 256, 256)
 
@@ -30,9 +31,9 @@ class RealPart(nn.Module):
 class LevelledPool(SpectralPool2d):
     """A spectral pool between transforms that are not normalised: brighter by the samples that it leaves out."""
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        gain = math.prod(pictures.shape[-2:]) / math.prod(self.output_size)
-        return gain * super().forward(pictures)
+    def on_spectra(self, spectra: Tensor, size: Pair, *, half: bool) -> tuple[Tensor, Pair]:
+        smaller, kept = super().on_spectra(spectra, size, half=half)
+        return smaller * (math.prod(size) / math.prod(kept)), kept
 
 
 class Released(nn.Module):

@@ -5,23 +5,23 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
 from typing import Any, Literal
 
 import torch
 from fouroptics.models.backends import FC, Backend
 from fouroptics.models.band import Synthesis
 from fouroptics.models.front import DeepFront, Front, Plan, PlaneFront
-from fouroptics.models.readouts import Reader
+from fouroptics.models.readouts import Camera, Reader
 from fouroptics.models.released import RealPart
 from fouroptics.models.spectral import SpectralConv2d, SpectralPool2d
+from fouroptics.models.summary import Summary, summarised
 from torch import Tensor, nn
 
 from fouroptics.devices.readout import Compand, Readout
 from fouroptics.errors import InputError, check_choice
 from fouroptics.optics.kept import Kept
+from fouroptics.optics.precision import exactly
 
 Pair = tuple[int, int]
 Side = int | Pair | None
@@ -29,7 +29,6 @@ Kernel = int | Pair | Literal["full"]
 
 
 _LEFT_OUT = (nn.ReLU, nn.GELU, nn.SiLU, nn.LeakyReLU, nn.BatchNorm2d, nn.Dropout, nn.Dropout2d, nn.Identity, RealPart)
-_WORKING = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)  # layers of a backend that multiply
 
 
 class Student(nn.Module):
@@ -52,17 +51,18 @@ class Student(nn.Module):
         found: Tensor = self.backend(readings)
         return found
 
+    @exactly
     def readings(self, pictures: Tensor) -> Tensor:
         """What leaves the electronics, ``[batch, channels, Y, X]``, before it is normalised."""
-        with torch.autocast(pictures.device.type, enabled=False):
-            spectrum = self.front.spectrum(pictures, self._transfer())
-            dtype, device = spectrum.real.dtype, spectrum.device
-            plan = self._syntheses.get((dtype, device), partial(self._synthesis, dtype, device))
-            return self.reader.read(plan(spectrum))
+        spectrum = self.front.spectrum(pictures, self._transfer())
+        dtype, device = spectrum.real.dtype, spectrum.device
+        plan = self._syntheses.get((dtype, device), partial(self._synthesis, dtype, device))
+        return self.reader.read(plan(spectrum))
 
+    @exactly
     def field(self, pictures: Tensor) -> Tensor:
-        """The field on the camera, ``[batch, out, v, u]``."""
-        return self.front.respond(pictures, self._transfer())
+        """The field on the camera, ``[batch, out, v, u]``, as finely sampled as its energy needs."""
+        return self.front.respond(pictures, self._transfer(), fine=True)
 
     def scores(self, field: Tensor) -> Tensor:
         """What electronics makes of a field."""
@@ -81,12 +81,11 @@ class Student(nn.Module):
         return self.front.transfer()
 
     def _synthesis(self, dtype: torch.dtype, device: torch.device) -> Synthesis:
-        onto = self.reader.sampling(torch.float64, torch.device("cpu"))
-        return Synthesis(self.front.geometry, onto, dtype, device)
+        return Synthesis(self.front.geometry, self.front.geometry.fine, self.reader.means, dtype, device)
 
     def summary(self) -> Summary:
         """Sizes, work and the kind of function that this is."""
-        return Summary.of(self)
+        return summarised(self.front, self.reader, self.backend)
 
 
 class SCLC(Student):
@@ -103,7 +102,8 @@ class SCLC(Student):
         sensor_pool: readings of an output ``(Y, X)``.
         backend: widths of fully connected layers between readings and scores, none for one layer; or another of
             ``fouroptics.models.backends``.
-        guard: dark samples beside the picture; left out: as wide as a response. 0 lets pictures wrap.
+        guard: dark samples beside the picture; left out: as wide as a response and the first lobe of its crop's
+            ringing, or as the picture where taps may lie anywhere (a plane, pairs). 0 lets pictures wrap.
         reference: amplitude of the beam of ``interference``, in units of the field.
         is_complex: of the kernels.
         parameters: ``"deep"`` trains the convolutions, ``"plane"`` the transfer function that they come to.
@@ -129,10 +129,12 @@ class SCLC(Student):
         check_choice("parameters", parameters, ("deep", "plane"))
         layers, side = len(channels) - 1, _pair(size)
         dark = None if guard is None else _pair(guard)
+        if guard is None and (parameters == "plane" or readout == "pair_intensity"):
+            dark = side  # a plane's taps, and the parts of what is cropped, may reach anywhere
         plan = Plan.of(
             side,
             channels,
-            _kernels(kernel_size, layers, dark),
+            _kernels(kernel_size, layers, dark, side),
             [None] * layers if crops is None else [None if one is None else _pair(one) for one in crops],
             dark,
         )
@@ -140,8 +142,8 @@ class SCLC(Student):
         if parameters == "plane":
             front = PlaneFront(plan, front.transfer(), is_complex=is_complex)
         pool = None if sensor_pool is None else _pair(sensor_pool)
-        grid, window = plan.grids[-1], plan.crops[-1]
-        reader = Reader(readout, compand, grid, window, pool, channels[-1], reference=reference)
+        camera = Camera(front.geometry.kept, front.geometry.fine, plan.crops[-1], plan.area)
+        reader = Reader(readout, compand, camera, pool, channels[-1], reference=reference)
         chosen = FC(tuple(backend)) if isinstance(backend, Sequence) else backend
         super().__init__(front, reader, chosen.build(reader.channels, reader.size, side, classes))
 
@@ -181,7 +183,7 @@ class SCLC(Student):
             raise InputError("a plane has no layers", where="forward_layers", mend='parameters="deep"')
         if self.reader.kind == "pair_intensity":
             raise InputError("pairs are parts of the composed kernels", where="forward_layers", mend="another readout")
-        return self.scores(self.front.by_layers(pictures))
+        return self.scores(self.front.by_layers(pictures, fine=True))
 
 
 class FoldedSCLC(Student):
@@ -205,9 +207,10 @@ def fold(student: nn.Module) -> FoldedSCLC:
         raise _not_foldable(student)
     front = student.front
     with torch.no_grad():
-        plane = PlaneFront(front.plan, front.transfer(), is_complex=front.is_complex)
+        plane = PlaneFront(front.plan, front.transfer(), is_complex=front.is_complex).train(front.training)
     folded = FoldedSCLC(plane, copy.deepcopy(student.reader), copy.deepcopy(student.backend))
-    return folded.train(student.training)
+    folded.training = student.training
+    return folded
 
 
 def _blocks_of(teacher: nn.Module, size: Pair) -> tuple[list[int], list[Pair], list[Pair | None]]:
@@ -254,11 +257,20 @@ def _size_behind(layer: nn.Conv2d | SpectralConv2d | nn.MaxPool2d | nn.AvgPool2d
         return layer.output_size
     if layer.padding == "same":
         return size
-    kernel, stride, padding = (
+    kernel, stride, padding, dilation = (
         (one, one) if isinstance(one, int) else (int(one[0]), int(one[1]))
-        for one in (layer.kernel_size, layer.stride, layer.padding)
+        for one in (
+            layer.kernel_size,
+            layer.stride,
+            0 if layer.padding == "valid" else layer.padding,
+            getattr(layer, "dilation", 1),
+        )
     )
-    rows, columns = ((n + 2 * p - k) // s + 1 for n, k, s, p in zip(size, kernel, stride, padding, strict=True))
+    up = math.ceil if getattr(layer, "ceil_mode", False) else math.floor
+    rows, columns = (
+        up((n + 2 * p - d * (k - 1) - 1) / s) + 1
+        for n, k, s, p, d in zip(size, kernel, stride, padding, dilation, strict=True)
+    )
     return rows, columns
 
 
@@ -276,84 +288,14 @@ def _not_foldable(network: nn.Module) -> InputError:
     return InputError(f"{type(network).__name__} is no student", where="fold", mend="fold an SCLC")
 
 
-@dataclass(frozen=True)
-class Summary:
-    """A student in numbers; MACs are multiplications of real numbers for one picture."""
-
-    function: str
-    parameters: int
-    responses: int
-    band: Pair
-    grid: Pair
-    deep_macs: int
-    folded_macs: int
-    backend_macs: int
-    adc_samples: int
-
-    @classmethod
-    def of(cls, student: Student) -> Summary:
-        plan, reader = student.front.plan, student.reader
-        pairs = list(zip(pairwise(plan.channels), plan.kernels, plan.grids, strict=False))
-        bins = math.prod(student.front.geometry.shape)
-        return cls(
-            function=_function(reader, student.backend),
-            parameters=sum(p.numel() for p in student.parameters()),
-            responses=plan.channels[0] * plan.channels[-1],
-            band=plan.grids[-1],
-            grid=plan.grid,
-            deep_macs=sum(i * o * math.prod(k) * math.prod(grid) for (i, o), k, grid in pairs),
-            folded_macs=4 * plan.channels[0] * plan.channels[-1] * bins,
-            backend_macs=_macs(student.backend, reader),
-            adc_samples=reader.samples,
-        )
-
-    def __str__(self) -> str:
-        rows: list[tuple[str, Any]] = [
-            ("function", self.function),
-            ("parameters", self.parameters),
-            ("responses", f"{self.responses} transfer functions, each a kernel on the mask plane"),
-            ("band", f"{self.band[0]}×{self.band[1]} of {self.grid[0]}×{self.grid[1]} with the guard"),
-            ("MACs, layers", f"{self.deep_macs:,} by convolution, {self.folded_macs:,} folded, on the band"),
-            ("MACs, backend", f"{self.backend_macs:,}"),
-            ("ADC samples", f"{self.adc_samples:,} a picture"),
-        ]
-        return "\n".join(f"{name:<15} {value}" for name, value in rows)
-
-
-def _function(reader: Reader, backend: nn.Module) -> str:
-    """The class of functions of the pixels that a student can make."""
-    layers = [layer for layer in backend.modules() if isinstance(layer, _WORKING)]
-    behind = "a CNN" if not all(isinstance(layer, nn.Linear) for layer in layers) else "an MLP"
-    if reader.is_linear:
-        return "affine" if len(layers) == 1 else f"{behind} of linear features"
-    name = "quadratic" if reader.compand == "none" else "rectified" if "rectify" in reader.compand else "companded"
-    return f"{name}, then {'affine' if len(layers) == 1 else behind}"
-
-
-def _macs(backend: nn.Module, reader: Reader) -> int:
-    """Multiplications of a backend's convolutions and fully connected layers for one picture."""
-    counted: list[int] = []
-
-    def count(layer: nn.Module, given: tuple[Tensor], made: Tensor) -> None:
-        weight: Tensor = layer.weight  # type: ignore[assignment]
-        samples = (given[0] if isinstance(layer, nn.ConvTranspose2d) else made).shape[2:]
-        counted.append(weight.numel() * math.prod(samples))
-
-    hooks = [one.register_forward_hook(count) for one in backend.modules() if isinstance(one, _WORKING)]
-    training = backend.training
-    with torch.no_grad():
-        backend.eval()(reader.mean.new_zeros(1, reader.channels, *reader.size))
-    backend.train(training)
-    for hook in hooks:
-        hook.remove()
-    return sum(counted)
-
-
-def _kernels(given: Any, layers: int, guard: Pair | None) -> list[Pair]:
+def _kernels(given: Any, layers: int, guard: Pair | None, size: Pair) -> list[Pair]:
     if given == "full":
         if guard is None or layers != 1:
             what = "a full aperture is one layer, its taps as wide as the guard"
             raise InputError(what, where="kernel_size", mend="one convolution, and a guard in samples")
+        if any(g >= n for g, n in zip(guard, size, strict=True)):
+            what = f"taps as wide as a guard of {max(guard)} allows are more than the grid has"
+            raise InputError(what, where="guard", mend=f"less than the picture, at most {min(size) - 1}")
         return [(2 * guard[0] + 1, 2 * guard[1] + 1)]
     if isinstance(given, int):
         return [(given, given)] * layers

@@ -39,6 +39,9 @@ def conv(
 ) -> Tensor:
     """``conv2d`` with circular borders, on spectra of pictures of ``size``: a product, summed over channels."""
     taps = _dilated(weight, dilation) if dilation != (1, 1) else weight
+    if spectra.shape[1] != groups * taps.shape[1]:
+        what = f"{spectra.shape[1]} channels of pictures, {groups * taps.shape[1]} of the kernels"
+        raise InputError(what, where="SpectralConv2d", mend="as many channels as in_channels says")
     transfer = kernel_transfer(taps, size, half=half)
     if groups == 1:
         return torch.einsum("bi...,oi...->bo...", spectra, transfer)

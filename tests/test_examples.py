@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fouroptics.bench import Bench
-from fouroptics.bench.bench import _part_of
+from fouroptics.toml import part_of
 
 ROOT = Path(__file__).parents[1]
 GALLERY = sorted((ROOT / "examples" / "gallery").glob("[0-9]*.py"))
@@ -54,7 +54,7 @@ def test_the_guide_explains_every_key_of_a_bench_and_no_other():
     parts = {name for name in Bench.model_fields if name not in ("format", "name")}
     assert set(explained) == parts
     for name in parts:
-        assert explained[name] == set(_part_of(Bench, name).model_fields), name
+        assert explained[name] == set(part_of(Bench, name).model_fields), name
 
 
 def test_the_guide_names_every_preset():

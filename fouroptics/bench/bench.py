@@ -66,7 +66,7 @@ class Bench(BaseModel):
             given = _calibrated(_with_absolute_paths(copy.deepcopy(dict(data)), Path(folder)))
             bench = cls.model_validate(_resolved(given))
         except ValidationError as error:
-            raise _plain(error).within(place, ": ") from None
+            raise toml.plain(error, cls).within(place, ": ") from None
         except InputError as error:
             raise error.within(place, ": ") from None
         bench._given = given
@@ -281,7 +281,7 @@ def _resolved(given: dict[str, Any]) -> dict[str, Any]:
         raise InputError(what, where="format", mend=f'its first line is format = "{FORMAT}"')
     for section in given:
         if section not in Bench.model_fields:
-            raise InputError("unknown key", where=section, mend=_nearest_key((section,)))
+            raise InputError("unknown key", where=section, mend=toml.nearest_key((section,), Bench))
     return _waves_as_lengths({section: _filled(section, value) for section, value in given.items()})
 
 
@@ -344,50 +344,3 @@ def _lengths(terms: dict[str, Any], wavelength: float, where: str) -> dict[str, 
         except InputError as error:
             raise error.within(f"{where}.{index}") from None
     return lengths
-
-
-def _plain(error: ValidationError) -> InputError:
-    """The first complaint of pydantic as one of ours, with the key's path."""
-    complaints = error.errors()
-    first = next((one for one in complaints if one["type"] == "extra_forbidden"), complaints[0])  # a typo, then its gap
-    where = ".".join(str(step) for step in first["loc"] if step not in ("[key]", "is-instance[str]"))
-    cause = first.get("ctx", {}).get("error")
-    if isinstance(cause, InputError):
-        return InputError(cause.what, where=".".join(filter(None, (where, cause.where))), mend=cause.mend)
-    if first["type"] == "extra_forbidden":
-        return InputError("unknown key", where=where, mend=_nearest_key(first["loc"]))
-    if first["type"] == "missing":
-        kind = "part" if len(first["loc"]) == 1 else "value"
-        return InputError(f"this {kind} is missing", where=where, mend=f"add {_add(first['loc'])}")
-    if first["type"] in ("model_type", "dict_type"):
-        return InputError(
-            f"{first['input']!r} is not a section", where=where, mend=f"write [{where}] and its keys below"
-        )
-    due = {"int_type": "a whole number without quotes", "float_type": "a number without quotes"}
-    mend = due.get(first["type"], _lowered(first["msg"]).removeprefix("input should be "))
-    mend = mend.replace("greater than or equal to", "at least").replace("less than or equal to", "at most")
-    return InputError(f"{first['input']!r} will not do", where=where, mend=f"write {mend}")
-
-
-def _nearest_key(location: tuple[int | str, ...]) -> str:
-    *section, key = (str(step) for step in location)
-    model: Any = Bench
-    for step in section:
-        model = _part_of(model, step)
-    known = [name for name in model.model_fields]
-    near = difflib.get_close_matches(key, known, n=1)
-    return f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
-
-
-def _part_of(model: Any, name: str) -> Any:
-    annotation = model.model_fields[name].annotation
-    return next((t for t in getattr(annotation, "__args__", (annotation,)) if hasattr(t, "model_fields")), annotation)
-
-
-def _add(location: tuple[int | str, ...]) -> str:
-    names = [str(step) for step in location]
-    return f"a section [{names[0]}]" if len(names) == 1 else f"{names[-1]} = … to [{names[0]}], or a preset that has it"
-
-
-def _lowered(message: str) -> str:
-    return message[:1].lower() + message[1:]

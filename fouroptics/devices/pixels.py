@@ -70,7 +70,7 @@ class Pixels:
             period = len(at) if periodic else None
             fine = _fine_places(readings, period)
             finer.append(_waves_of(fine[:, None] - at, period).to(device=device, dtype=dtype))
-            means.append(_mean_of_waves(readings, fine, period).to(device=device, dtype=dtype))
+            means.append(mean_of_waves(readings, fine, period).to(device=device, dtype=dtype))
         self.finer = Separable(finer[0], finer[1])
         self.means = Separable(means[0], means[1])
 
@@ -123,17 +123,18 @@ def _waves_of(distance: Tensor, period: int | None) -> Tensor:
     return torch.where(whole, 1.0, (math.pi * distance).sin() / (period * below))
 
 
-def _mean_of_waves(readings: Readings, fine: Tensor, period: int | None) -> Tensor:
+def mean_of_waves(readings: Readings, fine: Tensor, period: int | None) -> Tensor:
     """[count, samples]: what fine samples contribute to readings, Σ_ν w(ν) cos 2πν(u - x) over the pattern's band.
 
-    w is the pixel's sinc and the mean over its bin. Without a period the sum is an integral over |ν| ≤ 1, taken as that
-    of a period long enough for its copies not to matter.
+    w is the pixel's sinc and the mean over its bin. Fine samples share out a period. Without one the sum is an integral
+    over |ν| ≤ 1, taken as that of a period long enough for its copies not to matter.
     """
     long = period if period is not None else 4 * math.ceil(float(fine.max() - fine.min()) + 1)
-    orders = torch.arange(long + 1, dtype=torch.float64)
-    nu = orders / long  # cycles a sample of the field, up to 1
+    samples = len(fine) if period is not None else 2 * long
+    orders = torch.arange(samples // 2 + 1, dtype=torch.float64)
+    nu = orders / long  # cycles a sample of the field
     weight = torch.sinc(nu * readings.width) * _mean_over_bin(nu * readings.pitch, readings.bin)
-    weight = weight * torch.where((orders == 0) | (orders == long), 1.0, 2.0) / (2 * long)
+    weight = weight * torch.where((orders == 0) | (2 * orders == samples), 1.0, 2.0) / samples
     seen, given = 2 * math.pi * torch.outer(readings.centres, nu), 2 * math.pi * torch.outer(nu, fine)
     return (seen.cos() * weight) @ given.cos() + (seen.sin() * weight) @ given.sin()
 

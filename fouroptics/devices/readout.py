@@ -67,7 +67,7 @@ def compand(reading: Tensor, kind: Compand) -> Tensor:
         lit = reading != 0
         return reading.sign() * torch.where(lit, reading, 1.0).abs().sqrt()
     if kind == "log":
-        return reading.sign() * reading.abs().log1p()
+        return torch.where(reading < 0, -(-reading).clamp_min(0).log1p(), reading.clamp_min(0).log1p())
     if kind == "rectify":
         return reading.clamp_min(0)
     if kind == "two-sided-rectify":

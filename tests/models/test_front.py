@@ -45,6 +45,11 @@ def test_composed_folded_and_layer_by_layer_are_the_same(name, is_complex):
     due = front.by_layers(pictures)
     folded = PlaneFront(front.plan, front.transfer(), is_complex=is_complex)
     assert off(front(pictures), due) < 1e-12
+    fine = front.respond(pictures, front.transfer(), fine=True)
+    assert off(fine, front.by_layers(pictures, fine=True)) < 1e-12
+    odd = [n % 2 for n in front.plan.grids[-1]]
+    if all(odd):
+        assert off(fine[..., ::2, ::2], due) < 1e-12
     assert off(folded(pictures), due) < 1e-12
     single = front.float()
     alone = PlaneFront(front.plan, single.transfer(), is_complex=is_complex)
@@ -109,7 +114,8 @@ def test_a_band_is_as_bright_as_the_picture():
 
 @pytest.mark.parametrize("is_complex", [False, True])
 def test_a_chain_begins_with_unit_rms(is_complex):
-    assert float(front_of("mixed", is_complex=is_complex).transfer().abs().square().mean()) == pytest.approx(1)
+    transfer = front_of("mixed", is_complex=is_complex).transfer().detach()
+    assert float(transfer.abs().square().mean()) == pytest.approx(1)
 
 
 def test_guards_are_smooth_and_wide_enough():
@@ -119,9 +125,13 @@ def test_guards_are_smooth_and_wide_enough():
         [(11, 11), (5, 5)] + [(3, 3)] * 3,
         [(55, 55), (27, 27), None, None, (13, 13)],
     )
-    assert plan.reach == (39, 39)  # 5 + 2·224/55 + 3·224/27 = 38.03: taps stand ever further apart
-    assert plan.grid[0] >= 224 + plan.reach[0]
-    assert plan.grids[-1][0] == round(13 * plan.grid[0] / 224)
+    # 5 + 2·224/55 + 3·224/27 = 38.03: taps stand ever further apart; and 1.5·224/13 = 25.8 for the crop's ringing
+    assert plan.reach == (65, 65)
+    assert plan.grid == (294, 294)  # 2·3·7·7: the first of factors up to 7 from 289 on
+    assert plan.grids[-1] == (17, 17)
+    whole = Plan.of((32, 32), (1, 1), [(3, 3)], [(16, 16)])
+    assert whole.grid == (36, 36)  # 32 + 1 + 3, on which 16 of 32 samples are 18 of 36
+    assert Plan.of((9, 9), (1, 1), [(4, 4)], [None]).reach == (2, 2)  # an even kernel reaches further behind
 
 
 @pytest.mark.parametrize(
@@ -136,11 +146,89 @@ def test_guards_are_smooth_and_wide_enough():
         (((32, 32), (3, 4), [(3, 3)], []), "crops: 0 of them for 1 convolutions; one a convolution"),
         (((8, 8), (3, 4), [(9, 9)], [None], (0, 0)), r"kernel_size\[0\]: 9×9 taps on a grid of 8×8; fewer taps"),
         (((8, 8), (3,), [], []), "channels: .3,. make no layer"),
+        (((8, 8), (3, 4), [(3, 3)], [None], (-4, 0)), r"guard: .* are no samples; whole numbers from 0 on"),
+        (((8, 8), (3, 4), [(0, 3)], [None]), r"kernel_size: .* are no samples; whole numbers from 1 on"),
+        (((8, 8.0), (3, 4), [(3, 3)], [None]), r"size: .* are no samples"),
     ],
 )
 def test_sizes_that_do_not_fit_are_refused(arguments, says):
     with pytest.raises(fo.InputError, match=says):
         Plan.of(*arguments)
+
+
+def test_light_at_one_border_does_not_come_back_at_the_other():
+    """Behind a crop to a sixteenth: its ringing falls on the guard."""
+    front = DeepFront(Plan.of((96, 96), (1, 1), [(1, 1)], [(6, 6)])).double()
+    picture = torch.zeros(1, 1, 96, 96, dtype=torch.float64)
+    picture[..., -10:] = 1
+    with torch.no_grad():
+        front.weights[0].fill_(1)
+        seen = front(picture)[0, 0, 3].square()
+    assert front.plan.grids[-1][1] > 7
+    assert seen[0] < 0.03 * seen.max()
+
+
+def test_energy_in_the_guard_is_that_beside_the_picture():
+    """A spot and its mirror image leave as much of it there; a spot in the middle next to nothing."""
+    front = DeepFront(Plan.of((32, 32), (1, 1), [(1, 1)], [(8, 8)], (16, 16))).double()
+    with torch.no_grad():
+        front.weights[0].fill_(1)
+    shares = []
+    for place in (2, 29, 16):
+        picture = torch.zeros(1, 1, 32, 32, dtype=torch.float64)
+        picture[..., place, place] = 1
+        shares.append(front.energy_in_guard(picture))
+    assert shares[0] == pytest.approx(shares[1], abs=1e-3)
+    assert 0.05 < shares[0] < 0.5
+    assert shares[2] < 0.02
+
+
+@pytest.mark.parametrize("is_complex", [False, True])
+@pytest.mark.parametrize("kept", [None, (7, 7), (8, 8)])
+def test_a_plane_that_was_trained_is_what_its_taps_say(kept, is_complex):
+    """Any plane, and with a guard as wide as the picture: linear in a dark surround, however wide its taps."""
+    plan = Plan.of((12, 12), (3, 4), [(3, 3)], [kept], (12, 12))
+    start = DeepFront(plan, is_complex=is_complex).double().transfer().detach()
+    front = PlaneFront(plan, start, is_complex=is_complex)
+    draw = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        front.plane += 0.3 * torch.randn(front.plane.shape, dtype=torch.float64, generator=draw)
+    taps = front.kernels(front.transfer())
+    pictures = pictures_for(front)
+    padded = F.pad(pictures, (0, 12, 0, 12)).to(torch.complex128)
+    wide = correlate(padded, taps, boundary="circular").to(torch.complex128)
+    cut = spectral_crop(torch.fft.fft2(wide, norm="ortho"), plan.grids[-1])
+    due = torch.fft.ifft2(cut, norm="ortho")
+    found = front(pictures)
+    assert off(found, due if is_complex else due.real) < 1e-12
+    if kept is None and not is_complex:
+        reach = (24 - 1) // 2
+        alone = F.conv2d(F.pad(pictures, (reach, 24 - 1 - reach, reach, 24 - 1 - reach)), taps)
+        assert off(found[..., :12, :12], alone) < 1e-12
+
+
+@pytest.mark.parametrize("way", ["forward", "by_layers", "transfer", "spectrum"])
+def test_autocast_does_not_narrow_light(way):
+    front = front_of("even last").float()
+    pictures = pictures_for(front).float()
+    given = {"transfer": (), "spectrum": (pictures, front.transfer())}.get(way, (pictures,))
+    due = getattr(front, way)(*given)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = getattr(front, way)(*given)
+    assert found.dtype == due.dtype
+    assert torch.equal(found, due)
+
+
+def test_complex_pictures_need_complex_kernels():
+    front = front_of("one layer")
+    with pytest.raises(fo.InputError, match="pictures are complex, and kernels real; give their amplitude"):
+        front(torch.complex(pictures_for(front), pictures_for(front)))
+
+
+def test_no_pictures_give_no_fields():
+    for name in ("one layer", "even last", "no crop"):
+        front = front_of(name)
+        assert front(pictures_for(front)[:0]).shape[:2] == (0, front.plan.channels[-1])
 
 
 def test_pictures_of_another_shape_are_refused():
@@ -169,7 +257,9 @@ def test_samples_may_be_taken_onto_others(kept, is_complex):
     geometry = band.Geometry((20, 20), (24, 24), kept, is_complex)
     draw = torch.Generator().manual_seed(0)
     spectrum = torch.randn(2, 3, *geometry.shape, dtype=torch.complex128, generator=draw)
-    onto = tuple(torch.randn(2 * n + 1, n, dtype=torch.float64, generator=draw) for n in kept)
-    plain = band.Synthesis(geometry, None, torch.float64)(spectrum)
-    found = band.Synthesis(geometry, onto, torch.float64)(spectrum)
+    onto = tuple(
+        torch.randn(2 * n + 1, m, dtype=torch.float64, generator=draw) for n, m in zip(kept, geometry.fine, strict=True)
+    )
+    plain = band.Synthesis(geometry, geometry.fine, None, torch.float64)(spectrum)
+    found = band.Synthesis(geometry, geometry.fine, onto, torch.float64)(spectrum)
     assert torch.allclose(found, onto[0].to(plain) @ plain @ onto[1].mT.to(plain), atol=1e-12)

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from fouroptics.models import SCLC, fold
-from fouroptics.models.readouts import Reader
+from fouroptics.models.readouts import Camera, Reader
 from torch import nn
 
 import fouroptics as fo
@@ -77,14 +77,16 @@ def test_a_fold_is_detached_and_holds_one_plane():
     }  # fmt: skip
     rows, columns = folded.front.geometry.shape
     assert folded.plane.shape == (8, 3, rows, columns, 2)
-    assert not folded.plane.requires_grad or folded.plane.grad_fn is None
+    assert folded.plane.is_leaf
+    reachable = {id(module) for module in folded.modules()} | {id(p) for p in folded.parameters()}
+    assert not reachable & ({id(m) for m in student.modules()} | {id(p) for p in student.parameters()})
     pictures = rand(2, 3, 20, 20)
     due = folded(pictures).detach()
     with torch.no_grad():
         for parameter in student.parameters():
             parameter.add_(1)
     assert torch.equal(folded(pictures), due)
-    assert folded.summary().folded_macs == 4 * 3 * 8 * rows * columns
+    assert folded.summary().folded_macs == student.summary().folded_macs
 
 
 def test_pairs_read_the_positive_and_the_negative_kernel():
@@ -95,10 +97,11 @@ def test_pairs_read_the_positive_and_the_negative_kernel():
     taps = front.kernels(front.transfer())
     fields = []
     for part in (taps.clamp_min(0), (-taps).clamp_min(0)):
-        deep = SCLC((3, 8), 3, (12,), (20, 20), readout="homodyne", classes=5, guard=front.plan.grid[0] - 20).double()
-        whole = deep.front.respond(pictures, transfer_by_hand(part, deep.front))
+        deep = SCLC((3, 8), 3, (12,), (20, 20), readout="homodyne", classes=5, guard=20).double()
+        whole = deep.front.respond(pictures, transfer_by_hand(part, deep.front), fine=True)
         fields.append(whole)
-    plain = Reader("intensity", "none", front.plan.grids[-1], (12, 12), None, 8).double()
+    assert front.plan.grid == (40, 40)  # as wide a guard as a picture: parts of a kernel reach anywhere
+    plain = Reader("intensity", "none", student.reader.camera, None, 8).double()
     due = plain.raw(fields[0]) - plain.raw(fields[1])
     assert torch.allclose(student.reader.raw(student.field(pictures)), due, atol=1e-10)
 
@@ -127,16 +130,17 @@ def test_the_beam_of_an_interference_is_as_strong_as_asked():
 def test_a_pixel_takes_the_mean_over_its_area_and_a_pool_sums_them():
     """A field of one wave: |E|² of a cosine is known everywhere, and so are its means."""
     n, wave = 12, 3
-    u = torch.arange(n, dtype=torch.float64)
-    field = torch.cos(2 * math.pi * wave * u / n).expand(1, 1, n, n)
+    u = torch.arange(2 * n, dtype=torch.float64) / 2
+    camera = Camera((n, n), (2 * n, 2 * n), (n, n), (((n - 1) / 2, n), ((n - 1) / 2, n)))
+    field = torch.cos(2 * math.pi * wave * u / n).expand(1, 1, 2 * n, 2 * n)
     fine = (torch.arange(1000 * n, dtype=torch.float64) + 0.5) / 1000 - 0.5  # pixels stand about their samples
     square = torch.cos(2 * math.pi * wave * fine / n).square()
-    each = Reader("intensity", "none", (n, n), (n, n), None, 1).double()
+    each = Reader("intensity", "none", camera, None, 1).double()
     assert torch.allclose(each(field)[0, 0, 0], square.reshape(n, -1).mean(1), atol=1e-6)
-    pooled = Reader("intensity", "none", (n, n), (n, n), (4, 4), 1).double()
+    pooled = Reader("intensity", "none", camera, (4, 4), 1).double()
     assert torch.allclose(pooled(field)[0, 0, 0], square.reshape(4, -1).mean(1), atol=1e-6)
-    rectified = Reader("homodyne", "two-sided-rectify", (n, n), (n, n), (4, 4), 1).double()
-    single = Reader("homodyne", "none", (n, n), (n, n), None, 1).double()(field)
+    rectified = Reader("homodyne", "two-sided-rectify", camera, (4, 4), 1).double()
+    single = Reader("homodyne", "none", camera, None, 1).double()(field)
     due = torch.cat((F.avg_pool2d(single.clamp_min(0), 3), F.avg_pool2d((-single).clamp_min(0), 3)), 1)
     assert torch.allclose(rectified(field), due, atol=1e-12)
 
@@ -147,7 +151,7 @@ def test_normalised_readings_are_frozen_and_travel_with_the_student():
     student.normalise(pictures)
     seen = student.reader(student.field(pictures))
     assert seen.mean((0, 2, 3)).abs().max() < 1e-10
-    assert torch.allclose(seen.std((0, 2, 3)), torch.ones(8, dtype=torch.float64), atol=1e-10)
+    assert torch.allclose(seen.std((0, 2, 3), correction=0), torch.ones(8, dtype=torch.float64), atol=1e-10)
     again = student_of("intensity")
     again.load_state_dict(student.state_dict())
     assert torch.allclose(again.train()(pictures[:1]), student.eval()(pictures)[:1], atol=1e-12)
@@ -157,19 +161,83 @@ def test_a_summary_counts_what_there_is():
     student = SCLC((3, 8), 5, (None,), (16, 16), readout="homodyne", classes=10, guard=4, sensor_pool=4, backend=(32,))
     told = student.summary()
     assert told.parameters == sum(p.numel() for p in student.parameters())
-    assert told.deep_macs == 3 * 8 * 25 * 20 * 20
-    assert told.folded_macs == 4 * 3 * 8 * 21 * 11
+    assert told.deep_macs == 3 * 8 * 25 * 16 * 16  # of pictures: convolutions need no guard
+    waves = 2 * (10 + 1)  # cosines and sines of bins 0 … 10
+    analysis, product = 3 * waves * 16 * (16 + waves), 4 * 3 * 8 * 21 * 11
+    assert told.folded_macs == analysis + product + 8 * (21 * 2 * 11 * 2 * 4 + 4 * 2 * 21 * 4)
     assert told.backend_macs == 8 * 16 * 32 + 32 * 10
     assert told.adc_samples == 8 * 2 * 16  # two captures, pooled on the sensor
     assert "an MLP of linear features" in str(told)
+    pairs = student_of("pair_intensity").summary()
+    assert pairs.responses == 2 * 3 * 8
+    behind = SCLC((3, 8), 5, None, 16, readout="homodyne", compand="rectify", classes=10, sensor_pool=6)
+    assert behind.summary().adc_samples == 8 * 2 * 18**2  # three pixels a reading, each read and rectified
+    chain = SCLC((3, 8, 8), 5, (None, 8), 16, readout="homodyne", classes=10, is_complex=True).summary()
+    assert chain.deep_macs == 25 * 256 * (2 * 3 * 8 + 4 * 8 * 8)
+
+
+@pytest.mark.parametrize(
+    ("layers", "function"),
+    [
+        ((nn.Linear(128, 5),), "affine"),
+        ((nn.Linear(128, 7), nn.Dropout(), nn.Linear(7, 5)), "affine"),
+        ((nn.ReLU(), nn.Linear(128, 5)), "an MLP of linear features"),
+        ((nn.Linear(128, 5), nn.LogSoftmax(1)), "a network of LogSoftmax of linear features"),
+    ],
+)
+def test_affine_is_said_of_what_is_affine(layers, function):
+    class Own:
+        def build(self, channels, readings, size, classes):
+            return nn.Sequential(nn.Flatten(), *layers)
+
+    student = SCLC((3, 8), 3, None, 16, readout="homodyne", classes=5, sensor_pool=4, backend=Own()).double()
+    student.backend[1].eval()
+    assert student.summary().function == function
+    assert student.backend.training
+    assert not student.backend[1].training  # which a summary leaves as it was
+    student.eval()
+    a, b, zero = rand(1, 3, 16, 16), rand(1, 3, 16, 16, seed=1), torch.zeros(1, 3, 16, 16, dtype=torch.float64)
+    off = (student(a) + student(b) - student(a + b) - student(zero)).abs().max()
+    assert bool(off < 1e-10) == (function == "affine")
 
 
 def test_a_trained_plane_begins_as_the_chain_would():
-    chain, plane = student_of(), student_of(parameters="plane")
+    chain, plane = student_of(guard=20), student_of(parameters="plane")
     pictures = rand(2, 3, 20, 20)
     assert torch.allclose(chain.field(pictures), plane.field(pictures), atol=1e-5)  # begun in single precision
     plane.field(pictures).real.square().sum().backward()
     assert plane.front.plane.grad.abs().max() > 0
+
+
+@pytest.mark.parametrize("compand", ["none", "rectify"])
+@pytest.mark.parametrize("pool", [None, 5, 6])
+@pytest.mark.parametrize("crop", [None, 8, 11])
+def test_a_mirrored_picture_gives_mirrored_readings(crop, pool, compand):
+    """Pixels stand about the picture's middle and share out its area, whatever is cropped and pooled."""
+    student = SCLC(
+        (1, 1), 1, (crop,), 32, readout="intensity", classes=2, compand=compand, sensor_pool=pool, guard=32
+    ).double()
+    with torch.no_grad():
+        student.front.weights[0].fill_(1)
+    pictures = rand(2, 1, 32, 32)
+    seen, mirrored = student.readings(pictures), student.readings(pictures.flip(-1)).flip(-1)
+    assert float((seen - mirrored).abs().max()) < 1e-10 * float(seen.abs().max())
+    bright = student.readings(torch.ones(1, 1, 32, 32, dtype=torch.float64)).mean()
+    energy = student.front(torch.ones(1, 1, 32, 32, dtype=torch.float64)).square()
+    assert float(bright) == pytest.approx(float(energy.sum()) / student.reader.camera.area[0][1] ** 2, rel=0.1)
+
+
+def test_a_channel_that_hardly_answers_is_not_blown_up():
+    student = student_of("homodyne", compand="two-sided-rectify", sensor_pool=5)
+    with torch.no_grad():
+        student.front.weights[-1][0] *= 1e-6
+    student.normalise(rand(16, 3, 20, 20))
+    spread = student.reader.spread
+    assert torch.equal(spread[:8], spread[8:])
+    assert float(spread.min()) == pytest.approx(0.1 * float(spread.median()))
+    single = SCLC((3, 4), 3, (1,), 8, readout="intensity", classes=2)
+    single.normalise(rand(1, 3, 8, 8, dtype=torch.float32))
+    assert single(rand(1, 3, 8, 8, dtype=torch.float32)).isfinite().all()
 
 
 class Stack(nn.Module):
@@ -186,10 +254,11 @@ class Stack(nn.Module):
         (lambda: fold(Stack(nn.MaxPool2d(2))), r"body\.0: MaxPool2d is not linear"),
         (lambda: fold(nn.Linear(3, 4)), "fold: Linear is no student"),
         (lambda: student_of("camera"), "readout: 'camera' is unknown"),
-        (lambda: student_of(sensor_pool=13), "sensor_pool: 13×13 readings of 12×12 samples; at most 12"),
+        (lambda: student_of(sensor_pool=13), "sensor_pool: 13×13 readings of 12×12 samples; 1 to 12"),
         (lambda: student_of(parameters="both"), "parameters: 'both' is unknown"),
         (lambda: student_of(parameters="plane").forward_layers(rand(1, 3, 20, 20)), "a plane has no layers"),
         (lambda: SCLC((3, 4), "full", None, 8, readout="intensity", classes=2), "a full aperture is one layer"),
+        (lambda: SCLC((3, 4), "full", None, 8, readout="intensity", classes=2, guard=8), "guard: .*at most 7"),
         (lambda: student_of("pair_intensity", is_complex=True)(rand(1, 3, 20, 20)), "a complex kernel has no sign"),
     ],
 )
@@ -221,7 +290,7 @@ def test_the_plane_on_the_bench_gives_the_same_field(is_complex):
     pictures = rand(2, 3, 32, 32)
     wide = bank.field(F.pad(pictures, (0, columns - 32, 0, rows - 32)))
     found = torch.fft.ifft2(spectral_crop(torch.fft.fft2(wide, norm="ortho"), front.plan.grids[-1]), norm="ortho")
-    due = student.field(pictures)
+    due = student.front(pictures)
     assert float((found - due).abs().max()) < 1e-12 * float(due.abs().max())
 
 
@@ -232,4 +301,4 @@ def test_a_full_aperture_is_as_wide_as_its_guard_lets_it_be():
     assert weight.shape == (2, 3, 17, 17)
     pictures = rand(2, 3, 16, 16)
     due = F.conv2d(pictures, weight, padding=8)
-    assert torch.allclose(student.field(pictures)[..., :16, :16], due, atol=1e-12)
+    assert torch.allclose(student.front(pictures)[..., :16, :16], due, atol=1e-12)

@@ -6,6 +6,7 @@ import warnings
 
 import pytest
 import torch
+from fouroptics.models.released import LevelledPool
 from fouroptics.models.spectral import SpectralConv2d, SpectralPool2d, SpectralSequential
 from torch import nn
 
@@ -126,3 +127,16 @@ def test_neighbours_share_a_transform_and_give_the_same(monkeypatch):
 def test_what_cannot_be_is_refused(make, says):
     with pytest.raises(fo.InputError, match=says):
         make()
+
+
+def test_a_wrong_number_of_channels_is_refused():
+    for outputs, given in ((1, 2), (3, 1)):
+        layer = SpectralConv2d(outputs, 4, 3)
+        with pytest.raises(fo.InputError, match=f"SpectralConv2d: {given} channels of pictures, {outputs} of the ker"):
+            layer(torch.rand(2, given, 8, 8))
+
+
+def test_a_levelled_pool_is_the_same_alone_and_among_others():
+    pictures = torch.rand(2, 1, 9, 9, dtype=torch.float64)
+    assert torch.allclose(SpectralSequential(LevelledPool(5))(pictures), LevelledPool(5)(pictures), atol=1e-12)
+    assert float(LevelledPool(5)(torch.ones(1, 1, 9, 9)).mean()) == pytest.approx(81 / 25)

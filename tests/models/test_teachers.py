@@ -65,6 +65,24 @@ class Of(nn.Module):
 
 
 @pytest.mark.parametrize(
+    "layer",
+    [
+        nn.Conv2d(3, 4, 3, padding="valid"),
+        nn.Conv2d(3, 4, (5, 3), 2, (1, 2)),
+        nn.Sequential(nn.Conv2d(3, 4, 1), nn.MaxPool2d(2, ceil_mode=True)),
+        nn.Sequential(nn.Conv2d(3, 4, 1), nn.MaxPool2d(3, 2, dilation=2)),
+        nn.Sequential(nn.Conv2d(3, 4, 1), nn.AvgPool2d(3, 2, 1)),
+    ],
+)
+def test_crops_are_what_the_teacher_leaves(layer):
+    teacher = nn.Module()
+    teacher.features = layer if isinstance(layer, nn.Sequential) else nn.Sequential(layer)
+    left = teacher.features(torch.rand(1, 3, 33, 33)).shape[-2:]
+    student = SCLC.like(teacher, 33, readout="intensity", classes=2)
+    assert student.front.plan.crops[-1] == tuple(left)
+
+
+@pytest.mark.parametrize(
     ("teacher", "says"),
     [
         (Of(nn.Conv2d(3, 4, 3), nn.LocalResponseNorm(5)), r"features\.1: LocalResponseNorm has no linear counterpart"),

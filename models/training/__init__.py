@@ -1,0 +1,9 @@
+"""Teaching a student: pictures, losses, recipes, and the loop."""
+
+from fouroptics.models.training.data import Data as Data
+from fouroptics.models.training.distill import distillation_loss as distillation_loss
+from fouroptics.models.training.recipe import Recipe as Recipe
+from fouroptics.models.training.train import Run as Run
+from fouroptics.models.training.train import evaluate as evaluate
+from fouroptics.models.training.train import load as load
+from fouroptics.models.training.train import train as train

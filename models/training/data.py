@@ -1,0 +1,258 @@
+"""Pictures to learn from: read once, split by a seed, kept in memory as bytes.
+
+Pictures are light: they stay in [0, 1], and what a network is used to is a layer inside it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from fouroptics.models.training.readers import READERS, Read, Source
+from fouroptics.models.training.shapes import SHAPE_NAMES, draw_shapes
+from torch import Tensor
+
+from fouroptics.errors import InputError, check_choice
+from fouroptics.tensors import load_tensors, save_tensors
+
+if TYPE_CHECKING:
+    from fouroptics.models.training.recipe import DataSection
+
+IGNORED = 255  # a pixel that has no class
+
+
+@dataclass(frozen=True)
+class Part:
+    """Pictures ``[N, C, y, x]``, bytes or numbers in [0, 1], and the class of each, or of each pixel."""
+
+    pictures: Tensor
+    targets: Tensor
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def take(self, index: Tensor | slice) -> Part:
+        return Part(self.pictures[index], self.targets[index])
+
+    def batch(self, index: Tensor | slice) -> tuple[Tensor, Tensor]:
+        """Pictures as numbers in [0, 1] and their targets as they are compared with."""
+        pictures = self.pictures[index]
+        if pictures.dtype == torch.uint8:
+            pictures = pictures.float() / 255
+        return pictures, self.targets[index].long()
+
+    def to(self, device: torch.device | str) -> Part:
+        return Part(self.pictures.to(device), self.targets.to(device))
+
+
+@dataclass(frozen=True)
+class Data:
+    """What is trained on, what is chosen by, and what is reported.
+
+    Args:
+        classes: their names.
+        skipped: pictures that could not be read.
+        fingerprint: of all that they were made from.
+    """
+
+    train: Part
+    validation: Part
+    test: Part
+    classes: tuple[str, ...]
+    skipped: tuple[str, ...] = ()
+    fingerprint: str = ""
+
+    @property
+    def is_segmentation(self) -> bool:
+        return self.train.targets.dim() == 3
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.train.pictures.shape[-2], self.train.pictures.shape[-1]
+
+    @property
+    def channels(self) -> int:
+        return self.train.pictures.shape[1]
+
+    def first(self, train: int, others: int) -> Data:
+        """Of each part its first pictures: for a quick look."""
+        parts = self.train.take(slice(train)), self.validation.take(slice(others)), self.test.take(slice(others))
+        return replace(self, train=parts[0], validation=parts[1], test=parts[2])
+
+
+def load(
+    reader: str,
+    path: str | Path = "",
+    size: tuple[int, int] = (32, 32),
+    *,
+    channels: str = "rgb",
+    validation: float = 0.1,
+    test: float = 0.1,
+    split_seed: int = 0,
+    strict: bool = False,
+    options: Mapping[str, Any] | None = None,
+) -> Data:
+    """Pictures of a folder, decoded once and then taken from the cache.
+
+    Args:
+        reader: ``cifar10``, ``folders``, ``image-mask`` or ``shapes``.
+        path: of the folder; ``shapes`` needs none.
+        size: to which pictures are brought ``(y, x)``.
+        channels: ``rgb`` or ``grey``.
+        validation: share of the training pictures to choose by.
+        test: share of all pictures to report on, where they bring no part for it.
+        split_seed: of both shares.
+        strict: a picture that cannot be read stops everything; else it is left out and named.
+        options: more of the reader: ``preset``, ``images``, ``masks`` …; of shapes ``count``, ``seed``.
+    """
+    check_choice("data.channels", channels, ("rgb", "grey"))
+    more = dict(options or {})
+    if reader == "shapes":
+        return _shapes(size, channels, validation, test, split_seed, more)
+    check_choice("data.reader", reader, (*READERS, "shapes"))
+    if not path:
+        raise InputError("no folder of pictures", where="data.path", mend="give one, or --data FOLDER")
+    folder = Path(path).expanduser()
+    if not folder.is_dir():
+        raise InputError("there is no such folder", where=str(folder), mend="give the folder that holds the pictures")
+    source = READERS[reader](folder, more)
+    read, fingerprint = _cached(source, size, channels, f"{reader} {more}")
+    if strict and read.skipped:
+        raise InputError(
+            "cannot be read as a picture", where=read.skipped[0], mend="mend or remove it, or be less strict"
+        )
+    return _split(read, fingerprint, validation, test, split_seed)
+
+
+def of_section(section: DataSection) -> Data:
+    """The pictures that a recipe names."""
+    return load(
+        section.reader, section.path, section.size, channels=section.channels, validation=section.validation,
+        test=section.test, split_seed=section.split_seed, strict=section.strict, options=section.options,
+    )  # fmt: skip
+
+
+def from_datasets(train: Any, validation: Any, classes: Sequence[str] = ()) -> Data:
+    """Anybody's Datasets of ``(picture, target)``, read once; what is chosen by is reported, too.
+
+    Raises:
+        InputError: pictures that are no light, or targets that are no classes.
+    """
+    parts = [_part_of(given, name) for given, name in ((train, "train"), (validation, "validation"))]
+    known = torch.cat([part.targets.flatten() for part in parts])
+    count = int(known[known != IGNORED].max()) + 1
+    names = tuple(classes) or tuple(str(number) for number in range(count))
+    data = Data(parts[0], parts[1], parts[1], names, fingerprint=_digest(parts))
+    _check_classes(data)
+    return data
+
+
+def cache_folder() -> Path:
+    """Where decoded pictures are kept: ``FOUROPTICS_CACHE``, or the system's place for what can be made again."""
+    named = os.environ.get("FOUROPTICS_CACHE")
+    if named:
+        return Path(named)
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA", Path.home())) / "fouroptics" / "cache"
+    place = Path.home() / ("Library/Caches" if sys.platform == "darwin" else ".cache")
+    return Path(os.environ.get("XDG_CACHE_HOME", place)) / "fouroptics"
+
+
+def _cached(source: Source, size: tuple[int, int], channels: str, told: str) -> tuple[Read, str]:
+    """What was read before of the same files, or is read now and kept."""
+    listing = [[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in source.files()]
+    text = json.dumps([1, told, size, channels, listing])
+    fingerprint = hashlib.sha256(text.encode()).hexdigest()[:16]
+    path = cache_folder() / f"{fingerprint}.safetensors"
+    if path.is_file():
+        try:
+            tensors, about = load_tensors(path)
+            return Read.restored(tensors, about), fingerprint
+        except (InputError, KeyError, ValueError):
+            path.unlink(missing_ok=True)
+    read = source.read(size, channels)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_tensors(path, *read.stored())
+    except (InputError, OSError):
+        pass  # a full disk or a folder that is not ours: the pictures are there all the same
+    return read, fingerprint
+
+
+def _split(read: Read, fingerprint: str, validation: float, test: float, seed: int) -> Data:
+    """Parts by a seed; a share is taken at random, so classes are as frequent in it as elsewhere."""
+    generator = torch.Generator().manual_seed(seed)
+    parts: dict[str, Tensor] = {name: (read.parts == number).nonzero()[:, 0] for number, name in enumerate(PARTS)}
+    for name, share in (("test", test), ("validation", validation)):
+        if len(parts[name]) == 0:
+            order = parts["train"][torch.randperm(len(parts["train"]), generator=generator)]
+            count = round(share * len(order))
+            parts[name], parts["train"] = order[:count].sort().values, order[count:].sort().values
+    whole = Part(read.pictures, read.targets)
+    train, held, told = (whole.take(parts[name]) for name in PARTS)
+    data = Data(train, held, told, read.classes, read.skipped, f"{fingerprint}-{seed}")
+    _check_classes(data)
+    return data
+
+
+PARTS = ("train", "validation", "test")
+
+
+def _check_classes(data: Data) -> None:
+    for name in PARTS:
+        part: Part = getattr(data, name)
+        if len(part) == 0:
+            raise InputError(f"no pictures for {name}", where="data", mend="more pictures, or a larger share for it")
+        known = part.targets[part.targets != IGNORED] if data.is_segmentation else part.targets
+        if known.numel() and (int(known.min()) < 0 or int(known.max()) >= len(data.classes)):
+            wrong = int(known.min()) if int(known.min()) < 0 else int(known.max())
+            mend = f"classes are 0 … {len(data.classes) - 1}"
+            raise InputError(f"a target of {wrong} among those for {name}", where="data", mend=mend)
+    if len(data.classes) < 2:
+        raise InputError("one class only", where="data", mend="there is nothing to tell apart: give two at least")
+
+
+def _shapes(
+    size: tuple[int, int], channels: str, validation: float, test: float, seed: int, options: dict[str, Any]
+) -> Data:
+    count, drawn = int(options.get("count", 10_000)), int(options.get("seed", 0))
+    pictures, labels, masks = draw_shapes(count, size, seed=drawn, grey=channels == "grey")
+    is_segmentation = options.get("target", "class") == "mask"
+    names = ("background", "shape") if is_segmentation else SHAPE_NAMES
+    parts = torch.zeros(count, dtype=torch.uint8)
+    read = Read(pictures, masks if is_segmentation else labels, parts, names, ())
+    return _split(read, f"shapes-{count}-{size}-{drawn}-{channels}", validation, test, seed)
+
+
+def _part_of(given: Any, name: str) -> Part:
+    pictures, targets = [], []
+    for number in range(len(given)):
+        picture, target = given[number]
+        pictures.append(torch.as_tensor(picture))
+        targets.append(torch.as_tensor(target))
+    if not pictures:
+        raise InputError("has no pictures", where=name, mend="give a Dataset with some")
+    if any(one.shape != pictures[0].shape for one in pictures):
+        raise InputError("pictures of several sizes", where=name, mend="bring them to one size")
+    stacked = torch.stack(pictures)
+    if stacked.dim() != 4:
+        raise InputError(f"pictures are {[*stacked.shape[1:]]}", where=name, mend="give [channels, y, x]")
+    if stacked.dtype != torch.uint8 and not 0 <= float(stacked.min()) <= float(stacked.max()) <= 1:
+        what = f"pictures from {float(stacked.min()):.3g} to {float(stacked.max()):.3g}"
+        raise InputError(what, where=name, mend="pictures are light, in [0, 1]; a teacher normalises inside itself")
+    return Part(stacked if stacked.dtype == torch.uint8 else stacked.float(), torch.stack(targets))
+
+
+def _digest(parts: Sequence[Part]) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        for tensor in (part.pictures, part.targets):
+            digest.update(tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]

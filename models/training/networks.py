@@ -1,0 +1,128 @@
+"""The networks that a recipe describes."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from fouroptics.models.backends import FC, Backend, Conv, Up
+from fouroptics.models.front import DeepFront
+from fouroptics.models.released import Released
+from fouroptics.models.sclc import SCLC
+from fouroptics.models.teachers import AlexNet, SmallCNN, UNet
+from fouroptics.models.training.data import Data, Part
+from fouroptics.models.training.recipe import BackendSection, Recipe
+from torch import Tensor, nn
+
+from fouroptics.errors import InputError
+
+_PATCHES = 100_000
+
+
+def teacher_of(recipe: Recipe, data: Data) -> nn.Module:
+    """The teacher, untrained."""
+    section, classes = recipe.teacher, len(data.classes)
+    side = _square(data, section.model) if section.model in ("alexnet", "released") else data.size[0]
+    if data.is_segmentation != (section.model == "unet"):
+        what = f"{section.model} for {'pixels' if data.is_segmentation else 'pictures'}"
+        raise InputError(what, where="teacher.model", mend="unet tells pixels apart, the others pictures")
+    widths: dict[str, Any] = {"widths": section.widths} if section.widths else {}
+    if section.model == "small-cnn":
+        return SmallCNN(classes, side, inputs=data.channels, **widths)
+    if section.model == "unet":
+        return UNet(classes, inputs=data.channels, **widths)
+    if data.channels != 3:
+        raise InputError(f"{section.model} takes colours", where="teacher.model", mend='data.channels = "rgb"')
+    return AlexNet(classes, side) if section.model == "alexnet" else Released(classes, side)
+
+
+def student_of(recipe: Recipe, data: Data, teacher: nn.Module) -> SCLC:
+    """The student, its readings normalised on training pictures."""
+    section = recipe.student
+    options: dict[str, Any] = {
+        "readout": section.readout, "compand": section.compand, "classes": len(data.classes),
+        "sensor_pool": section.sensor_pool, "backend": _backend(section.backend), "reference": section.reference,
+        "guard": recipe.data.guard, "is_complex": section.is_complex, "parameters": section.parameters,
+    }  # fmt: skip
+    if section.like == "teacher":
+        student = SCLC.like(teacher, data.size, **options)
+    else:
+        if section.channels[0] != data.channels:
+            what = f"{section.channels[0]} inputs, and pictures of {data.channels} channels"
+            raise InputError(what, where="student.channels", mend=f"begin with {data.channels}")
+        crops = [side or None for side in section.crops] or None
+        student = SCLC(section.channels, section.kernel, crops, data.size, **options)
+    if data.is_segmentation != (section.backend.kind == "up"):
+        mend = '"up" gives scores of pixels, the others of pictures'
+        raise InputError(f"{section.backend.kind!r} for these targets", where="student.backend.kind", mend=mend)
+    if section.initial == "patches":
+        begin_with_patches(student, data.train)
+    student.normalise(data.train.batch(slice(1000))[0])
+    return student
+
+
+@torch.no_grad()
+def begin_with_patches(student: SCLC, part: Part) -> None:
+    """Kernels that are patches of the pictures, whitened: what tells them from other patches, and nothing else.
+
+    Whitening is linear, so it is folded into the kernels: a response is the scalar product of a whitened patch of the
+    picture with a whitened patch that was drawn.
+    """
+    front = student.front
+    if not isinstance(front, DeepFront) or len(front.weights) != 1 or front.is_complex:
+        raise InputError("patches are kernels of one real layer", where="student.initial", mend='"random"')
+    weight = front.weights[0]
+    outputs, taps = weight.shape[0], (weight.shape[2], weight.shape[3])
+    draw = torch.Generator().manual_seed(int(torch.randint(2**62, (1,))))
+    patches = _patches(part, taps, max(_PATCHES, outputs), draw).to(weight)
+    patches = patches - patches.mean(0)
+    covariance = patches.mT @ patches / len(patches)
+    values, vectors = torch.linalg.eigh(covariance.double())
+    whitening = (vectors * (values + 1e-2 * values.mean()).rsqrt()) @ vectors.mT
+    chosen = patches[torch.randperm(len(patches), generator=draw)[:outputs]].double() @ whitening
+    kernels = (chosen / chosen.norm(dim=1, keepdim=True)) @ whitening
+    kernels = kernels - kernels.mean(1, keepdim=True)
+    weight.copy_(kernels.reshape(weight.shape))
+    weight /= front.transfer().abs().square().mean().sqrt()
+
+
+def _patches(part: Part, taps: tuple[int, int], count: int, draw: torch.Generator) -> Tensor:
+    """Patches from all over the pictures, ``[count, C·ky·kx]``, their contrast brought to one level."""
+    height, width = part.pictures.shape[-2:]
+    which = torch.randint(len(part), (count,), generator=draw)
+    tops, lefts = (
+        torch.randint(max(1, side - k + 1), (count,), generator=draw)
+        for side, k in zip((height, width), taps, strict=True)
+    )
+    rows, columns = (at[:, None] + torch.arange(k) for at, k in zip((tops, lefts), taps, strict=True))
+    pictures = part.pictures.cpu()
+    found = pictures[which[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2).flatten(1)
+    found = found.float() / (255 if pictures.dtype == torch.uint8 else 1)
+    spread = found.std(1, keepdim=True)
+    return (found - found.mean(1, keepdim=True)) / (spread + 0.04)
+
+
+def _backend(section: BackendSection) -> Backend:
+    if section.kind == "fc":
+        return FC(section.hidden, section.dropout)
+    widths = {"widths": section.hidden} if section.hidden else {}
+    return Conv(**widths) if section.kind == "conv" else Up(**widths)
+
+
+def _square(data: Data, model: str) -> int:
+    height, width = data.size
+    if height != width:
+        raise InputError(f"pictures of {height}×{width}", where="data.size", mend=f"{model} takes square ones")
+    return height
+
+
+def macs(network: nn.Module, size: tuple[int, int], inputs: int) -> int:
+    """Multiplications of a network's convolutions and fully connected layers for one picture."""
+    from fouroptics.models.summary import count_macs
+
+    return count_macs(network, torch.zeros(1, inputs, *size))
+
+
+def parameters(network: nn.Module) -> int:
+    return sum(math.prod(p.shape) for p in network.parameters())

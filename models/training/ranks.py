@@ -1,0 +1,59 @@
+"""Processes that share the work of a batch, under ``torchrun``; one process is a world of one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Which of how many processes this is."""
+
+    rank: int = 0
+    world: int = 1
+
+    @property
+    def is_first(self) -> bool:
+        return self.rank == 0
+
+    def part_of(self, count: int) -> Tensor:
+        """Which of a batch's samples are this one's: all ranks' together are all, none is there twice."""
+        return torch.arange(self.rank, count, self.world)
+
+    def add_gradients(self, network: nn.Module, lost: Tensor) -> None:
+        """Sum the gradients of all, and the losses: each rank's is weighed by its share of the batch already."""
+        if self.world == 1:
+            return
+        gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in network.parameters()]
+        whole = torch.cat([gradient.flatten().to(torch.float64) for gradient in gradients] + [lost.reshape(1)])
+        dist.all_reduce(whole)
+        lost.copy_(whole[-1])
+        first = 0
+        for parameter, gradient in zip(network.parameters(), gradients, strict=True):
+            parameter.grad = whole[first : first + gradient.numel()].reshape(gradient.shape).to(gradient)
+            first += gradient.numel()
+
+    def wait(self) -> None:
+        """Until all are here."""
+        if self.world > 1:
+            dist.barrier()
+
+
+@contextmanager
+def joined() -> Iterator[Ranks]:
+    """The processes that ``torchrun`` has started, or this one alone."""
+    if "RANK" not in os.environ or int(os.environ.get("WORLD_SIZE", "1")) < 2:
+        yield Ranks()
+        return
+    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    try:
+        yield Ranks(dist.get_rank(), dist.get_world_size())
+    finally:
+        dist.destroy_process_group()

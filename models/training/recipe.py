@@ -1,0 +1,210 @@
+"""A recipe: what is learned from, who teaches, what the student is, and how it is trained. A TOML file."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from fouroptics.models.training.augment import Augmentation
+from fouroptics.models.training.distill import LOSSES
+from fouroptics.models.training.readers import READERS
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, model_validator
+
+from fouroptics import toml, units
+from fouroptics.devices.readout import Compand, Readout
+from fouroptics.errors import InputError, check_choice
+from fouroptics.files import write_whole
+
+FORMAT = "fouroptics-recipe/1"
+_PRESETS = files("fouroptics") / "presets" / "recipes"
+Pair = tuple[int, int]
+
+
+def _share(value: Any) -> float:
+    share = units.parse(value, "ratio") if isinstance(value, str) else float(value)
+    if not 0 <= share < 1:
+        raise InputError(f"{value!r} is no share", mend='write "10 %"')
+    return share
+
+
+def _sides(value: Any) -> Any:
+    return (value, value) if isinstance(value, int) else value
+
+
+Share = Annotated[float, BeforeValidator(_share), PlainSerializer(lambda share: units.text(share, "ratio"))]
+Sides = Annotated[tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]], BeforeValidator(_sides)]
+Rate = Annotated[float, Field(gt=0, le=100)]
+Count = Annotated[int, Field(ge=1)]
+Some = Annotated[int, Field(ge=0)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataSection(Section):
+    """The pictures."""
+
+    reader: str = "shapes"
+    path: str = ""
+    size: Sides = (32, 32)
+    guard: Some | None = None
+    channels: Literal["rgb", "grey"] = "rgb"
+    validation: Share = 0.1
+    test: Share = 0.1
+    split_seed: Some = 0
+    strict: bool = False
+    augment: tuple[str, ...] = ()
+    options: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _is_known(self) -> DataSection:
+        check_choice("reader", self.reader, (*READERS, "shapes"))
+        Augmentation(self.augment)
+        return self
+
+
+class TeacherSection(Section):
+    """Who teaches."""
+
+    model: Literal["alexnet", "small-cnn", "unet", "released"] = "small-cnn"
+    widths: tuple[Count, ...] = ()
+    weights: str = ""
+    epochs: Count = 30
+    lr: Rate = 2e-3
+    optimiser: Literal["adamw", "sgd"] = "adamw"
+    schedule: Literal["warmup-cosine", "one-cycle", "exponential"] = "one-cycle"
+    weight_decay: Annotated[float, Field(ge=0)] = 5e-4
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+
+class BackendSection(Section):
+    """Electronics behind the readings."""
+
+    kind: Literal["fc", "conv", "up"] = "fc"
+    hidden: tuple[Count, ...] = ()
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+
+class StudentSection(Section):
+    """The linear student."""
+
+    like: Literal["", "teacher"] = ""
+    channels: tuple[Count, ...] = (3, 128)
+    kernel: Literal["full"] | Sides = (7, 7)
+    crops: tuple[Some, ...] = ()
+    sensor_pool: Sides | None = None
+    readout: Readout
+    compand: Compand = "none"
+    reference: Annotated[float, Field(gt=0)] = 1.0
+    is_complex: bool = False
+    parameters: Literal["deep", "plane"] = "deep"
+    backend: BackendSection = BackendSection()
+    initial: Literal["random", "patches"] = "random"
+
+
+class RateSection(Section):
+    """Steps of the optimiser for masks and for electronics."""
+
+    optics: Rate = 1e-3
+    electronics: Rate = 1e-3
+
+
+class TrainSection(Section):
+    """The loop."""
+
+    epochs: Count = 20
+    batch: Count = 128
+    accumulate: Count = 1
+    optimiser: Literal["adamw", "sgd-paper"] = "adamw"
+    lr: RateSection = RateSection()
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    schedule: Literal["warmup-cosine", "one-cycle", "exponential"] = "one-cycle"
+    clip: Annotated[float, Field(ge=0)] = 0.0
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    patience: Some = 0
+    amp: bool = False
+    tensorboard: bool = False
+
+
+class DistillSection(Section):
+    """What the student is told of its teacher."""
+
+    loss: str = "kd"
+    hard_weight: Annotated[float, Field(ge=0, le=1)] = 0.1
+    temperature: Annotated[float, Field(gt=0)] = 4.0
+    also_without: bool = True
+
+    @model_validator(mode="after")
+    def _is_known(self) -> DistillSection:
+        check_choice("loss", self.loss, ("none", *LOSSES))
+        return self
+
+
+class Recipe(Section):
+    """All of it. Read it with ``load`` or ``from_dict``, which check it."""
+
+    format: str = FORMAT
+    name: str = Field("recipe", min_length=1, max_length=100)
+    seeds: tuple[Some, ...] = (0,)
+    device: str = "auto"
+    data: DataSection = DataSection()
+    teacher: TeacherSection = TeacherSection()
+    student: StudentSection
+    train: TrainSection = TrainSection()
+    distill: DistillSection = DistillSection()
+
+    @classmethod
+    def load(cls, source: str | Path, changes: Mapping[str, Any] | None = None) -> Recipe:
+        """Read a recipe from a file, or take a shipped one by its name; dotted keys change it."""
+        data, folder = toml.load(source, _PRESETS, "recipe")
+        data = copy.deepcopy(data)
+        for section, key in (("data", "path"), ("teacher", "weights")):
+            given = data.get(section, {}).get(key, "") if isinstance(data.get(section, {}), dict) else ""
+            if given and isinstance(given, str) and not Path(given).expanduser().is_absolute() and folder != Path():
+                data[section][key] = str(folder / given)
+        return cls.from_dict(data, changes, place=str(source))
+
+    @classmethod
+    def from_dict(
+        cls, data: Mapping[str, Any], changes: Mapping[str, Any] | None = None, *, place: str = "recipe"
+    ) -> Recipe:
+        """Check a recipe given as nested dictionaries."""
+        given = copy.deepcopy(dict(data))
+        try:
+            toml.change(given, changes or {})
+            recipe = cls.model_validate(given)
+        except ValidationError as error:
+            raise toml.plain(error, cls).within(place, ": ") from None
+        except InputError as error:
+            raise error.within(place, ": ") from None
+        if recipe.format != FORMAT:
+            raise InputError(f"format {recipe.format!r}", where=f"{place}: format", mend=f'write "{FORMAT}"')
+        if not recipe.seeds or len(set(recipe.seeds)) < len(recipe.seeds):
+            raise InputError("seeds are none, or one of them is there twice", where=f"{place}: seeds", mend="[0, 1, 2]")
+        return recipe
+
+    @staticmethod
+    def shipped() -> tuple[str, ...]:
+        """Names of the recipes that come along."""
+        return toml.names(_PRESETS)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The recipe with all that was left out; None is left out again."""
+        return self.model_dump(exclude_none=True)
+
+    def save(self, path: str | Path) -> None:
+        write_whole(path, toml.text(self.to_dict()).encode())
+
+    def fingerprint(self) -> str:
+        """Of what a run depends on: neither the name, nor the device, nor how many seeds there are."""
+        told = self.to_dict()
+        for key in ("name", "device", "seeds"):
+            told.pop(key)
+        told["train"].pop("tensorboard")
+        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,0 +1,384 @@
+"""A run: from a recipe to a folder with a teacher, students and their figures, and on from where it was stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from fouroptics.models.sclc import SCLC
+from fouroptics.models.teachers import load_weights
+from fouroptics.models.training import data as pictures_in
+from fouroptics.models.training.augment import Augmentation
+from fouroptics.models.training.data import Data
+from fouroptics.models.training.distill import distillation_loss, hard_loss
+from fouroptics.models.training.loop import Fitting, Stage, Tell
+from fouroptics.models.training.metrics import measured, scores_of
+from fouroptics.models.training.networks import student_of, teacher_of
+from fouroptics.models.training.ranks import Ranks, joined
+from fouroptics.models.training.recipe import RateSection, Recipe, TrainSection
+from torch import Tensor, nn
+
+from fouroptics.errors import InputError
+from fouroptics.files import MARKER, PROGRAM, write_whole
+from fouroptics.tensors import load_tensors, save_tensors
+
+STATE = "state.safetensors"
+TEACHER, STUDENT, ALONE = "teacher", "student", "student-alone"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A folder that a training made, or is making."""
+
+    folder: Path
+    recipe: Recipe
+
+    @classmethod
+    def open(cls, folder: str | Path) -> Run:
+        """A run's folder.
+
+        Raises:
+            InputError: it is none.
+        """
+        folder = Path(folder)
+        if not (folder / "recipe.toml").is_file() or not _is_ours(folder):
+            raise InputError("is no run", where=str(folder), mend="give the folder that `fouroptics train` wrote")
+        return cls(folder, Recipe.load(folder / "recipe.toml"))
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((self.folder / MARKER).read_text(encoding="utf-8"))
+        return found
+
+    def seed(self, seed: int) -> Path:
+        return self.folder / f"seed-{seed}"
+
+
+def train(
+    recipe: Recipe | str | Path | Mapping[str, Any],
+    out: str | Path,
+    *,
+    teacher: nn.Module | None = None,
+    data: Data | tuple[Any, Any] | None = None,
+    changes: Mapping[str, Any] | None = None,
+    tell: Tell | None = None,
+) -> Run:
+    """Train what a recipe says, or go on where an earlier call of the same was stopped.
+
+    Args:
+        recipe: a file, a shipped recipe's name, or one in hand.
+        out: the run's folder.
+        teacher: one's own, any module from pictures in [0, 1] to scores; it is used as it is.
+        data: one's own, ``Data`` or two Datasets of ``(picture, target)``, to train on and to choose by.
+        changes: dotted keys of the recipe and their values.
+        tell: is told how far it is.
+    """
+    read = _recipe(recipe, changes)
+    device = _device(read.device)
+    with joined() as ranks:
+        found = _data(read, data)
+        folder = Path(out)
+        if ranks.is_first:
+            _begin(folder, read, found)
+        ranks.wait()
+        run = Run(folder, read)
+        here = replace(
+            found, train=found.train.to(device), validation=found.validation.to(device), test=found.test.to(device)
+        )
+        for seed in read.seeds:
+            _Seed(run, here, seed, device, ranks, tell).run(teacher)
+            if ranks.is_first:
+                _summarise(run, here)
+        return run
+
+
+@dataclass(frozen=True)
+class _Seed:
+    """One seed of a run."""
+
+    into: Run
+    data: Data
+    number: int
+    device: torch.device
+    ranks: Ranks
+    tell: Tell | None
+
+    def run(self, given: nn.Module | None) -> None:
+        recipe = self.into.recipe
+        if self.ranks.is_first:
+            _make(self.folder)
+        self.ranks.wait()
+        needed = recipe.distill.loss != "none" or recipe.student.like == "teacher" or recipe.teacher.weights
+        teacher = self.teacher(given) if needed or given is not None else None
+        without = recipe.distill.also_without or recipe.distill.loss == "none"
+        if without:
+            self.student(ALONE, teacher, lambda scores, pictures, targets: hard_loss(scores, targets))
+        if recipe.distill.loss != "none" and teacher is not None:
+            self.student(STUDENT, teacher, partial(_distilled, teacher, recipe))
+        if self.ranks.is_first:
+            (self.folder / STATE).unlink(missing_ok=True)
+
+    @property
+    def folder(self) -> Path:
+        return self.into.seed(self.number)
+
+    def teacher(self, given: nn.Module | None) -> nn.Module:
+        """The teacher in evaluation mode: one's own, one of a file, or the one that the first seed trains for all."""
+        recipe = self.into.recipe
+        if given is not None:
+            own = given.to(self.device).eval()
+            self._tell_of_given(own)
+            return own.requires_grad_(False)
+        torch.manual_seed(self.number)
+        network = teacher_of(recipe, self.data).to(self.device)
+        path = self.folder / f"{TEACHER}.safetensors"
+        first = self.into.seed(recipe.seeds[0]) / path.name
+        if recipe.teacher.weights:
+            load_weights(network, Path(recipe.teacher.weights).expanduser())
+            if not path.is_file():
+                self._keep(TEACHER, network, [])
+        elif path.is_file():
+            load_weights(network, path)
+        elif first.is_file():
+            tensors, told = load_tensors(first)
+            if self.ranks.is_first:
+                save_tensors(path, tensors, told)
+            network.load_state_dict(tensors)
+        else:
+            section = recipe.teacher
+            settings = TrainSection(
+                epochs=section.epochs, batch=recipe.train.batch, weight_decay=section.weight_decay,
+                optimiser="adamw" if section.optimiser == "adamw" else "sgd-paper", schedule=section.schedule,
+                lr=RateSection(optics=section.lr, electronics=section.lr), amp=recipe.train.amp,
+            )  # fmt: skip
+            loss = partial(_labelled, section.label_smoothing)
+            self._fit(TEACHER, network, Stage(TEACHER, loss, settings, optics=None))
+        return network.eval().requires_grad_(False)
+
+    def student(self, name: str, teacher: nn.Module | None, loss: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
+        """A student of one loss, unless there it is; both begin alike."""
+        if (self.folder / f"{name}.safetensors").is_file():
+            return
+        torch.manual_seed(self.number)
+        network = student_of(self.into.recipe, _on_cpu(self.data), teacher or nn.Module()).to(self.device)
+        self._fit(name, network, Stage(name, loss, self.into.recipe.train))
+
+    def _fit(self, name: str, network: nn.Module, stage: Stage) -> None:
+        augment = Augmentation(self.into.recipe.data.augment)
+        fitting = Fitting(
+            network, stage, self.data.train, self.data.validation, seed=self.number, augment=augment,
+            state=self.folder / STATE, fingerprint=_fingerprint(self.into.recipe, self.data), ranks=self.ranks,
+            tell=self.tell,
+        )  # fmt: skip
+        self._keep(name, network, fitting.run())
+
+    def _keep(self, name: str, network: nn.Module, history: list[dict[str, Any]]) -> None:
+        """The network as it was best on validation, and what it does on pictures that nothing was chosen by."""
+        amp = self.into.recipe.train.amp
+        figures = {
+            "validation": measured(network, self.data.validation, amp=amp),
+            "test": measured(network, self.data.test, amp=amp),
+            "epochs": len(history),
+        }
+        if isinstance(network, SCLC):
+            figures["function"] = network.summary().function
+        if self.ranks.is_first:
+            told = {"figures": json.dumps(figures), "history": json.dumps(history)}
+            save_tensors(self.folder / f"{name}.safetensors", network.state_dict(), told)
+            _write_metrics(self.folder)
+            _log(self.into.folder, f"seed {self.number} {name}: {_words(figures)}")
+        self.ranks.wait()
+
+    def _tell_of_given(self, network: nn.Module) -> None:
+        figures = {"validation": measured(network, self.data.validation), "test": measured(network, self.data.test)}
+        if self.ranks.is_first:
+            write_whole(self.folder / "given-teacher.json", json.dumps(figures).encode())
+
+
+def load(run: Run | str | Path, seed: int | None = None, name: str = STUDENT) -> SCLC:
+    """A student of a run, of its first seed unless another is named."""
+    run = run if isinstance(run, Run) else Run.open(run)
+    path = run.seed(run.recipe.seeds[0] if seed is None else seed) / f"{name}.safetensors"
+    tensors, _ = load_tensors(path)
+    about = run.summary["data"]
+    empty = _like(about)
+    teacher = teacher_of(run.recipe, empty) if run.recipe.student.like == "teacher" else nn.Module()
+    student = student_of(run.recipe, empty, teacher)
+    student.load_state_dict(tensors)
+    return student.eval()
+
+
+def evaluate(run: Run | str | Path, data: Data | None = None) -> dict[str, dict[int, dict[str, float]]]:
+    """Figures of every student of a run, by name and seed: as they were kept, or on other pictures."""
+    run = run if isinstance(run, Run) else Run.open(run)
+    found: dict[str, dict[int, dict[str, float]]] = {}
+    for seed in run.recipe.seeds:
+        for name in (TEACHER, ALONE, STUDENT):
+            path = run.seed(seed) / f"{name}.safetensors"
+            if not path.is_file():
+                continue
+            if data is None:
+                found.setdefault(name, {})[seed] = json.loads(load_tensors(path)[1]["figures"])["test"]
+            else:
+                network = load_weights(teacher_of(run.recipe, data), path) if name == TEACHER else load(run, seed, name)
+                found.setdefault(name, {})[seed] = measured(network.eval(), data.test)
+    if not found:
+        raise InputError("has no trained network yet", where=str(run.folder), mend="let the run end")
+    return found
+
+
+def _distilled(teacher: nn.Module, recipe: Recipe, scores: Tensor, pictures: Tensor, targets: Tensor) -> Tensor:
+    """The loss with a teacher that sees the same view, in evaluation mode."""
+    with torch.no_grad():
+        said = scores_of(teacher, pictures, recipe.train.amp)
+    section = recipe.distill
+    return distillation_loss(
+        scores, said.to(scores), targets, temperature=section.temperature, hard_weight=section.hard_weight,
+        kind=section.loss,  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+def _labelled(smoothing: float, scores: Tensor, pictures: Tensor, targets: Tensor) -> Tensor:
+    return hard_loss(scores, targets, smoothing)
+
+
+def _recipe(given: Recipe | str | Path | Mapping[str, Any], changes: Mapping[str, Any] | None) -> Recipe:
+    if isinstance(given, Recipe):
+        return Recipe.from_dict(given.to_dict(), changes) if changes else given
+    return Recipe.from_dict(given, changes) if isinstance(given, Mapping) else Recipe.load(given, changes)
+
+
+def _data(recipe: Recipe, given: Data | tuple[Any, Any] | None) -> Data:
+    if isinstance(given, Data):
+        return given
+    if given is not None:
+        return pictures_in.from_datasets(*given)
+    return pictures_in.of_section(recipe.data)
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        what = f"{name!r} will not do ({' '.join(str(error).split())[:80]})"
+        raise InputError(what, where="device", mend='"auto", "cpu" or "cuda"') from None
+    if device.type == "cuda" and "LOCAL_RANK" in os.environ:
+        return torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+    return device
+
+
+def _fingerprint(recipe: Recipe, data: Data) -> str:
+    return f"{recipe.fingerprint()}-{data.fingerprint}"
+
+
+def _begin(folder: Path, recipe: Recipe, data: Data) -> None:
+    """A new folder, or the one of the same recipe; anything else is somebody's work."""
+    if folder.exists() and any(folder.iterdir()):
+        if not _is_ours(folder):
+            raise InputError("exists and is no run of fouroptics", where=str(folder), mend="give --out another name")
+        before = json.loads((folder / MARKER).read_text(encoding="utf-8")).get("fingerprint")
+        if before != _fingerprint(recipe, data):
+            mend = "give --out another name, or the recipe and pictures that it began with"
+            raise InputError("is a run of another recipe or of other pictures", where=str(folder), mend=mend)
+    _make(folder)
+    about = {
+        "program": PROGRAM, "kind": "run", "name": recipe.name, "fingerprint": _fingerprint(recipe, data),
+        "data": {
+            "classes": list(data.classes), "size": list(data.size), "channels": data.channels,
+            "pixels": data.is_segmentation, "train": len(data.train), "validation": len(data.validation),
+            "test": len(data.test), "skipped": len(data.skipped),
+        },
+    }  # fmt: skip
+    if not (folder / MARKER).is_file():
+        write_whole(folder / MARKER, json.dumps(about, indent=1).encode())
+    recipe.save(folder / "recipe.toml")
+    environment = {
+        "python": sys.version.split()[0], "torch": str(torch.__version__), "machine": platform.platform(),
+        "threads": torch.get_num_threads(), "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    }  # fmt: skip
+    write_whole(folder / "environment.json", json.dumps(environment, indent=1).encode())
+    if data.skipped:
+        _log(folder, f"{len(data.skipped)} pictures could not be read and are left out: {', '.join(data.skipped[:20])}")
+
+
+def _summarise(run: Run, data: Data) -> None:
+    """Mean and spread over the seeds that are done."""
+    summary = run.summary
+    found = evaluate(run)
+    summary["results"] = {
+        name: {
+            metric: _spread([figures[metric] for figures in by_seed.values()])
+            for metric in next(iter(by_seed.values()))
+        }
+        | {"seeds": list(by_seed)}
+        for name, by_seed in found.items()
+    }
+    with suppress(InputError):
+        summary["function"] = load(run, name=STUDENT if STUDENT in found else ALONE).summary().function
+    write_whole(run.folder / MARKER, json.dumps(summary, indent=1).encode())
+
+
+def _spread(values: list[float]) -> dict[str, float]:
+    return {"mean": statistics.mean(values), "std": statistics.stdev(values) if len(values) > 1 else 0.0}
+
+
+def _write_metrics(folder: Path) -> None:
+    """All epochs of all stages, each once, as their files tell them."""
+    rows = []
+    for name in (TEACHER, ALONE, STUDENT):
+        path = folder / f"{name}.safetensors"
+        if path.is_file():
+            rows += json.loads(load_tensors(path)[1].get("history", "[]"))
+    write_whole(folder / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows).encode())
+
+
+def _is_ours(folder: Path) -> bool:
+    try:
+        told = json.loads((folder / MARKER).read_text(encoding="utf-8"))
+        return bool(told.get("program") == PROGRAM and told.get("kind") == "run")
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def _like(about: Mapping[str, Any]) -> Data:
+    """Pictures of a run's sizes, all dark: what its networks are built for."""
+    size, count = tuple(about["size"]), 4
+    shape = (count, *size) if about["pixels"] else (count,)
+    part = pictures_in.Part(torch.zeros(count, about["channels"], *size, dtype=torch.uint8), torch.zeros(shape).long())
+    return Data(part, part, part, tuple(about["classes"]))
+
+
+def _on_cpu(data: Data) -> Data:
+    first = data.train.take(slice(20_000)).to("cpu")
+    return replace(data, train=first)
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot be made ({error.strerror})", where=str(folder), mend="give --out another") from None
+
+
+def _log(folder: Path, line: str) -> None:
+    with (folder / "log.txt").open("a", encoding="utf-8") as file:
+        file.write(line + "\n")
+
+
+def _words(figures: Mapping[str, Any]) -> str:
+    return ", ".join(
+        f"{part} {name} {100 * value:.2f} %" for part in ("validation", "test") for name, value in figures[part].items()
+    )

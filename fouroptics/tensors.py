@@ -23,9 +23,16 @@ def save_tensors(path: str | Path, tensors: Mapping[str, Tensor], told: Mapping[
     """Write tensors by name, and texts about them, whole or not at all."""
     from safetensors.torch import save
 
+    for name, tensor in tensors.items():
+        if not isinstance(tensor, Tensor) or tensor.layout != torch.strided or tensor.is_meta or tensor.is_quantized:
+            raise InputError("is no tensor of plain values", where=name, mend="leave it out, or make it one")
+    taken = [name for name in ("__metadata__", _PAIRS) if name in tensors or name in (told or {})]
+    if taken:
+        raise InputError("is a name that the file needs itself", where=taken[0], mend="give another name")
+    told = {str(key): str(text) for key, text in (told or {}).items()}
     pairs = [name for name, tensor in tensors.items() if tensor.is_complex()]
     plain = {name: _plain(tensor) for name, tensor in tensors.items()}
-    write_whole(path, save(plain, dict(told or {}) | {_PAIRS: json.dumps(pairs)}))
+    write_whole(path, save(plain, told | {_PAIRS: json.dumps(pairs)}))
 
 
 def load_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -41,7 +48,8 @@ def load_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
         with safe_open(path, framework="pt") as file:
             told = dict(file.metadata() or {})
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            # clones: a tensor of the mapped file would change with it
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
         pairs = json.loads(told.pop(_PAIRS, "[]"))
         complex_ones = {name: torch.view_as_complex(tensors[name]) for name in pairs}
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:

@@ -176,11 +176,15 @@ def compose(weights: Sequence[Tensor], grids: Sequence[Pair], geometry: Geometry
     composed: Tensor | None = None
     for weight, grid in zip(weights, grids, strict=True):
         outputs, channels = weight.shape[:2]
-        taps = _tap_phases(geometry, (weight.shape[-2], weight.shape[-1]), grid).to(weight.device, exact)
+        down, along = (
+            waves_of_taps(taps, numbers, n).to(weight.device, exact)
+            for taps, numbers, n in zip(weight.shape[-2:], (geometry.rows, geometry.columns), grid, strict=True)
+        )
         flat = weight.reshape(outputs, -1)
-        if composed is None:
-            composed = _product(weight.reshape(outputs * channels, -1), taps).reshape(outputs, inputs * bins)
+        if composed is None:  # one axis after the other: these taps may be as many as the grid has samples
+            composed = (down.mT @ _product(weight, along)).reshape(outputs, inputs * bins)
             continue
+        taps = torch.einsum("ar,bc->abrc", down, along).reshape(-1, bins)
         turned = (composed.reshape(channels, 1, inputs, bins) * taps[:, None]).reshape(flat.shape[1], inputs * bins)
         composed = _product(flat, turned)
     assert composed is not None
@@ -196,13 +200,9 @@ def _product(weight: Tensor, right: Tensor) -> Tensor:
     return torch.view_as_complex(product.reshape(*product.shape[:-1], -1, 2))
 
 
-def _tap_phases(geometry: Geometry, kernel: Pair, grid: Pair) -> Tensor:
-    """e^{+i2πνm} of every tap about ``conv2d``'s centre at every bin, ``[ky·kx, rows·columns]``."""
-    down, along = (
-        _waves(torch.arange(taps) - kernel_centre(taps), bins, n, 1)
-        for taps, bins, n in zip(kernel, (geometry.rows, geometry.columns), grid, strict=True)
-    )
-    return torch.einsum("ar,bc->abrc", down, along).reshape(math.prod(kernel), -1)
+def waves_of_taps(taps: int, bins: Tensor, grid: int) -> Tensor:
+    """e^{+i2πνm} of every tap of a row about ``conv2d``'s centre at every bin, ``[taps, bins]``."""
+    return _waves(torch.arange(taps) - kernel_centre(taps), bins, grid, 1)
 
 
 def _waves(rows: Tensor, columns: Tensor, period: int, sign: int) -> Tensor:

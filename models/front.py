@@ -11,8 +11,9 @@ from itertools import pairwise
 import torch
 import torch.nn.functional as F
 from fouroptics.models import spectral
-from fouroptics.models.band import Analysis, Geometry, Synthesis, compose
+from fouroptics.models.band import Analysis, Geometry, Synthesis, compose, waves_of_taps
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from fouroptics.devices.pixels import Readings, mean_of_waves
 from fouroptics.errors import InputError
@@ -23,6 +24,7 @@ from fouroptics.optics.kept import Kept
 from fouroptics.optics.precision import exactly
 
 Pair = tuple[int, int]
+_MOST_TAPS = 2**22  # that are held at a time
 _LOBES = 1.5  # samples of the last crop by which its ringing is given room beside the picture: the first lobe
 
 
@@ -210,17 +212,28 @@ class Front(nn.Module, ABC):
 
     @exactly
     def parts(self) -> tuple[Tensor, Tensor]:
-        """Transfer functions of the positive and the negative part of every real kernel, on the band."""
-        taps = self.kernels(self.transfer())
-        if taps.is_complex():
+        """Transfer functions of the positive and the negative part of every real kernel, on the band.
+
+        Taps of the whole grid are many: they are made of a few outputs at a time, and again for a gradient.
+        """
+        if self.is_complex:
             raise InputError("a complex kernel has no sign", where="readout", mend="real kernels, or another readout")
-        geometry = self.geometry
-        found = []
-        for part in (taps.clamp_min(0), (-taps).clamp_min(0)):
-            on_grid = kernel_transfer(part, geometry.grid, half=True)
-            rows = torch.remainder(geometry.rows, geometry.grid[0]).to(taps.device)
-            found.append(on_grid[..., rows[:, None], geometry.columns.to(taps.device)])
-        return found[0], found[1]
+        transfer = self.transfer()
+        some = max(1, _MOST_TAPS // (transfer.shape[1] * math.prod(self.geometry.grid)))
+        found = [checkpoint(self._parts_of, few, use_reentrant=False) for few in torch.split(transfer, some)]
+        positive, negative = (torch.cat(parts) for parts in zip(*found, strict=True))
+        return positive, negative
+
+    def _parts_of(self, transfer: Tensor) -> tuple[Tensor, Tensor]:
+        taps, geometry = self.kernels(transfer), self.geometry
+        down, along = (
+            waves_of_taps(n, bins, n).to(transfer)
+            for n, bins in zip(geometry.grid, (geometry.rows, geometry.columns), strict=True)
+        )
+        positive, negative = (
+            down.mT @ (part.to(transfer.dtype) @ along) for part in (taps.clamp_min(0), (-taps).clamp_min(0))
+        )
+        return positive, negative
 
     @torch.no_grad()
     def energy_in_guard(self, pictures: Tensor) -> float:
@@ -234,7 +247,20 @@ class Front(nn.Module, ABC):
             within = (mean[0].to(within) * width) @ within
         return 1 - float(within / (energy.sum((0, 1)).mean() * whole))
 
+    def _dtype(self) -> torch.dtype:
+        """Of the optics: single or double."""
+        dtype = next(self.parameters()).dtype
+        if dtype not in (torch.float32, torch.float64):
+            what = f"the optics are {dtype}".replace("torch.", "")
+            raise InputError(what, where="dtype", mend="light is float32 or float64; autocast narrows the rest")
+        return dtype
+
     def _check(self, pictures: Tensor) -> None:
+        dtype = self._dtype()
+        if pictures.real.dtype != dtype:
+            what = f"pictures are {pictures.dtype}, the optics {dtype}"
+            mend = "light is float32 or float64: student.float() and pictures.float(), or both double()"
+            raise InputError(what.replace("torch.", ""), where="pictures", mend=mend)
         due = (self.plan.channels[0], *self.plan.size)
         if pictures.dim() != 4 or tuple(pictures.shape[1:]) != due:
             what = f"pictures are {tuple(pictures.shape)}"
@@ -264,6 +290,7 @@ class DeepFront(Front):
 
     @exactly
     def transfer(self) -> Tensor:
+        self._dtype()
         return compose(self.taps(), self.plan.grids[:-1], self.geometry)
 
     @exactly
@@ -332,4 +359,5 @@ class PlaneFront(Front):
         self.plane = nn.Parameter(torch.view_as_real(transfer.detach().clone().resolve_conj()))
 
     def transfer(self) -> Tensor:
+        self._dtype()
         return torch.view_as_complex(self.plane)

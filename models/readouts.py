@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -87,6 +88,11 @@ class Reader(nn.Module):
         self._plans: Kept[Separable] = Kept()
 
     @property
+    def key(self) -> tuple[object, ...]:
+        """What its ``means`` follow from."""
+        return self.kind, self.compand, self.camera, self.pool
+
+    @property
     def is_linear(self) -> bool:
         """Whether readings follow the field in proportion."""
         return self.kind in _LINEAR and self.compand == "none"
@@ -153,9 +159,20 @@ class Reader(nn.Module):
         return (raw - self.mean[:, None, None]) / self.spread[:, None, None]
 
     @torch.no_grad()
-    def normalise(self, raw: Tensor) -> None:
+    def normalise(self, raw: Iterable[Tensor]) -> None:
         """Take mean and spread of every channel from readings, and keep them: they are part of the student."""
-        mean, spread = raw.mean((0, 2, 3)), raw.std((0, 2, 3), correction=0)
+        sums = [torch.zeros(self.channels, dtype=torch.float64, device=self.mean.device) for _ in range(2)]
+        count = 0
+        for part in raw:
+            each = part.detach().double()
+            sums[0] += each.sum((0, 2, 3))
+            sums[1] += (each**2).sum((0, 2, 3))
+            count += each[:, 0].numel()
+        mean = sums[0] / max(count, 1)
+        spread = (sums[1] / max(count, 1) - mean**2).clamp_min(0).sqrt()
+        if not count or not (mean.isfinite().all() and spread.isfinite().all()):
+            what = "no pictures" if not count else "readings that are not finite"
+            raise InputError(what, where="normalise", mend="give training pictures, numbers in [0, 1]")
         if self.compand == "two-sided-rectify":  # a reading that is nearly always of one sign has one spread
             spread = torch.maximum(*spread.chunk(2)).repeat(2)
         self.mean.copy_(mean)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-import math
+import operator
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, Literal
@@ -12,9 +12,8 @@ import torch
 from fouroptics.models.backends import FC, Backend
 from fouroptics.models.band import Synthesis
 from fouroptics.models.front import DeepFront, Front, Plan, PlaneFront
+from fouroptics.models.likeness import blocks_of, not_foldable
 from fouroptics.models.readouts import Camera, Reader
-from fouroptics.models.released import RealPart
-from fouroptics.models.spectral import SpectralConv2d, SpectralPool2d
 from fouroptics.models.summary import Summary, summarised
 from torch import Tensor, nn
 
@@ -26,9 +25,7 @@ from fouroptics.optics.precision import exactly
 Pair = tuple[int, int]
 Side = int | Pair | None
 Kernel = int | Pair | Literal["full"]
-
-
-_LEFT_OUT = (nn.ReLU, nn.GELU, nn.SiLU, nn.LeakyReLU, nn.BatchNorm2d, nn.Dropout, nn.Dropout2d, nn.Identity, RealPart)
+_CHUNK = 256  # pictures at a time where statistics are taken
 
 
 class Student(nn.Module):
@@ -56,7 +53,8 @@ class Student(nn.Module):
         """What leaves the electronics, ``[batch, channels, Y, X]``, before it is normalised."""
         spectrum = self.front.spectrum(pictures, self._transfer())
         dtype, device = spectrum.real.dtype, spectrum.device
-        plan = self._syntheses.get((dtype, device), partial(self._synthesis, dtype, device))
+        key = (dtype, device, self.reader.key)
+        plan = self._syntheses.get(key, partial(self._synthesis, dtype, device))
         return self.reader.read(plan(spectrum))
 
     @exactly
@@ -72,7 +70,7 @@ class Student(nn.Module):
     @torch.no_grad()
     def normalise(self, pictures: Tensor) -> None:
         """Freeze the readings' mean and spread as they are on some training pictures."""
-        self.reader.normalise(self.readings(pictures))
+        self.reader.normalise(self.readings(part) for part in torch.split(pictures, _CHUNK))
 
     def _transfer(self) -> Tensor:
         """Transfer functions of all that is shown: of pairs, of all positive parts and then of all negative ones."""
@@ -93,7 +91,7 @@ class SCLC(Student):
 
     Args:
         channels: inputs, then outputs of each convolution.
-        kernel_size: taps of all, of each, or ``"full"``: as wide as the guard lets them be.
+        kernel_size: taps of all, or a list of those of each layer, or ``"full"``: as wide as the guard lets them be.
         crops: samples of the picture behind each convolution; None where nothing is cropped.
         size: samples of a picture.
         readout: what the camera learns of the field; there is no default, it decides what can be learned.
@@ -127,24 +125,31 @@ class SCLC(Student):
         parameters: Literal["deep", "plane"] = "deep",
     ) -> None:
         check_choice("parameters", parameters, ("deep", "plane"))
-        layers, side = len(channels) - 1, _pair(size)
-        dark = None if guard is None else _pair(guard)
+        if not isinstance(channels, Sequence) or not all(isinstance(n, int) for n in channels):
+            raise InputError(f"{channels!r} are no channels", where="channels", mend="inputs, then outputs: (3, 64)")
+        if not isinstance(classes, int) or classes < 1:
+            raise InputError(f"{classes!r} is no number of classes", where="classes", mend="a whole number from 1 on")
+        layers, side = len(channels) - 1, _pair(size, "size")
+        dark = None if guard is None else _pair(guard, "guard")
         if guard is None and (parameters == "plane" or readout == "pair_intensity"):
             dark = side  # a plane's taps, and the parts of what is cropped, may reach anywhere
         plan = Plan.of(
             side,
             channels,
             _kernels(kernel_size, layers, dark, side),
-            [None] * layers if crops is None else [None if one is None else _pair(one) for one in crops],
+            _crops(crops, layers),
             dark,
         )
         front: Front = DeepFront(plan, is_complex=is_complex)
         if parameters == "plane":
             front = PlaneFront(plan, front.transfer(), is_complex=is_complex)
-        pool = None if sensor_pool is None else _pair(sensor_pool)
+        pool = None if sensor_pool is None else _pair(sensor_pool, "sensor_pool")
         camera = Camera(front.geometry.kept, front.geometry.fine, plan.crops[-1], plan.area)
         reader = Reader(readout, compand, camera, pool, channels[-1], reference=reference)
-        chosen = FC(tuple(backend)) if isinstance(backend, Sequence) else backend
+        chosen = FC(tuple(backend)) if isinstance(backend, list | tuple) else backend
+        if not hasattr(chosen, "build"):
+            mend = "widths such as (512, 256), or one of fouroptics.models.backends"
+            raise InputError(f"{backend!r} is no backend", where="backend", mend=mend)
         super().__init__(front, reader, chosen.build(reader.channels, reader.size, side, classes))
 
     @classmethod
@@ -171,10 +176,10 @@ class SCLC(Student):
         Raises:
             InputError: a layer that has no linear counterpart; its name.
         """
-        given = size or getattr(teacher, "size", None)
+        given = getattr(teacher, "size", None) if size is None else size
         if given is None:
             raise InputError("the teacher does not tell its pictures' size", where="size", mend="give one")
-        channels, kernels, crops = _blocks_of(teacher, _pair(given))
+        channels, kernels, crops = blocks_of(teacher, _pair(given, "size"))
         return cls(channels, kernels, crops, given, readout=readout, classes=classes, **options)
 
     def forward_layers(self, pictures: Tensor) -> Tensor:
@@ -203,89 +208,15 @@ def fold(student: nn.Module) -> FoldedSCLC:
     Raises:
         InputError: something in it has no linear counterpart; its name.
     """
+    student = getattr(student, "module", getattr(student, "_orig_mod", student))  # of DataParallel, of torch.compile
     if not isinstance(student, Student):
-        raise _not_foldable(student)
+        raise not_foldable(student)
     front = student.front
     with torch.no_grad():
         plane = PlaneFront(front.plan, front.transfer(), is_complex=front.is_complex).train(front.training)
     folded = FoldedSCLC(plane, copy.deepcopy(student.reader), copy.deepcopy(student.backend))
     folded.training = student.training
     return folded
-
-
-def _blocks_of(teacher: nn.Module, size: Pair) -> tuple[list[int], list[Pair], list[Pair | None]]:
-    """Channels, taps and what is left of the picture, convolution by convolution."""
-    features = getattr(teacher, "features", None)
-    if not isinstance(features, nn.Sequential):
-        mend = "a teacher whose convolutions are an nn.Sequential called features"
-        raise InputError("has no features to be like", where=type(teacher).__name__, mend=mend)
-    channels: list[int] = []
-    kernels: list[Pair] = []
-    crops: list[Pair | None] = []
-    seen = size
-    for name, layer in features.named_children():
-        if isinstance(layer, nn.Conv2d | SpectralConv2d):
-            _refuse_unlike(f"features.{name}", layer)
-            channels += [layer.out_channels] if channels else [layer.in_channels, layer.out_channels]
-            kernels.append((layer.kernel_size[0], layer.kernel_size[1]))
-            crops.append(None)
-        elif isinstance(layer, _LEFT_OUT):
-            continue
-        elif not isinstance(layer, nn.MaxPool2d | nn.AvgPool2d | SpectralPool2d):
-            what = f"{type(layer).__name__} has no linear counterpart"
-            raise InputError(
-                what, where=f"features.{name}", mend="convolutions, pools, rectifiers and batch norms have"
-            )
-        left = _size_behind(layer, seen)
-        if not crops:
-            raise InputError("a pool before any convolution", where=f"features.{name}", mend="begin with a convolution")
-        if left != seen:
-            crops[-1] = (min(left[0], seen[0]), min(left[1], seen[1]))
-        seen = crops[-1] or seen
-    return channels, kernels, crops
-
-
-def _refuse_unlike(name: str, layer: nn.Conv2d | SpectralConv2d) -> None:
-    if layer.groups != 1 or layer.dilation != (1, 1):
-        what = f"a convolution of {layer.groups} groups and dilation {layer.dilation[0]}"
-        raise InputError(what, where=name, mend="a student's channels all mix, its taps stand side by side")
-
-
-def _size_behind(layer: nn.Conv2d | SpectralConv2d | nn.MaxPool2d | nn.AvgPool2d | SpectralPool2d, size: Pair) -> Pair:
-    """Samples that a strided or padded layer leaves."""
-    if isinstance(layer, SpectralPool2d):
-        return layer.output_size
-    if layer.padding == "same":
-        return size
-    kernel, stride, padding, dilation = (
-        (one, one) if isinstance(one, int) else (int(one[0]), int(one[1]))
-        for one in (
-            layer.kernel_size,
-            layer.stride,
-            0 if layer.padding == "valid" else layer.padding,
-            getattr(layer, "dilation", 1),
-        )
-    )
-    up = math.ceil if getattr(layer, "ceil_mode", False) else math.floor
-    rows, columns = (
-        up((n + 2 * p - d * (k - 1) - 1) / s) + 1
-        for n, k, s, p, d in zip(size, kernel, stride, padding, dilation, strict=True)
-    )
-    return rows, columns
-
-
-def _not_foldable(network: nn.Module) -> InputError:
-    """What in a network a fold cannot take."""
-    for name, layer in network.named_modules():
-        if isinstance(layer, nn.ReLU | nn.MaxPool2d | nn.GELU | nn.BatchNorm2d | nn.Dropout | nn.AdaptiveAvgPool2d):
-            what = f"{type(layer).__name__} is not linear and shift-invariant"
-            return InputError(what, where=name or type(network).__name__, mend="SCLC.like(network) leaves it out")
-        if isinstance(layer, nn.Conv2d | SpectralConv2d) and (
-            layer.padding_mode != "circular" or layer.stride != (1, 1)
-        ):
-            what = f"a convolution of stride {layer.stride[0]} with {layer.padding_mode} borders of its own"
-            return InputError(what, where=name, mend="SCLC: one guard at the input, a crop behind")
-    return InputError(f"{type(network).__name__} is no student", where="fold", mend="fold an SCLC")
 
 
 def _kernels(given: Any, layers: int, guard: Pair | None, size: Pair) -> list[Pair]:
@@ -297,10 +228,25 @@ def _kernels(given: Any, layers: int, guard: Pair | None, size: Pair) -> list[Pa
             what = f"taps as wide as a guard of {max(guard)} allows are more than the grid has"
             raise InputError(what, where="guard", mend=f"less than the picture, at most {min(size) - 1}")
         return [(2 * guard[0] + 1, 2 * guard[1] + 1)]
-    if isinstance(given, int):
-        return [(given, given)] * layers
-    return [_pair(one) for one in given]
+    if isinstance(given, Sequence) and not isinstance(given, str):
+        return [_pair(one, "kernel_size") for one in given]
+    return [_pair(given, "kernel_size")] * layers
 
 
-def _pair(side: int | Pair) -> Pair:
-    return (side, side) if isinstance(side, int) else (side[0], side[1])
+def _crops(given: Any, layers: int) -> list[Pair | None]:
+    if given is None:
+        return [None] * layers
+    if not isinstance(given, Sequence) or isinstance(given, str):
+        raise InputError(f"{given!r} are no crops", where="crops", mend="one a convolution, None where there is none")
+    return [None if one is None else _pair(one, "crops") for one in given]
+
+
+def _pair(side: Any, name: str) -> Pair:
+    """One whole number for both axes, or ``(y, x)``."""
+    given = tuple(side) if isinstance(side, list | tuple) else (side, side)
+    try:
+        rows, columns = (operator.index(one) for one in given)
+    except (TypeError, ValueError):
+        what = f"{side!r} is neither a whole number nor a pair of them"
+        raise InputError(what, where=name, mend="such as 32, or (32, 48)") from None
+    return rows, columns

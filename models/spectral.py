@@ -23,12 +23,17 @@ PaddingMode = Literal["circular", "zeros", "reflect", "replicate"]
 
 def transform(pictures: Tensor) -> Tensor:
     """Pictures → spectra: of real ones the half that holds all, ``[..., y, x // 2 + 1]``."""
+    if not pictures.numel():  # of no pictures no library takes a transform
+        columns = pictures.shape[-1] if pictures.is_complex() else pictures.shape[-1] // 2 + 1
+        return (pictures[..., :1] + 0j).expand(*pictures.shape[:-1], columns)
     spectra: Tensor = (torch.fft.fft2 if pictures.is_complex() else torch.fft.rfft2)(pictures, norm="ortho")
     return spectra
 
 
 def inverse(spectra: Tensor, size: Pair, *, half: bool) -> Tensor:
     """Spectra → pictures."""
+    if not spectra.numel():
+        return (spectra.real if half else spectra)[..., :1].expand(*spectra.shape[:-1], size[1])
     back = torch.fft.irfft2(spectra, s=size, norm="ortho") if half else torch.fft.ifft2(spectra, norm="ortho")
     pictures: Tensor = back
     return pictures
@@ -100,12 +105,20 @@ class SpectralConv2d(nn.Module):
     ) -> None:
         super().__init__()
         check_choice("padding_mode", padding_mode, ("circular", "zeros", "reflect", "replicate"))
-        if in_channels % groups or out_channels % groups:
+        if groups < 1 or in_channels % groups or out_channels % groups:
             what = f"{groups} groups of {in_channels} → {out_channels} channels"
             raise InputError(what, where="groups", mend="a number that divides both")
         self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
         self.kernel_size, self.stride, self.dilation = _pair(kernel_size), _pair(stride), _pair(dilation)
         self.padding, self.padding_mode, self.is_complex = padding, padding_mode, is_complex
+        for name, values, least in (
+            ("kernel_size", self.kernel_size, 1), ("stride", self.stride, 1), ("dilation", self.dilation, 1),
+            ("padding", () if isinstance(padding, str) else _pair(padding), 0),
+        ):  # fmt: skip
+            if any(not isinstance(one, int) or one < least for one in values):
+                raise InputError(f"{values} will not do", where=name, mend=f"whole numbers from {least} on")
+        if isinstance(padding, str):
+            check_choice("padding", padding, ("same", "valid"))
         if padding == "same" and self.stride != (1, 1):
             raise InputError("padding 'same' goes with stride 1", where="padding", mend="give samples, such as 1")
         shape = (out_channels, in_channels // groups, *self.kernel_size, *((2,) if is_complex else ()))
@@ -144,6 +157,8 @@ class SpectralConv2d(nn.Module):
         return found, size
 
     def forward(self, pictures: Tensor) -> Tensor:
+        if pictures.dim() == 3:
+            return self(pictures[None])[0]  # type: ignore[no-any-return]
         around = self._around()
         if self.acts_on_spectra:
             padded = pictures
@@ -196,6 +211,8 @@ class SpectralPool2d(nn.Module):
     def __init__(self, output_size: int | Pair) -> None:
         super().__init__()
         self.output_size: Pair = _pair(output_size)
+        if min(self.output_size) < 1:
+            raise InputError(f"{output_size} will not do", where="output_size", mend="whole numbers from 1 on")
 
     acts_on_spectra = True
     is_complex = False

@@ -28,6 +28,9 @@ class Normalise(nn.Module):
         self.register_buffer("spread", torch.tensor(spread)[:, None, None], persistent=False)
 
     def forward(self, pictures: Tensor) -> Tensor:
+        if pictures.shape[-3] != len(self.mean):
+            what = f"pictures of {pictures.shape[-3]} channels, the network takes {len(self.mean)}"
+            raise InputError(what, where="pictures", mend="bring them to as many, or build the network for them")
         return (pictures - self.mean) / self.spread
 
 
@@ -161,6 +164,10 @@ def load_weights(network: nn.Module, path: str | Path) -> nn.Module:
         if tensors[name].shape != tensor.shape:
             what = f"{name!r} is {[*tensors[name].shape]}, and {[*tensor.shape]} in a {type(network).__name__}"
             raise InputError(what, where=str(path), mend="the same classes and widths as in training")
+        kinds = [(one.is_complex(), one.is_floating_point()) for one in (tensors[name], tensor)]
+        if kinds[0] != kinds[1]:
+            what = f"{name!r} is {tensors[name].dtype}, and {tensor.dtype} in a {type(network).__name__}"
+            raise InputError(what.replace("torch.", ""), where=str(path), mend="weights of numbers of the same kind")
     strange = sorted(set(tensors) - set(own))
     if strange:
         raise InputError(

@@ -168,6 +168,17 @@ class _ChannelSum(torch.autograd.Function):
         spectrum, transfer = inputs
         to_spectrum, to_transfer = ctx.needs_input_grad
         ctx.save_for_backward(spectrum if to_transfer else None, transfer if to_spectrum else None)
+        ctx.save_for_forward(spectrum, transfer)
+
+    @staticmethod
+    def jvp(ctx: Any, spectrum: Tensor | None, transfer: Tensor | None) -> Tensor:
+        given = ctx.saved_tensors
+        parts = [
+            channel_sum(*pair)
+            for pair in ((spectrum, given[1]), (given[0], transfer))
+            if pair[0] is not None and pair[1] is not None
+        ]
+        return parts[0] if len(parts) == 1 else parts[0] + parts[1]
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:

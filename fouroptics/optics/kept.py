@@ -24,6 +24,8 @@ class Kept(Generic[T]):
         self._most = most
 
     def get(self, key: Hashable, build: Callable[[], T]) -> T:
+        if _is_traced():
+            return build()
         if key not in self._values:
             if len(self._values) >= self._most:
                 self._values.pop(next(iter(self._values)))
@@ -58,6 +60,16 @@ class Stamp:
 
     def __getstate__(self) -> dict[str, Any]:
         return {"_count": 0, "_seen": ()}
+
+
+def _is_traced() -> bool:
+    """Whether what is built now belongs to a trace, an export or a transform, and must not outlive it."""
+    return (
+        torch.compiler.is_compiling()
+        or torch._C._get_tracing_state() is not None
+        or torch._C._functorch.peek_interpreter_stack() is not None
+        or torch.utils._python_dispatch._get_current_dispatch_mode() is not None
+    )
 
 
 def _is_as_seen(tensor: Tensor, seen: tuple[Tensor, int, Tensor]) -> bool:

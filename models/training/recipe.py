@@ -96,7 +96,7 @@ class StudentSection(Section):
 
     like: Literal["", "teacher"] = ""
     channels: tuple[Count, ...] = (3, 128)
-    kernel: Literal["full"] | Sides = (7, 7)
+    kernel: Literal["full"] | Count | tuple[Count, ...] = 7
     crops: tuple[Some, ...] = ()
     sensor_pool: Sides | None = None
     readout: Readout

@@ -140,3 +140,29 @@ def test_a_levelled_pool_is_the_same_alone_and_among_others():
     pictures = torch.rand(2, 1, 9, 9, dtype=torch.float64)
     assert torch.allclose(SpectralSequential(LevelledPool(5))(pictures), LevelledPool(5)(pictures), atol=1e-12)
     assert float(LevelledPool(5)(torch.ones(1, 1, 9, 9)).mean()) == pytest.approx(81 / 25)
+
+
+def test_edges_are_those_of_torch():
+    layer, due = SpectralConv2d(3, 4, 3, padding=1, padding_mode="zeros"), nn.Conv2d(3, 4, 3, padding=1, bias=False)
+    due.weight = layer.weight
+    assert layer(torch.rand(0, 3, 8, 8)).shape == due(torch.rand(0, 3, 8, 8)).shape
+    alone = torch.rand(3, 8, 8)
+    assert torch.allclose(layer(alone), due(alone), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"padding": -1}, "padding: .* will not do; whole numbers from 0 on"),
+        ({"padding": "full"}, "padding: 'full' is unknown"),
+        ({"stride": 0, "padding": 1}, "stride: "),
+        ({"dilation": 0}, "dilation: "),
+        ({"kernel_size": 0}, "kernel_size: "),
+        ({"groups": 0}, "groups: "),
+    ],
+)
+def test_sizes_that_torch_refuses_are_refused(options, says):
+    with pytest.raises(fo.InputError, match=says):
+        SpectralConv2d(**({"in_channels": 3, "out_channels": 4, "kernel_size": 3} | options))
+    with pytest.raises(fo.InputError, match="output_size"):
+        SpectralPool2d(0)

@@ -1,0 +1,107 @@
+"""What of a nonlinear network has a linear counterpart: its blocks, and what stands in a fold's way."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from fouroptics.models.released import RealPart
+from fouroptics.models.spectral import SpectralConv2d, SpectralPool2d
+from torch import nn
+
+from fouroptics.errors import InputError
+
+Pair = tuple[int, int]
+_LEFT_OUT = (nn.ReLU, nn.GELU, nn.SiLU, nn.LeakyReLU, nn.BatchNorm2d, nn.Dropout, nn.Dropout2d, nn.Identity, RealPart)
+_POOLS = (nn.MaxPool2d, nn.AvgPool2d, SpectralPool2d)
+
+
+def blocks_of(teacher: nn.Module, size: Pair) -> tuple[list[int], list[Pair], list[Pair | None]]:
+    """Channels, taps and what is left of the picture, convolution by convolution."""
+    features = getattr(teacher, "features", None)
+    if not isinstance(features, nn.Sequential):
+        mend = "a teacher whose convolutions are an nn.Sequential called features"
+        raise InputError("has no features to be like", where=type(teacher).__name__, mend=mend)
+    channels: list[int] = []
+    kernels: list[Pair] = []
+    crops: list[Pair | None] = []
+    seen = size
+    for name, layer in _in_order("features", features):
+        if isinstance(layer, nn.Conv2d | SpectralConv2d):
+            _refuse_unlike(name, layer, channels[-1] if channels else layer.in_channels)
+            channels += [layer.out_channels] if channels else [layer.in_channels, layer.out_channels]
+            kernels.append((layer.kernel_size[0], layer.kernel_size[1]))
+            crops.append(None)
+        elif isinstance(layer, _LEFT_OUT):
+            continue
+        elif not isinstance(layer, _POOLS):
+            what = f"{type(layer).__name__} has no linear counterpart"
+            raise InputError(what, where=name, mend="convolutions, pools, rectifiers and batch norms have")
+        if not crops:
+            raise InputError("a pool before any convolution", where=name, mend="begin with a convolution")
+        left = _size_behind(layer, seen)
+        if min(left) < 1:
+            what = f"leaves nothing of {seen[0]}×{seen[1]} samples"
+            raise InputError(what, where=name, mend=f"larger pictures than {size[0]}×{size[1]}")
+        if left != seen:
+            crops[-1] = (min(left[0], seen[0]), min(left[1], seen[1]))
+        seen = crops[-1] or seen
+    return channels, kernels, crops
+
+
+def not_foldable(network: object) -> InputError:
+    """What in a network a fold cannot take."""
+    if not isinstance(network, nn.Module):
+        return InputError(f"{network!r} is no network", where="fold", mend="fold an SCLC")
+    for name, layer in network.named_modules():
+        if isinstance(layer, nn.ReLU | nn.MaxPool2d | nn.GELU | nn.BatchNorm2d | nn.Dropout | nn.AdaptiveAvgPool2d):
+            what = f"{type(layer).__name__} is not linear and shift-invariant"
+            return InputError(what, where=name or type(network).__name__, mend="SCLC.like(network) leaves it out")
+        if isinstance(layer, nn.Conv2d | SpectralConv2d) and (
+            layer.padding_mode != "circular" or layer.stride != (1, 1)
+        ):
+            what = f"a convolution of stride {layer.stride[0]} with {layer.padding_mode} borders of its own"
+            return InputError(what, where=name, mend="SCLC: one guard at the input, a crop behind")
+    return InputError(f"{type(network).__name__} is no student", where="fold", mend="fold an SCLC")
+
+
+def _in_order(place: str, layers: nn.Sequential) -> Iterator[tuple[str, nn.Module]]:
+    """Every layer as often as it is run, those of a Sequential within in its place."""
+    for name, layer in layers._modules.items():
+        if isinstance(layer, nn.Sequential):
+            yield from _in_order(f"{place}.{name}", layer)
+        elif layer is not None:
+            yield f"{place}.{name}", layer
+
+
+def _refuse_unlike(name: str, layer: nn.Conv2d | SpectralConv2d, given: int) -> None:
+    if layer.groups != 1 or layer.dilation != (1, 1):
+        what = f"a convolution of {layer.groups} groups and dilation {layer.dilation[0]}"
+        raise InputError(what, where=name, mend="a student's channels all mix, its taps stand side by side")
+    if layer.in_channels != given:
+        what = f"takes {layer.in_channels} channels where {given} come"
+        raise InputError(what, where=name, mend="a teacher whose layers fit")
+
+
+def _size_behind(layer: nn.Module, size: Pair) -> Pair:
+    """Samples that a strided or padded layer leaves."""
+    if isinstance(layer, SpectralPool2d):
+        return layer.output_size
+    assert isinstance(layer, nn.Conv2d | SpectralConv2d | nn.MaxPool2d | nn.AvgPool2d)
+    if layer.padding == "same":
+        return size
+    kernel, stride, padding, dilation = (
+        (one, one) if isinstance(one, int) else (int(one[0]), int(one[1]))
+        for one in (
+            layer.kernel_size,
+            layer.stride,
+            0 if layer.padding == "valid" else layer.padding,
+            getattr(layer, "dilation", 1),
+        )
+    )
+    up = math.ceil if getattr(layer, "ceil_mode", False) else math.floor
+    rows, columns = (
+        up((n + 2 * p - d * (k - 1) - 1) / s) + 1
+        for n, k, s, p, d in zip(size, kernel, stride, padding, dilation, strict=True)
+    )
+    return rows, columns

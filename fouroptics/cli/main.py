@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 import fouroptics
-from fouroptics.cli import bench, demo, init, masks, simulate
+from fouroptics.cli import bench, demo, init, masks, simulate, train
 from fouroptics.errors import InputError
 
 INTERRUPTED = 130
@@ -32,6 +32,8 @@ app.add_typer(masks.app, name="masks")
 app.command("demo")(demo.demo)
 app.command("init")(init.init)
 app.command("simulate")(simulate.simulate)
+app.command("train")(train.train)
+app.command("evaluate")(train.evaluate)
 
 
 def _version(wanted: bool) -> None:

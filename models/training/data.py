@@ -39,6 +39,7 @@ class Part:
         return len(self.pictures)
 
     def take(self, index: Tensor | slice) -> Part:
+        """Some of them."""
         return Part(self.pictures[index], self.targets[index])
 
     def batch(self, index: Tensor | slice) -> tuple[Tensor, Tensor]:
@@ -98,6 +99,7 @@ def load(
     split_seed: int = 0,
     strict: bool = False,
     options: Mapping[str, Any] | None = None,
+    whole: bool = False,
 ) -> Data:
     """Pictures of a folder, decoded once and then taken from the cache.
 
@@ -111,6 +113,7 @@ def load(
         split_seed: of both shares.
         strict: a picture that cannot be read stops everything; else it is left out and named.
         options: more of the reader: ``preset``, ``images``, ``masks`` …; of shapes ``count``, ``seed``.
+        whole: nothing is trained on: all parts are the one to report on, or all pictures if there is none.
     """
     check_choice("data.channels", channels, ("rgb", "grey"))
     more = dict(options or {})
@@ -128,14 +131,14 @@ def load(
         raise InputError(
             "cannot be read as a picture", where=read.skipped[0], mend="mend or remove it, or be less strict"
         )
-    return _split(read, fingerprint, validation, test, split_seed)
+    return _whole(read, fingerprint) if whole else _split(read, fingerprint, validation, test, split_seed)
 
 
-def of_section(section: DataSection) -> Data:
-    """The pictures that a recipe names."""
+def of_section(section: DataSection, *, whole: bool = False) -> Data:
+    """The pictures that a recipe names; ``whole``: those of the part to report on, or all if there is none."""
     return load(
         section.reader, section.path, section.size, channels=section.channels, validation=section.validation,
-        test=section.test, split_seed=section.split_seed, strict=section.strict, options=section.options,
+        test=section.test, split_seed=section.split_seed, strict=section.strict, options=section.options, whole=whole,
     )  # fmt: skip
 
 
@@ -186,15 +189,23 @@ def _cached(source: Source, size: tuple[int, int], channels: str, told: str) -> 
     return read, fingerprint
 
 
+def _whole(read: Read, fingerprint: str) -> Data:
+    part = Part(read.pictures, read.targets)
+    if bool((read.parts == 2).any()):
+        part = part.take(read.parts == 2)
+    return Data(part, part, part, read.classes, read.skipped, fingerprint)
+
+
 def _split(read: Read, fingerprint: str, validation: float, test: float, seed: int) -> Data:
-    """Parts by a seed; a share is taken at random, so classes are as frequent in it as elsewhere."""
+    """Parts by a seed, each in random order, so that any piece of one has as much of each class as another."""
     generator = torch.Generator().manual_seed(seed)
     parts: dict[str, Tensor] = {name: (read.parts == number).nonzero()[:, 0] for number, name in enumerate(PARTS)}
+    parts = {name: index[torch.randperm(len(index), generator=generator)] for name, index in parts.items()}
     for name, share in (("test", test), ("validation", validation)):
         if len(parts[name]) == 0:
-            order = parts["train"][torch.randperm(len(parts["train"]), generator=generator)]
-            count = round(share * len(order))
-            parts[name], parts["train"] = order[:count].sort().values, order[count:].sort().values
+            order = parts["train"]
+            count = max(round(share * len(order)), min(1, len(order))) if share else 0
+            parts[name], parts["train"] = order[:count], order[count:]
     whole = Part(read.pictures, read.targets)
     train, held, told = (whole.take(parts[name]) for name in PARTS)
     data = Data(train, held, told, read.classes, read.skipped, f"{fingerprint}-{seed}")

@@ -271,7 +271,7 @@ def _changed(masks: Masks, given: Mapping[str, Any]) -> Masks:
             if isinstance(value, list | tuple)
             else value
         )
-    if "classes" in given and "threshold" not in given and len(values["classes"]) != 2:
+    if "threshold" not in given and (values["colours"] or len(values["classes"]) != 2):
         values["threshold"] = None
     if values["colours"] and len(values["colours"]) != len(values["classes"]):
         what = f"{len(values['colours'])} colours of {len(values['classes'])} classes"

@@ -98,7 +98,7 @@ def train(
         for seed in read.seeds:
             _Seed(run, here, seed, device, ranks, tell).run(teacher)
             if ranks.is_first:
-                _summarise(run, here)
+                _summarise(run)
         return run
 
 
@@ -219,7 +219,7 @@ def load(run: Run | str | Path, seed: int | None = None, name: str = STUDENT) ->
 
 
 def evaluate(run: Run | str | Path, data: Data | None = None) -> dict[str, dict[int, dict[str, float]]]:
-    """Figures of every student of a run, by name and seed: as they were kept, or on other pictures."""
+    """Figures of every network of a run, by name and seed: as they were kept, or on other pictures."""
     run = run if isinstance(run, Run) else Run.open(run)
     found: dict[str, dict[int, dict[str, float]]] = {}
     for seed in run.recipe.seeds:
@@ -235,6 +235,28 @@ def evaluate(run: Run | str | Path, data: Data | None = None) -> dict[str, dict[
     if not found:
         raise InputError("has no trained network yet", where=str(run.folder), mend="let the run end")
     return found
+
+
+def figures_on(run: Run, path: Path) -> dict[str, Any]:
+    """Mean and spread over a run's seeds on the pictures of another folder, all of them."""
+    every = pictures_in.of_section(run.recipe.data.model_copy(update={"path": str(path)}), whole=True)
+    classes = run.summary["data"]["classes"]
+    if list(every.classes) != classes:
+        what = f"its classes are {', '.join(every.classes)}"
+        raise InputError(what, where=str(path), mend=f"the run knows {', '.join(classes)}")
+    return _results(evaluate(run, every))
+
+
+def _results(found: Mapping[str, Mapping[int, Mapping[str, float]]]) -> dict[str, Any]:
+    """Mean and spread over the seeds, by network and figure."""
+    return {
+        name: {
+            metric: _spread([figures[metric] for figures in by_seed.values()])
+            for metric in next(iter(by_seed.values()))
+        }
+        | {"seeds": list(by_seed)}
+        for name, by_seed in found.items()
+    }
 
 
 def _distilled(teacher: nn.Module, recipe: Recipe, scores: Tensor, pictures: Tensor, targets: Tensor) -> Tensor:
@@ -314,18 +336,11 @@ def _begin(folder: Path, recipe: Recipe, data: Data) -> None:
         _log(folder, f"{len(data.skipped)} pictures could not be read and are left out: {', '.join(data.skipped[:20])}")
 
 
-def _summarise(run: Run, data: Data) -> None:
+def _summarise(run: Run) -> None:
     """Mean and spread over the seeds that are done."""
     summary = run.summary
     found = evaluate(run)
-    summary["results"] = {
-        name: {
-            metric: _spread([figures[metric] for figures in by_seed.values()])
-            for metric in next(iter(by_seed.values()))
-        }
-        | {"seeds": list(by_seed)}
-        for name, by_seed in found.items()
-    }
+    summary["results"] = _results(found)
     with suppress(InputError):
         summary["function"] = load(run, name=STUDENT if STUDENT in found else ALONE).summary().function
     write_whole(run.folder / MARKER, json.dumps(summary, indent=1).encode())

@@ -1,0 +1,100 @@
+"""``fouroptics train`` and ``fouroptics evaluate``: a run from a recipe, and what its networks are worth."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fouroptics.cli.arguments import Json, Threads, changed, say
+from fouroptics.cli.progress import bar
+
+RecipeChanges = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="A key of the recipe, such as train.epochs=5."),
+]
+_ORDER = ("teacher", "student-alone", "student")
+
+
+def train(
+    recipe: Annotated[str, typer.Argument(help="A recipe file, or the name of a shipped one.")],
+    out: Annotated[Path, typer.Option(help="The run's folder; a run that was stopped goes on in it.")],
+    data: Annotated[Path | None, typer.Option(help="Folder of the pictures, instead of the recipe's.")] = None,
+    changes: RecipeChanges = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
+    seed: Annotated[list[int] | None, typer.Option(min=0, help="Seeds, instead of the recipe's.")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="A picture that cannot be read stops the run.")] = False,
+    threads: Threads = 1,
+    as_json: Json = False,
+) -> None:
+    """Train teacher and students as a recipe says. The same command again goes on where it was stopped."""
+    import torch
+
+    from fouroptics.models.training import train as start
+
+    torch.set_num_threads(threads)
+    told: dict[str, Any] = changed(changes, example="train.epochs=5")
+    if data is not None:
+        told["data.path"] = str(data.expanduser().resolve())
+    told |= {"device": device} if device else {}
+    told |= {"seeds": seed} if seed else {}
+    told |= {"data.strict": True} if strict else {}
+    with bar("training", as_json) as pace:
+        run = start(recipe, out, changes=told, tell=pace)
+    summary = run.summary
+    say(table({str(out): summary}), summary | {"out": str(out)}, as_json)
+
+
+def evaluate(
+    runs: Annotated[list[Path], typer.Argument(help="Folders of runs.")],
+    data: Annotated[Path | None, typer.Option(help="Other pictures, read as the run's recipe reads its own.")] = None,
+    threads: Threads = 1,
+    as_json: Json = False,
+) -> None:
+    """What the networks of runs are worth on pictures that nothing was chosen by; several runs side by side."""
+    import torch
+
+    from fouroptics.models.training import Run
+    from fouroptics.models.training.train import figures_on
+
+    torch.set_num_threads(threads)
+    found: dict[str, Any] = {}
+    for folder in runs:
+        run = Run.open(folder)
+        found[str(folder)] = run.summary if data is None else run.summary | {"results": figures_on(run, data)}
+    say(table(found), found, as_json)
+
+
+def table(summaries: dict[str, Any]) -> str:
+    """A line a network: the mean over seeds ± their standard deviation, in per cent."""
+    lines = []
+    for folder, summary in summaries.items():
+        lines.append(f"{folder}: {summary['name']}, {summary.get('function', 'not trained yet')}")
+        results = summary.get("results", {})
+        for name in (one for one in _ORDER if one in results):
+            seeds = results[name]["seeds"]
+            figures = [
+                f"{metric.replace('_', ' ')} {100 * value['mean']:.2f}"
+                + (f" ± {100 * value['std']:.2f}" if len(seeds) > 1 else "")
+                for metric, value in results[name].items()
+                if metric != "seeds"
+            ]
+            lines.append(
+                f"  {name:<14} {', '.join(figures)} %  ({len(seeds)} seed{'s' if len(seeds) > 1 else ''}, test)"
+            )
+        gain = _gain(results)
+        lines += [f"  {gain}"] if gain else []
+    return "\n".join(lines)
+
+
+def _gain(results: dict[str, Any]) -> str:
+    """What the teacher brings, where there are seeds to tell it from chance."""
+    if not {"student", "student-alone"} <= set(results) or len(results["student"]["seeds"]) < 2:
+        return ""
+    metric = next(iter(results["student"]))
+    with_it, without = (results[name][metric] for name in ("student", "student-alone"))
+    gain = with_it["mean"] - without["mean"]
+    spread = (with_it["std"] ** 2 + without["std"] ** 2) ** 0.5
+    verdict = "no difference beyond the seeds' spread" if abs(gain) <= spread else "more than the seeds' spread"
+    return f"the teacher brings {100 * gain:+.2f} points, {verdict} ({100 * spread:.2f})"

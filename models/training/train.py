@@ -117,6 +117,8 @@ class _Seed:
         recipe = self.into.recipe
         if self.ranks.is_first:
             _make(self.folder)
+            for broken in self.folder.glob(".*.safetensors-*"):  # a save that somebody ended in the middle
+                broken.unlink(missing_ok=True)
         self.ranks.wait()
         needed = recipe.distill.loss != "none" or recipe.student.like == "teacher" or recipe.teacher.weights
         teacher = self.teacher(given) if needed or given is not None else None

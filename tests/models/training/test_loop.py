@@ -1,0 +1,329 @@
+"""The loop: what it keeps, that a killed run goes on as if it had not been, and that ranks share a batch."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from fouroptics.models.training import Recipe, Run, evaluate, load, train
+from fouroptics.models.training.loop import factor
+from fouroptics.models.training.metrics import all_scores, measured, of_confusion
+from torch import nn
+from torch.utils.data import TensorDataset
+
+import fouroptics as fo
+from fouroptics.tensors import load_tensors, save_tensors
+
+
+def recipe(**changes):
+    """A teacher and two students of shapes, in seconds."""
+    told = {
+        "seeds": [0],
+        "data": {"reader": "shapes", "size": [16, 16], "options": {"count": 400}, "augment": ["flip", "shift 1"]},
+        "teacher": {"widths": [8], "epochs": 2},
+        "student": {
+            "channels": [3, 6], "kernel": 3, "sensor_pool": 4, "readout": "homodyne", "compand": "two-sided-rectify",
+            "backend": {"hidden": [16], "dropout": 0.2},
+        },
+        "train": {"epochs": 3, "batch": 32, "ema": 0.9},
+    }  # fmt: skip
+    return Recipe.from_dict(told, changes)
+
+
+def contents(folder):
+    """All that a run's networks are, without their times."""
+    found = {}
+    for path in sorted(Path(folder).rglob("*.safetensors")):
+        tensors, told = load_tensors(path)
+        found[path.name] = (tensors, json.loads(told["figures"]))
+    return found
+
+
+def same(one, other):
+    assert one.keys() == other.keys()
+    for name, (tensors, figures) in one.items():
+        assert figures == other[name][1]
+        assert all(torch.equal(value, other[name][0][key]) for key, value in tensors.items())
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    return train(recipe(), tmp_path_factory.mktemp("runs") / "whole")
+
+
+def test_a_run_holds_all_that_it_was(whole):
+    assert (whole.folder / "recipe.toml").is_file()
+    again = Run.open(whole.folder)
+    assert again.recipe == whole.recipe
+    rows = [json.loads(line) for line in (whole.seed(0) / "metrics.jsonl").read_text().splitlines()]
+    assert [(row["stage"], row["epoch"]) for row in rows] == [
+        (stage, n) for stage, count in (("teacher", 2), ("student-alone", 3), ("student", 3)) for n in range(count)
+    ]
+    assert not (whole.seed(0) / "state.safetensors").exists()
+    student = load(whole)
+    kept = evaluate(whole)["student"][0]
+    from fouroptics.models.training.data import of_section
+
+    data = of_section(whole.recipe.data)
+    assert measured(student, data.test) == kept
+    best = max(row["validation_accuracy"] for row in rows if row["stage"] == "student")
+    assert measured(student, data.validation)["accuracy"] == best
+
+
+def test_a_finished_run_is_not_trained_again(whole):
+    before = {path: path.stat().st_mtime_ns for path in whole.folder.rglob("*.safetensors")}
+    train(recipe(), whole.folder)
+    assert before == {path: path.stat().st_mtime_ns for path in whole.folder.rglob("*.safetensors")}
+
+
+def test_a_second_seed_joins_and_takes_the_first_one_s_teacher(tmp_path):
+    run = train(recipe(), tmp_path / "run")
+    more = train(recipe(seeds=[0, 3]), tmp_path / "run")
+    teachers = [load_tensors(more.seed(seed) / "teacher.safetensors")[0] for seed in (0, 3)]
+    assert all(torch.equal(teachers[0][name], teachers[1][name]) for name in teachers[0])
+    results = more.summary["results"]["student"]
+    assert results["seeds"] == [0, 3]
+    figures = [value["accuracy"] for value in evaluate(more)["student"].values()]
+    assert results["accuracy"]["mean"] == pytest.approx(sum(figures) / 2)
+    assert results["accuracy"]["std"] == pytest.approx(abs(figures[0] - figures[1]) / 2**0.5)
+    assert run.folder == more.folder
+
+
+STOP = """
+import sys, threading
+import torch
+torch.set_num_threads(1)
+from fouroptics.models.training import Recipe, loop, train
+from fouroptics.tensors import save_tensors
+import os, signal
+out, stop, within, recipe = sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4]
+steps = [0]
+def tell(*_):
+    steps[0] += 1
+    if steps[0] == stop and within == "step":
+        os.kill(os.getpid(), signal.SIGKILL)
+def saving(path, tensors, told=None):
+    if steps[0] >= stop and within == "save":
+        path.with_name("." + path.name + "-half").write_bytes(b"half of it")
+        os.kill(os.getpid(), signal.SIGKILL)
+    save_tensors(path, tensors, told)
+loop.save_tensors = saving
+loop._APART = 0.0
+from fouroptics import toml
+train(Recipe.from_dict(toml.parse(recipe, "test")), out, tell=tell)
+"""
+
+
+def killed(out, stop, within, told):
+    from fouroptics import toml
+
+    done = subprocess.run([sys.executable, "-c", STOP, str(out), str(stop), within, toml.text(told.to_dict())])
+    return done.returncode
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+@pytest.mark.parametrize(("stop", "within"), [(7, "step"), (31, "step"), (52, "step"), (40, "save"), (60, "save")])
+def test_a_killed_run_ends_as_an_unbroken_one(tmp_path, whole, stop, within):
+    """In the teacher's stage, in both students', within an epoch and during a save: bit by bit."""
+    torch.set_num_threads(1)
+    assert killed(tmp_path / "run", stop, within, recipe()) == -signal.SIGKILL
+    run = train(recipe(), tmp_path / "run")
+    same(contents(run.folder), contents(whole.folder))
+    assert not [*run.seed(0).glob(".*")]  # what a broken save left behind
+    rows = [json.loads(line) for line in (run.seed(0) / "metrics.jsonl").read_text().splitlines()]
+    told = [(row["stage"], row["epoch"]) for row in rows]
+    assert len(set(told)) == len(told) == 8
+    assert sum(row["resumed_at_step"] > 0 for row in rows) <= 1  # at most the epoch that was broken
+
+
+TWO = """
+import sys
+import torch
+torch.set_num_threads(1)
+torch.set_default_dtype(torch.float64)
+from fouroptics.models.training.data import Data, Part
+from fouroptics.models.training import Recipe, train
+from fouroptics import toml
+draw = torch.Generator().manual_seed(0)
+parts = [Part(torch.rand(n, 3, 16, 16, generator=draw), torch.arange(n) % 4) for n in (80, 20, 20)]
+train(Recipe.from_dict(toml.parse(sys.argv[2], "test")), sys.argv[1], data=Data(*parts, tuple("abcd")))
+"""
+
+
+@pytest.mark.parametrize("readout", ["homodyne", "intensity"])
+def test_two_ranks_give_the_parameters_of_one(tmp_path, readout):
+    """Twenty steps in double precision, a batch shared by gloo; one rank alone writes."""
+    from fouroptics import toml
+
+    told = recipe(**{
+        "train.epochs": 4, "train.batch": 16, "train.ema": 0.0, "data.augment": [], "student.backend.dropout": 0.0,
+        "distill.loss": "none", "student.readout": readout,
+    })  # fmt: skip
+    text = toml.text(told.to_dict())
+    script = tmp_path / "two.py"
+    script.write_text(TWO)
+    subprocess.run([sys.executable, str(script), str(tmp_path / "one"), text], check=True)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    subprocess.run([*torchrun, str(script), str(tmp_path / "two"), text], check=True, capture_output=True)
+    one, two = (contents(tmp_path / name)["student-alone.safetensors"][0] for name in ("one", "two"))
+    for name, value in one.items():
+        assert value.dtype == torch.float64
+        assert float((value - two[name]).abs().max()) < 1e-9, name
+    assert (tmp_path / "two" / "log.txt").read_text().count("student-alone") == 1
+
+
+def test_ranks_have_disjoint_parts_and_all_together():
+    from fouroptics.models.training.ranks import Ranks
+
+    parts = [Ranks(rank, 3).part_of(10).tolist() for rank in range(3)]
+    assert sorted(one for part in parts for one in part) == list(range(10))
+
+
+def test_ones_own_teacher_and_pictures(tmp_path):
+    class Own(nn.Module):
+        def forward(self, pictures):
+            return torch.stack([pictures.mean((1, 2, 3)), 1 - pictures.mean((1, 2, 3)), pictures[:, 0, 0, 0]], 1)
+
+    pictures = torch.rand(60, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(60) % 3
+    sets = TensorDataset(pictures, labels), TensorDataset(pictures[:20], labels[:20])
+    run = train(recipe(), tmp_path / "run", teacher=Own(), data=sets)
+    assert run.summary["data"]["classes"] == ["0", "1", "2"]
+    assert load(run)(pictures[:4]).shape == (4, 3)
+    assert (run.seed(0) / "given-teacher.json").is_file()
+
+
+def test_a_student_of_pixels(tmp_path):
+    told = recipe(**{
+        "data.options": {"count": 60, "target": "mask"}, "teacher.model": "unet", "teacher.widths": [4, 8],
+        "student.backend": {"kind": "up", "hidden": [8, 4, 4]}, "distill.loss": "pixel-kd", "train.epochs": 1,
+        "teacher.epochs": 1,
+    })  # fmt: skip
+    run = train(told, tmp_path / "run")
+    figures = evaluate(run)["student"][0]
+    assert set(figures) == {"miou", "dice", "pixel_accuracy", "majority_accuracy"}
+    assert load(run)(torch.rand(2, 3, 16, 16)).shape == (2, 2, 16, 16)
+
+
+def test_figures_of_pixels_by_hand():
+    """Two classes: 50 right of 60 and 30 right of 40."""
+    found = of_confusion(torch.tensor([[50, 10], [10, 30]]))
+    assert found["miou"] == pytest.approx((50 / 70 + 30 / 50) / 2)
+    assert found["dice"] == pytest.approx((100 / 120 + 60 / 80) / 2)
+    assert found["pixel_accuracy"] == pytest.approx(0.8)
+    assert found["majority_accuracy"] == pytest.approx(0.6)
+    absent = of_confusion(torch.tensor([[5, 0, 0], [0, 5, 0], [0, 0, 0]]))
+    assert absent["miou"] == 1  # a class that is nowhere counts nothing
+
+
+def test_an_evaluation_does_not_depend_on_its_chunks(whole):
+    from fouroptics.models.training.data import of_section
+
+    student, part = load(whole), of_section(whole.recipe.data).test
+    one, other = (all_scores(student, part, chunk=chunk) for chunk in (7, 40))
+    assert torch.allclose(one, other, atol=1e-6)
+    assert torch.equal(all_scores(student, part.take(slice(0, 3)), chunk=7), one[:3])
+
+
+@pytest.mark.parametrize("schedule", ["warmup-cosine", "one-cycle"])
+def test_rates_rise_once_and_fall_to_nothing(schedule):
+    rates = [factor(schedule, step, 200, 20) for step in range(200)]
+    top = rates.index(max(rates))
+    assert max(rates) == pytest.approx(1, abs=0.02)
+    assert rates[: top + 1] == sorted(rates[: top + 1])
+    assert rates[top:] == sorted(rates[top:], reverse=True)
+    assert rates[-1] < 1e-3
+    assert factor("exponential", 45, 200, 20) == pytest.approx(0.95**2)
+
+
+@pytest.mark.parametrize("accumulate", [2, 3])
+def test_a_batch_in_parts_is_a_batch(tmp_path, accumulate):
+    options = {"distill.loss": "none", "train.epochs": 1, "student.backend.dropout": 0.0, "train.ema": 0.0}
+    whole, parted = (
+        contents(train(recipe(**options, **{"train.accumulate": parts}), tmp_path / str(parts)).folder)
+        for parts in (1, accumulate)
+    )
+    for name, value in whole["student-alone.safetensors"][0].items():
+        assert torch.allclose(value, parted["student-alone.safetensors"][0][name], atol=2e-4), name
+
+
+def test_patience_ends_a_stage(tmp_path):
+    run = train(recipe(**{"train.epochs": 50, "train.patience": 1, "distill.loss": "none"}), tmp_path / "run")
+    rows = [json.loads(line) for line in (run.seed(0) / "metrics.jsonl").read_text().splitlines()]
+    assert len(rows) < 50
+    assert load(run, name="student-alone") is not None
+
+
+def test_other_recipes_and_foreign_folders_are_refused(tmp_path, whole):
+    with pytest.raises(fo.InputError, match="is a run of another recipe or of other pictures; give --out another"):
+        train(recipe(**{"train.epochs": 4}), whole.folder)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("x")
+    with pytest.raises(fo.InputError, match="exists and is no run of fouroptics"):
+        train(recipe(), tmp_path / "mine")
+    with pytest.raises(fo.InputError, match="is no run; give the folder"):
+        Run.open(tmp_path / "mine")
+    with pytest.raises(fo.InputError, match="device: 'tpu9' will not do"):
+        train(recipe(device="tpu9"), tmp_path / "other")
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (lambda content: content[:1000], "holds no tensors"),
+        (lambda content: b"", "holds no tensors"),
+        (None, "is no checkpoint of a training; remove it, and this stage begins again"),
+    ],
+)
+def test_a_damaged_checkpoint_is_named(tmp_path, damage, says):
+    out = tmp_path / "run"
+    assert killed(out, 31, "step", recipe()) == -signal.SIGKILL
+    state = out / "seed-0" / "state.safetensors"
+    if damage is None:
+        save_tensors(state, {"x": torch.ones(3)})
+    else:
+        state.write_bytes(damage(state.read_bytes()))
+    with pytest.raises(fo.InputError, match=says) as told:
+        train(recipe(), out)
+    assert "state.safetensors" in str(told.value)
+
+
+def test_a_full_disk_leaves_the_last_checkpoint_whole(tmp_path, monkeypatch):
+    """The file system says that it is full in the middle of a save: one line, and what was saved before is there."""
+    import errno
+
+    from fouroptics.models.training import loop
+
+    saved = []
+
+    def saving(path, tensors, told=None):
+        if len(saved) == 3:
+            from fouroptics.files import unwritable
+
+            raise unwritable(path, OSError(errno.ENOSPC, "No space left on device"))
+        saved.append(path)
+        save_tensors(path, tensors, told)
+
+    monkeypatch.setattr(loop, "save_tensors", saving)
+    with pytest.raises(fo.InputError, match=r"state\.safetensors: cannot be written .*; free some space"):
+        train(recipe(), tmp_path / "run")
+    monkeypatch.undo()
+    run = train(recipe(), tmp_path / "run")
+    assert "student" in evaluate(run)
+
+
+def test_progress_is_told_and_a_loss_that_is_not_finite_stops(tmp_path):
+    told = []
+    train(recipe(**{"distill.loss": "none"}), tmp_path / "a", tell=lambda *one: told.append(one))
+    assert told[-1] == ("student-alone", 30, 30)
+
+    class Mad(nn.Module):
+        def forward(self, pictures):
+            return torch.full((len(pictures), 10), torch.nan)
+
+    with pytest.raises(ArithmeticError, match=r"the loss is nan in step 0 .* a smaller train\.lr, or train\.clip"):
+        train(recipe(**{"distill.also_without": False}), tmp_path / "b", teacher=Mad())

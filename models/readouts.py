@@ -140,19 +140,36 @@ class Reader(nn.Module):
 
     def read(self, seen: Tensor) -> Tensor:
         """Readings before they are normalised, of a field, or of its ``means`` where it has some."""
-        if self._follows_field:
-            seen = seen.real if seen.is_complex() else seen  # (|E + r|² - |E - r|²) / 4r
-        else:
-            square = self.kind != "interference"
-            pattern = readout.intensity(seen) if square else readout.interference(seen, self.reference)
-            seen = self._plan(pattern.dtype, pattern.device)(pattern)
-        if self.kind == "pair_intensity":
-            positive, negative = seen.chunk(2, -3)
-            seen = positive - negative
+        seen = self.detected(seen)
         if self.bias is not None:
             seen = seen + self.bias[:, None, None]
-        seen = readout.compand(seen, self.compand)
-        return self._pooled(seen) if self._pools_behind else seen
+        if not self._pools_behind:
+            return readout.compand(seen, self.compand)
+        positive = self._pooled(seen.relu())
+        if self.compand == "rectify":
+            return positive
+        return torch.cat((positive, positive - self._pooled(seen)), -3)  # for max(-r, 0) = max(r, 0) - r
+
+    def detected(self, seen: Tensor) -> Tensor:
+        """What the camera gives of the same, a number a reading, signed where two captures are subtracted."""
+        if self._follows_field:
+            return seen.real if seen.is_complex() else seen  # (|E + r|² - |E - r|²) / 4r
+        square = self.kind != "interference"
+        pattern = readout.intensity(seen) if square else readout.interference(seen, self.reference)
+        found = self._plan(pattern.dtype, pattern.device)(pattern)
+        if self.kind == "pair_intensity":
+            positive, negative = found.chunk(2, -3)
+            return positive - negative
+        return found
+
+    @torch.no_grad()
+    def centre(self, detected: Iterable[Tensor]) -> None:
+        """Put the thresholds where readings are on average, so that what is rectified has both signs."""
+        if self.bias is None:
+            return
+        means = [(part.mean((0, 2, 3)), len(part)) for part in detected]
+        count = sum(number for _, number in means)
+        self.bias.copy_(-sum((mean * (number / count) for mean, number in means), torch.zeros_like(self.bias)))
 
     def normalised(self, raw: Tensor) -> Tensor:
         """Readings less the frozen mean, over the frozen spread."""

@@ -51,11 +51,15 @@ class Student(nn.Module):
     @exactly
     def readings(self, pictures: Tensor) -> Tensor:
         """What leaves the electronics, ``[batch, channels, Y, X]``, before it is normalised."""
+        return self.reader.read(self._seen(pictures))
+
+    def _seen(self, pictures: Tensor) -> Tensor:
+        """The field, or its means over pixels where readings follow it."""
         spectrum = self.front.spectrum(pictures, self._transfer())
         dtype, device = spectrum.real.dtype, spectrum.device
         key = (dtype, device, self.reader.key)
         plan = self._syntheses.get(key, partial(self._synthesis, dtype, device))
-        return self.reader.read(plan(spectrum))
+        return plan(spectrum)
 
     @exactly
     def field(self, pictures: Tensor) -> Tensor:
@@ -69,7 +73,13 @@ class Student(nn.Module):
 
     @torch.no_grad()
     def normalise(self, pictures: Tensor) -> None:
-        """Freeze the readings' mean and spread as they are on some training pictures."""
+        """Freeze the readings' mean and spread as they are on some training pictures.
+
+        Thresholds before a rectifier that were not learned yet are put at the mean reading first: pictures are light,
+        and of a kernel with a mean all readings would have one sign.
+        """
+        if self.reader.bias is not None and not self.reader.bias.any():
+            self.reader.centre(self.reader.detected(self._seen(part)) for part in torch.split(pictures, _CHUNK))
         self.reader.normalise(self.readings(part) for part in torch.split(pictures, _CHUNK))
 
     def _transfer(self) -> Tensor:

@@ -69,7 +69,7 @@ def compand(reading: Tensor, kind: Compand) -> Tensor:
     if kind == "log":
         return torch.where(reading < 0, -(-reading).clamp_min(0).log1p(), reading.clamp_min(0).log1p())
     if kind == "rectify":
-        return reading.clamp_min(0)
+        return reading.relu()
     if kind == "two-sided-rectify":
-        return torch.cat((reading.clamp_min(0), (-reading).clamp_min(0)), -3)
+        return torch.cat((reading.relu(), (-reading).relu()), -3)
     return reading

@@ -83,6 +83,7 @@ class Plan:
             rows, columns = (_guarded(size[axis], reach[axis], [one[axis] for one in kept]) for axis in (0, 1))
             grid = rows, columns
         else:
+            _refuse_wider(size, kernels, kept, guard)
             grid = size[0] + guard[0], size[1] + guard[1]
         plan = cls(size, tuple(channels), tuple(kernels), tuple(kept), grid)
         for number, (kernel, room) in enumerate(zip(kernels, plan.grids, strict=False)):
@@ -124,7 +125,27 @@ def _guarded(size: int, reach: int, kept: Sequence[int]) -> int:
     return least
 
 
+def _refuse_wider(size: Pair, kernels: Sequence[Pair], crops: Sequence[Pair], guard: Pair) -> None:
+    """A guard of 0 lets pictures wrap, and says so; one that is too narrow would let them do it unseen."""
+    for number in range(len(kernels)):
+        reach = _taps_reach(size, kernels[: number + 1], crops)
+        for wide, room in zip(reach, guard, strict=True):
+            if 0 < room < wide:
+                what = f"the taps reach {wide} samples beyond the picture up to this layer, the guard has {room}"
+                mend = "fewer taps, a wider guard, or 0 for pictures that wrap"
+                raise InputError(what, where=f"kernel_size[{number}]", mend=mend)
+
+
 def _reach(size: Pair, kernels: Sequence[Pair], crops: Sequence[Pair]) -> Pair:
+    """What the taps reach, and the first lobe of the last crop's ringing."""
+    rows, columns = (
+        taps + (math.ceil(_LOBES * n / min(kept)) if min(kept) < n else 0)
+        for taps, n, kept in zip(_taps_reach(size, kernels, crops), size, zip(*crops, strict=True), strict=True)
+    )
+    return rows, columns
+
+
+def _taps_reach(size: Pair, kernels: Sequence[Pair], crops: Sequence[Pair]) -> Pair:
     sides = []
     for axis in (0, 1):
         samples = [size[axis], *(crop[axis] for crop in crops)]
@@ -133,8 +154,7 @@ def _reach(size: Pair, kernels: Sequence[Pair], crops: Sequence[Pair]) -> Pair:
             math.ceil(sum(side(k) * size[axis] / n for k, n in zip(taps, samples, strict=False)) - 1e-9)
             for side in (kernel_centre, lambda k: k - 1 - kernel_centre(k))
         )
-        ringing = math.ceil(_LOBES * size[axis] / min(samples)) if min(samples) < size[axis] else 0
-        sides.append(max(before, behind) + ringing)
+        sides.append(max(before, behind))
     return sides[0], sides[1]
 
 

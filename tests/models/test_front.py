@@ -17,7 +17,7 @@ CHAINS = {
     "even": ((32, 30), [(3, 3), (5, 2), (3, 3)], [(16, 15), (8, 8), None], (0, 0)),
     "equal": ((20, 20), [(4, 4), (2, 2), (3, 3)], [(10, 10), (10, 10), (10, 10)], (0, 0)),
     "no crop": ((9, 10), [(3, 3), (3, 2)], [None, None], None),
-    "mixed": ((28, 28), [(3, 3), (3, 3), (1, 1), (3, 3)], [(20, 21), None, (13, 8), (13, 8)], (4, 4)),
+    "mixed": ((28, 28), [(3, 3), (3, 3), (1, 1), (3, 3)], [(20, 21), None, (13, 8), (13, 8)], (5, 6)),
     "one layer": ((16, 16), [(7, 7)], [(6, 6)], None),
 }
 
@@ -146,6 +146,10 @@ def test_guards_are_smooth_and_wide_enough():
         (((32, 32), (3, 4), [(3, 3)], []), "crops: 0 of them for 1 convolutions; one a convolution"),
         (((8, 8), (3, 4), [(9, 9)], [None], (0, 0)), r"kernel_size\[0\]: 9×9 taps on a grid of 8×8; fewer taps"),
         (((8, 8), (3,), [], []), "channels: .3,. make no layer"),
+        (
+            ((32, 32), (3, 4, 5), [(3, 3), (7, 7)], [(16, 16), None], (6, 6)),
+            r"kernel_size\[1\]: the taps reach 7 samples beyond the picture up to this layer, the guard has 6; fewer",
+        ),
         (((8, 8), (3, 4), [(3, 3)], [None], (-4, 0)), r"guard: .* are no samples; whole numbers from 0 on"),
         (((8, 8), (3, 4), [(0, 3)], [None]), r"kernel_size: .* are no samples; whole numbers from 1 on"),
         (((8, 8.0), (3, 4), [(3, 3)], [None]), r"size: .* are no samples"),

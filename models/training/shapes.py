@@ -1,6 +1,6 @@
 """Pictures made from a seed, at any resolution: ten shapes that no linear classifier tells apart.
 
-Each lies somewhere, turned, large or small, brighter than its surroundings or darker, on a texture that has contrast of
+Each lies somewhere, a little turned, larger or smaller, brighter than its surroundings or darker, on a texture that has contrast of
 its own. So no pixel tells anything alone, and what matters is an outline.
 """
 
@@ -16,6 +16,7 @@ from fouroptics.pictures import natural
 Pair = tuple[int, int]
 SHAPE_NAMES = ("disc", "ring", "square", "frame", "triangle", "cross", "bar", "two discs", "half disc", "star")
 _BLOCK = 500  # pictures at a time
+_TURN = 0.35  # [rad] at most
 
 
 def draw_shapes(count: int, size: Pair, *, seed: int = 0, grey: bool = False) -> tuple[Tensor, Tensor, Tensor]:
@@ -38,20 +39,20 @@ def _block(count: int, size: Pair, seed: int, channels: int) -> tuple[Tensor, Te
     def uniform(low: float, high: float, *shape: int) -> Tensor:
         return low + (high - low) * torch.rand(_BLOCK, *shape, generator=draw)[:count]
 
-    reach = uniform(0.2, 0.32)[:, None, None]  # of the shorter side
-    turn = uniform(0, 2 * math.pi)[:, None, None]
+    reach = uniform(0.3, 0.4)[:, None, None]  # of the shorter side
+    turn = uniform(-_TURN, _TURN)[:, None, None]
     place = uniform(-1, 1, 2)[:, :, None, None]
     short = min(size)
     rows, columns = ((torch.arange(n) - (n - 1) / 2) / short for n in size)
-    room = [max(0.0, n / (2 * short) - 0.28) for n in size]
+    room = [n / (2 * short) - 0.4 for n in size]  # the largest shape stays within
     y = rows[:, None] - place[:, 0] * room[0]
     x = columns - place[:, 1] * room[1]
     along, across = (x * turn.cos() + y * turn.sin()) / reach, (y * turn.cos() - x * turn.sin()) / reach
     inside = torch.stack([_distance(int(label), a, b) for label, a, b in zip(labels, along, across, strict=True)])
     coverage = (0.5 - inside * reach * short).clamp(0, 1)  # of a pixel, from the distance to the outline
     texture = natural(_BLOCK, channels, size, seed=seed)[:count]
-    ground = 0.25 + 0.5 * uniform(0, 1, channels)[..., None, None] + 0.5 * (texture - 0.5)
-    contrast = uniform(0.22, 0.45, channels)[..., None, None]
+    ground = 0.25 + 0.5 * uniform(0, 1, channels)[..., None, None] + 0.25 * (texture - 0.5)
+    contrast = uniform(0.3, 0.5, channels)[..., None, None]
     sign = torch.where(uniform(0, 1) < 0.5, -1.0, 1.0)[:, None, None, None]
     shown = (ground + sign * contrast * coverage[:, None]).clamp(0, 1)
     return (shown * 255).round().to(torch.uint8), labels, (coverage > 0.5).to(torch.uint8)

@@ -1,4 +1,4 @@
-"""``fouroptics demo``: the physics in one walk, on a picture made here."""
+"""``fouroptics demo``: the whole road in minutes, from pictures made here to a file of masks."""
 
 from __future__ import annotations
 
@@ -9,162 +9,174 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fouroptics.cli.arguments import Json, Threads, say
+from fouroptics.cli.progress import bar
+from fouroptics.cli.train import table
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from fouroptics.correlator import Correlator4f
+    from fouroptics.models import SCLC
+    from fouroptics.models.training import Data, Run
 
-SIZE = (72, 72)
-PHASE = {"cmap": "twilight", "vmin": -3.1416, "vmax": 3.1416}
-NAMES = ("blur", "upright edges", "level edges", "spots")
+_BENCH = "slm-532nm"
+_SHOWN = 4  # outputs of which masks and readings are drawn
 
 
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder for the pictures; an earlier demo in it is replaced.")] = Path(
+    out: Annotated[Path, typer.Option(help="Folder for all of it; an earlier demo in it is replaced.")] = Path(
         "runs/demo"
     ),
-    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of the picture's texture.")] = 0,
-    threads: Threads = 1,
+    pictures: Annotated[int, typer.Option(min=100, help="To make, for training, choosing and reporting.")] = 4000,
+    seeds: Annotated[int, typer.Option(min=1, help="Trainings that differ by chance alone.")] = 3,
+    threads: Threads = 2,
     as_json: Json = False,
 ) -> None:
-    """A bench, its sampling report, a bank of four correlators, a picture in, camera-plane pictures out."""
+    """A teacher, students without it and with it, a linear one beside them, and the masks of the best, read back."""
     import torch
 
-    from fouroptics import pictures
     from fouroptics.bench import Bench
-    from fouroptics.correlator import Correlator4f
     from fouroptics.files import whole_folder
+    from fouroptics.masks import MaskSet
+    from fouroptics.models.training import Recipe, load, train
+    from fouroptics.models.training.data import of_section
 
     torch.set_num_threads(threads)
     started = time.perf_counter()
-    bench = Bench.load("slm-532nm")
-    kernels = bank()
-    report = bench.sampling(SIZE, kernel=kernels.shape[-1], channels=(len(NAMES), 3))
-    correlator = Correlator4f.from_kernels(kernels, bench, SIZE, upright=False)
-    scene = make_scene(seed)
-    with torch.no_grad():
-        camera = correlator.power(scene)
-        error = difference_from_conv2d(correlator, scene)
-    latency = correlator.latency(scene)
-    summary: dict[str, Any] = {
-        "sampling_ok": report.ok,
-        "largest_difference_from_conv2d": error,
-        "seconds_a_picture_on_the_bench": latency.seconds,
-        "brightest_W_per_m2": camera.amax((-2, -1)).tolist(),
-    }
+    changes = {"seeds": list(range(seeds)), "data.options": {"count": pictures}}
+    recipe = Recipe.load("shapes-demo", changes)
+    linear = Recipe.load("shapes-demo", changes | _affine())
+    summary: dict[str, Any] = {}
     with whole_folder(out, summary) as folder:
-        (folder / "report.txt").write_text(f"{report}\n\n{correlator}\n\n{latency}\n", encoding="utf-8")
-        bench.save(folder / "bench.toml")
-        pictures.write(folder / "picture.png", scene)
-        for name, irradiance in zip(NAMES, camera, strict=True):
-            pictures.write(folder / f"camera-{name.replace(' ', '-')}.png", irradiance / irradiance.max())
-        draw(folder / "overview.png", correlator, scene, camera)
-    text = [
-        str(report),
+        with bar("training", as_json) as pace:
+            run = train(recipe, folder / "run", tell=pace)
+            beside = train(linear, folder / "run-linear", tell=pace)
+        data, student = of_section(recipe.data), load(run)
+        bench = Bench.load(_BENCH).replace({"mask.encoding": "carrier"})
+        bank = bank_of(student, data, bench)
+        MaskSet.from_correlator(bank).save(folder / "masks.h5")
+        again = MaskSet.load(folder / "masks.h5").correlator()
+        scenes = data.test.batch(slice(8))[0]
+        with torch.no_grad():
+            summary |= {
+                "accuracy": {name: value["accuracy"] for name, value in run.summary["results"].items()},
+                "accuracy_linear": beside.summary["results"]["student-alone"]["accuracy"],
+                "function": run.summary["function"],
+                "masks_read_back_bit_for_bit": torch.equal(again.field(scenes), bank.field(scenes)),
+                "masks_follow_the_kernels": likeness(bank.field(scenes).real, student.front(scenes)[..., :32, :32]),
+                "seconds": round(time.perf_counter() - started, 1),
+            }
+        report = bench.sampling(data.size, kernel=student.front.plan.kernels[0], channels=bank.channels)
+        words = _words(summary, run, beside, student)
+        (folder / "report.txt").write_text(f"{words}\n\n{report}\n", encoding="utf-8")
+        draw(folder / "overview.png", run, beside, bank, student, data)
+    say(f"{words}\nall of it in {out}: overview.png first", {"out": str(out)} | summary, as_json)
+
+
+def bank_of(student: SCLC, data: Data, bench: Any) -> Correlator4f:
+    """The student's kernels on the bench's own mask, pixel by pixel."""
+    from fouroptics.correlator import Correlator4f
+    from fouroptics.models.front import DeepFront
+
+    assert isinstance(student.front, DeepFront)
+    (kernels,) = student.front.taps()
+    return Correlator4f.from_kernels(kernels.detach(), bench, size=data.size, masks="device", layout="auto")
+
+
+def likeness(found: Tensor, due: Tensor) -> float:
+    """Correlation of two sets of responses, their mean over outputs."""
+    pairs = [one.transpose(0, 1).flatten(1) for one in (found, due)]
+    centred = [one - one.mean(1, keepdim=True) for one in pairs]
+    norms = [one.norm(dim=1) for one in centred]
+    return float(((centred[0] * centred[1]).sum(1) / (norms[0] * norms[1])).mean())
+
+
+def _affine() -> dict[str, Any]:
+    """The same student read without a nonlinearity, one fully connected layer behind it."""
+    return {
+        "student.compand": "none", "student.backend": {"hidden": []}, "distill.loss": "none", "name": "linear"
+    }  # fmt: skip
+
+
+def _words(summary: dict[str, Any], run: Run, beside: Run, student: SCLC) -> str:
+    lines = [
+        table({"students that are rectified behind the camera": run.summary}),
+        table({"the same optics, nothing nonlinear anywhere": beside.summary}),
         "",
-        f"{correlator}",
-        f"largest difference from conv2d: {error:.1e} of the strongest response",
-        f"light to numbers: {latency.seconds:.3g} s a picture, see report.txt",
-        f"pictures in {out}: overview.png shows the walk, camera-*.png each its own brightest point as white "
-        f"({time.perf_counter() - started:.1f} s)",
+        str(student.summary()),
+        "",
+        f"masks.h5: {student.front.plan.channels[-1]} outputs on {_BENCH}; what "
+        f"they show follows the kernels to {summary['masks_follow_the_kernels']:.3f} (correlation), and the file read "
+        f"back gives {'the same, bit for bit' if summary['masks_read_back_bit_for_bit'] else 'SOMETHING ELSE'}",
+        f"{summary['seconds']:.0f} s",
     ]
-    say("\n".join(text), {"out": str(out)} | summary, as_json)
+    return "\n".join(lines)
 
 
-def bank() -> Tensor:
-    """Four kernels on the luminance of RGB pictures, ``[4, 3, 7, 7]``: a blur, two slopes, a spot finder."""
-    import torch
-
-    at = torch.arange(7.0) - 3
-    bell = torch.exp(-(at**2) / 4)
-    bell = bell / bell.sum()
-    slope = -at * bell
-    curve = (1 - at**2 / 2) * bell
-    spots = torch.outer(curve, bell) + torch.outer(bell, curve)
-    luminance = torch.tensor([0.299, 0.587, 0.114])
-    kernels = torch.stack(
-        [torch.outer(bell, bell), torch.outer(bell, slope), torch.outer(slope, bell), spots - spots.mean()]
-    )
-    return kernels[:, None] * luminance[:, None, None]
-
-
-def make_scene(seed: int) -> Tensor:
-    """An RGB picture ``[3, y, x]``: natural-like texture, an F that shows which way is up, and some spots."""
-    import torch
-
-    from fouroptics import pictures
-
-    scene = 0.55 * pictures.natural(1, 3, SIZE, seed=seed)[0]
-    letter = pictures.letter_f(SIZE)
-    scene = torch.where(letter > 0, torch.tensor([0.95, 0.9, 0.6])[:, None, None], scene)
-    for y, x in ((50, 48), (58, 58), (44, 60)):
-        scene[:, y - 2 : y + 2, x - 2 : x + 2] = torch.tensor([0.4, 0.9, 1.0])[:, None, None]
-    return scene
-
-
-def difference_from_conv2d(correlator: Correlator4f, scene: Tensor) -> float:
-    """Largest deviation of the field from ``conv2d`` on the turned picture, relative to the strongest response."""
-    import torch
-
-    from fouroptics.optics import grid
-
-    expected = torch.nn.functional.conv2d(scene[None], correlator.taps, padding="same")[0]
-    inner = (
-        ...,
-        slice(1, None),
-        slice(1, None),
-    )  # the turn brings in one row and column from beyond the picture
-    apart = (correlator.field(scene) - grid.turn(expected))[inner].abs().max()
-    return float(apart / expected.abs().max())
-
-
-def draw(path: Path, correlator: Correlator4f, scene: Tensor, camera: Tensor) -> None:
-    """One page: the picture, then for each output its mask (amplitude, phase) and the camera plane."""
+def draw(path: Path, run: Run, beside: Run, bank: Correlator4f, student: SCLC, data: Data) -> None:
+    """One page: pictures, what each network gets right, and for some outputs kernel, mask and reading."""
     import torch
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    from fouroptics.optics import fourier, grid
-
-    transfer = fourier.kernel_transfer(correlator.taps.detach(), correlator.working_size)
-    masks = grid.to_centred(transfer * correlator.scale.detach()[:, None, None, None])[:, 1]  # green's kernel
-    clear = masks.abs() > 1e-4  # where a mask is dark it has no phase
-    figure = Figure(figsize=(10, 15), layout="constrained")
+    figure = Figure(figsize=(12, 12), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(len(NAMES) + 1, 3)
-    axes[0, 0].imshow(scene.permute(1, 2, 0).numpy())
-    axes[0, 0].set_title("picture on the input")
-    for blank in axes[0, 1:]:
-        blank.axis("off")
-    text = axes[0, 1].text(0.05, 0.5, _legend(correlator), va="center", fontsize=10, transform=axes[0, 1].transAxes)
-    text.set_in_layout(False)
-    for row, name in enumerate(NAMES):
-        mask, light = masks[row], camera[row]
-        panels = (
-            (mask.abs().numpy(), f"{name}: mask |t|", {"cmap": "gray", "vmin": 0}),
-            (mask.angle().where(clear[row], torch.nan).numpy(), "mask phase [rad]", PHASE),
-            (light.numpy(), "camera plane [W/m²]", {"cmap": "inferno", "vmin": 0}),
-        )
-        axes[row + 1, 1].set_facecolor("0.6")
-        for axis, (values, title, style) in zip(axes[row + 1], panels, strict=True):
-            figure.colorbar(axis.imshow(values, **style), ax=axis, shrink=0.85)
-            axis.set_title(title)
+    grid = figure.add_gridspec(2, 1, height_ratios=(1, 2))
+    top, below = figure.add_subfigure(grid[0, 0]), figure.add_subfigure(grid[1, 0])
+    left, right = top.subplots(1, 2, width_ratios=(1, 1))
+    some = data.test.batch(slice(24))[0]
+    sheet = torch.nn.functional.pad(some, (1, 1, 1, 1), value=1.0).reshape(
+        4, 6, data.channels, *(n + 2 for n in data.size)
+    )
+    left.imshow(sheet.permute(0, 3, 1, 4, 2).flatten(2, 3).flatten(0, 1).numpy())
+    left.set_title("ten shapes: turn, size, colour, sign of contrast vary", fontsize=10)
+    left.axis("off")
+    _bars(right, run, beside)
+    scene = some[:1]
+    with torch.no_grad():
+        field = bank.field(scene)[0].real
+        ideal = student.front(scene)[0]
+    strongest = ideal.flatten(1).std(1).topk(_SHOWN).indices.tolist()
+    axes = below.subplots(3, _SHOWN)
+    (kernels,) = student.front.taps()  # type: ignore[operator]
+    for column, number in enumerate(strongest):
+        kernel = kernels[number].detach()
+        limit = float(kernel.abs().max())
+        axes[0, column].imshow((0.5 + kernel / (2 * limit)).permute(1, 2, 0).numpy())
+        axes[0, column].set_title(f"output {number}: kernel, zero is grey", fontsize=9)
+        levels = bank.masks[number].detach().float().numpy()
+        middle = [slice(n // 2 - 60, n // 2 + 60) for n in levels.shape]
+        axes[1, column].imshow(levels[middle[0], middle[1]], cmap="gray")
+        axes[1, column].set_title("its mask, the middle 120² pixels", fontsize=9)
+        shown = field[number].numpy()
+        reach = float(abs(shown).max())
+        axes[2, column].imshow(shown, cmap="RdBu_r", vmin=-reach, vmax=reach)
+        axes[2, column].set_title("field on the camera, red + blue −", fontsize=9)
     for axis in axes.flat:
         axis.set_xticks([])
         axis.set_yticks([])
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=100)
 
 
-def _legend(correlator: Correlator4f) -> str:
-    bench = correlator.bench
-    return "\n".join(
-        [
-            f"bench {bench.name}: {bench.source.wavelength * 1e9:.0f} nm, f = {bench.lens1.focal_length * 1e3:.0f} mm",
-            f"{correlator.channels[1]} colours side by side → {correlator.channels[0]} outputs, one mask each",
-            "masks: the part for green, frequency 0 in the middle;",
-            "  |t| is their transmission in amplitude,",
-            "  grey in the phase: too dark to have one",
-            "camera plane: turned by 180°, as the second lens leaves it",
-        ]
+def _bars(axis: Any, run: Run, beside: Run) -> None:
+    """Accuracy on pictures that nothing was chosen by, mean and spread over the seeds."""
+    results = run.summary["results"]
+    rows = [
+        ("teacher, a CNN", results["teacher"]["accuracy"]),
+        ("student + teacher (KD)", results["student"]["accuracy"]),
+        ("student, labels alone", results["student-alone"]["accuracy"]),
+        ("linear optics, linear readout", beside.summary["results"]["student-alone"]["accuracy"]),
+    ]
+    means, spreads = ([100 * value[key] for _, value in rows] for key in ("mean", "std"))
+    colours = ["0.6", "tab:blue", "tab:cyan", "tab:orange"]
+    axis.barh(range(len(rows)), means, xerr=spreads, color=colours, capsize=4)
+    axis.set_yticks(range(len(rows)), [name for name, _ in rows])
+    axis.invert_yaxis()
+    axis.axvline(10, color="k", linestyle=":", linewidth=1)
+    for place, (mean, spread) in enumerate(zip(means, spreads, strict=True)):
+        axis.text(106, place, f"{mean:.1f} ± {spread:.1f}", va="center")
+    axis.set_xlim(0, 130)
+    axis.set_xticks(range(0, 101, 20))
+    axis.set_xlabel(
+        f"right on test pictures [%], {len(results['student']['seeds'])} seeds; dotted: guessing", fontsize=9
     )

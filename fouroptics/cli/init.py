@@ -41,7 +41,8 @@ def init(
             [
                 *(f"wrote {folder / name}" for name in STARTERS),
                 f"next: fouroptics bench report {folder / 'bench.toml'}",
-                "recipe.toml and tolerances.toml are for the verbs train and robustness, which are still to come.",
+                f"then: fouroptics train {folder / 'recipe.toml'} --data PICTURES --out RUN",
+                "tolerances.toml is for the verb robustness, which is still to come.",
             ]
         ),
         {"wrote": [str(folder / name) for name in STARTERS]},

@@ -1,7 +1,7 @@
 """Pictures made from a seed, at any resolution: ten shapes that no linear classifier tells apart.
 
-Each lies somewhere, a little turned, larger or smaller, brighter than its surroundings or darker, on a texture that has contrast of
-its own. So no pixel tells anything alone, and what matters is an outline.
+Each lies somewhere, a little turned, larger or smaller, brighter than its surroundings or darker, on a texture that has
+contrast of its own. So no pixel tells anything alone, and what matters is an outline.
 """
 
 from __future__ import annotations

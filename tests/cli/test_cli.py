@@ -7,6 +7,7 @@ import pytest
 from fouroptics import toml
 from fouroptics.bench import Bench
 from fouroptics.cli import main
+from fouroptics.masks import MaskSet
 from fouroptics.pictures import read
 
 
@@ -67,24 +68,50 @@ def test_init_writes_a_bench_that_reports_and_never_overwrites(capsys, tmp_path)
     assert (folder / "recipe.toml").read_text() == "mine"
 
 
-def test_demo_walks_the_physics(capsys, tmp_path):
+def test_demo_goes_the_whole_road(capsys, tmp_path):
     out = tmp_path / "runs" / "demo"
-    status, said, _ = run(capsys, "demo", "--out", str(out), "--json")
+    status, said, _ = run(capsys, "demo", "--out", str(out), "--pictures", "300", "--seeds", "1", "--json")
     summary = json.loads(said)
     assert status == 0
-    assert summary["sampling_ok"]
-    assert summary["largest_difference_from_conv2d"] < 1e-5
+    assert summary["masks_read_back_bit_for_bit"]
+    assert summary["masks_follow_the_kernels"] > 0.99
+    assert set(summary["accuracy"]) == {"teacher", "student-alone", "student"}
+    assert summary["function"] == "rectified, then an MLP"
     assert read(out / "overview.png").shape[0] == 3
-    camera, picture = read(out / "camera-blur.png")[0], read(out / "picture.png").mean(0)
-    turned = camera.flip(0, 1)[:-1, :-1]  # back by 180°: the picture blurred and squared
-    pair = (turned - turned.mean()) * (picture[1:, 1:] - picture[1:, 1:].mean())
-    assert pair.sum() / ((turned - turned.mean()).norm() * (picture[1:, 1:] - picture[1:, 1:].mean()).norm()) > 0.8
-    assert run(capsys, "demo", "--out", str(out))[0] == 0  # our own folder is replaced
+    assert MaskSet.load(out / "masks.h5").select(outputs=[0]) is not None
+    assert (out / "run" / "seed-0" / "student.safetensors").is_file()
+    assert "linear, affine" in (out / "report.txt").read_text(encoding="utf-8")
+    assert run(capsys, "evaluate", str(out / "run"))[0] == 0  # moved into place, it is a run like any other
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("…", encoding="utf-8")
     status, _, err = run(capsys, "demo", "--out", str(tmp_path / "mine"))
     assert status == 2
     assert "not made by fouroptics" in err
+
+
+def test_a_recipe_is_trained_gone_on_with_and_compared(capsys, tmp_path):
+    out, changes = tmp_path / "a b", ["--set", "data.options={ count = 200 }", "--set", "train.epochs=1"]
+    fast = ["--set", "teacher.epochs=1", "--seed", "0", "--seed", "1"]
+    status, said, _ = run(capsys, "train", "shapes-demo", "--out", str(out), *changes, *fast)
+    assert status == 0
+    assert "2 seeds, test" in said
+    assert "the teacher brings" in said
+    status, said, _ = run(capsys, "train", "shapes-demo", "--out", str(out), *changes, *fast, "--json")
+    summary = json.loads(said)
+    assert summary["results"]["student"]["seeds"] == [0, 1]
+    status, said, _ = run(capsys, "evaluate", str(out), str(out))
+    assert status == 0
+    assert "student-alone" in said
+    status, _, err = run(capsys, "train", "shapes-demo", "--out", str(out), "--set", "train.epoch=1")
+    assert status == 2
+    assert "train.epoch: unknown key; did you mean 'epochs'?" in err
+    status, _, err = run(capsys, "train", "shapes-demo", "--out", str(out))
+    assert status == 2
+    assert "is a run of another recipe" in err
+    status, _, err = run(capsys, "train", "shapes-dem", "--out", str(out))
+    assert "did you mean 'shapes-demo'?" in err
+    status, _, err = run(capsys, "evaluate", str(tmp_path))
+    assert "is no run" in err
 
 
 @pytest.mark.parametrize(

@@ -81,3 +81,20 @@ def test_the_guide_names_every_readout_and_companding():
 
     page = (ROOT / "examples" / "guide" / "physics.md").read_text(encoding="utf-8")
     assert all(f"`{word}`" in page for word in (*readout.READOUTS, *readout.COMPANDS))
+
+
+def test_the_guide_explains_every_key_of_a_recipe_and_no_other():
+    from fouroptics.models.training.recipe import Recipe
+
+    page = (ROOT / "examples" / "guide" / "training.md").read_text(encoding="utf-8")
+    parts = re.split(r"^##+ ", page.split("## The recipe")[1].split("## The run's folder")[0], flags=re.MULTILINE)
+    explained = {}
+    for part in parts:
+        named = re.match(r"\[(\w+)\]", part)
+        rows = [row.split(" | ")[0] for row in part.splitlines() if row.startswith("| `")]
+        explained[named[1] if named else ""] = {key for row in rows for key in re.findall(r"`(\w+)`", row)}
+    sections = {name for name in Recipe.model_fields if hasattr(part_of(Recipe, name), "model_fields")}
+    assert set(explained) == sections | {""}
+    assert explained[""] == set(Recipe.model_fields) - sections
+    for name in sections:
+        assert explained[name] == set(part_of(Recipe, name).model_fields), name

@@ -75,6 +75,7 @@ class Fitting:
         fingerprint: of recipe and pictures; a state of others is refused.
         ranks: processes that share each batch.
         tell: is told how far it is.
+        each_epoch: is given what the epochs so far were, when one ends.
     """
 
     def __init__(
@@ -90,11 +91,13 @@ class Fitting:
         fingerprint: str = "",
         ranks: Ranks | None = None,
         tell: Tell | None = None,
+        each_epoch: Callable[[list[dict[str, Any]]], object] | None = None,
     ) -> None:
         self.network, self.stage, self.train, self.validation = network, stage, train, validation
         self.seed, self.state, self.fingerprint = seed, state, fingerprint
         self.augment = augment or Augmentation()
         self.ranks, self.tell = ranks or Ranks(), tell or (lambda *_: None)
+        self.each_epoch = each_epoch or (lambda _: None)
         settings = stage.settings
         self.batch = min(settings.batch, len(train))
         self.steps = len(train) // self.batch
@@ -140,6 +143,7 @@ class Fitting:
         at.history.append(row)
         at.epoch, at.step, at.total = at.epoch + 1, 0, 0.0
         self._save()
+        self.each_epoch(at.history)
 
     def _step(self, index: Tensor) -> float:
         """One step of the optimiser on a batch, in as many parts as ``accumulate`` says; its loss."""

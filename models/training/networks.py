@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import torch
+from fouroptics.models import controls
 from fouroptics.models.backends import FC, Backend, Conv, Up
 from fouroptics.models.front import DeepFront
 from fouroptics.models.released import Released
@@ -34,11 +35,32 @@ def teacher_of(recipe: Recipe, data: Data) -> nn.Module:
         return UNet(classes, inputs=data.channels, **widths)
     if data.channels != 3:
         raise InputError(f"{section.model} takes colours", where="teacher.model", mend='data.channels = "rgb"')
-    return AlexNet(classes, side) if section.model == "alexnet" else Released(classes, side)
+    return AlexNet(classes, side, hidden=section.hidden) if section.model == "alexnet" else Released(classes, side)
 
 
-def student_of(recipe: Recipe, data: Data, teacher: nn.Module) -> SCLC:
-    """The student, its readings normalised on training pictures."""
+def student_of(recipe: Recipe, data: Data, teacher: nn.Module, *, is_new: bool = True) -> nn.Module:
+    """The student, its readings normalised on training pictures; or a network that one is compared with.
+
+    One that is not new is about to be given its tensors.
+    """
+    section = recipe.student
+    if section.model == "sclc":
+        student = _sclc(recipe, data, teacher)
+        if is_new and section.initial == "patches":
+            begin_with_patches(student, data.train)
+        if is_new:
+            student.normalise(data.train.batch(slice(1000))[0])
+        return student
+    classes, backend = len(data.classes), _backend(section.backend)
+    if section.model == "released":
+        return Released(classes, _square(data, "released"))
+    if section.model == "backend-only":
+        return controls.backend_only(data.channels, data.size, section.sensor_pool, classes, backend)
+    make = controls.max_pooled if section.model == "max-pool" else controls.squared
+    return make(teacher, data.size, section.sensor_pool, classes, backend)
+
+
+def _sclc(recipe: Recipe, data: Data, teacher: nn.Module) -> SCLC:
     section = recipe.student
     options: dict[str, Any] = {
         "readout": section.readout, "compand": section.compand, "classes": len(data.classes),
@@ -56,9 +78,6 @@ def student_of(recipe: Recipe, data: Data, teacher: nn.Module) -> SCLC:
     if data.is_segmentation != (section.backend.kind == "up"):
         mend = '"up" gives scores of pixels, the others of pictures'
         raise InputError(f"{section.backend.kind!r} for these targets", where="student.backend.kind", mend=mend)
-    if section.initial == "patches":
-        begin_with_patches(student, data.train)
-    student.normalise(data.train.batch(slice(1000))[0])
     return student
 
 

@@ -74,6 +74,7 @@ class TeacherSection(Section):
 
     model: Literal["alexnet", "small-cnn", "unet", "released"] = "small-cnn"
     widths: tuple[Count, ...] = ()
+    hidden: Count = 4096
     weights: str = ""
     epochs: Count = 30
     lr: Rate = 2e-3
@@ -92,8 +93,9 @@ class BackendSection(Section):
 
 
 class StudentSection(Section):
-    """The linear student."""
+    """The linear student, or what it is compared with."""
 
+    model: Literal["sclc", "released", "max-pool", "squared", "backend-only"] = "sclc"
     like: Literal["", "teacher"] = ""
     channels: tuple[Count, ...] = (3, 128)
     kernel: Literal["full"] | Count | tuple[Count, ...] = 7
@@ -188,6 +190,11 @@ class Recipe(Section):
         if not recipe.seeds or len(set(recipe.seeds)) < len(recipe.seeds):
             raise InputError("seeds are none, or one of them is there twice", where=f"{place}: seeds", mend="[0, 1, 2]")
         return recipe
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether the student is made after the teacher."""
+        return self.student.like == "teacher" or self.student.model in ("max-pool", "squared")
 
     @staticmethod
     def shipped() -> tuple[str, ...]:

@@ -120,7 +120,7 @@ class _Seed:
             for broken in self.folder.glob(".*.safetensors-*"):  # a save that somebody ended in the middle
                 broken.unlink(missing_ok=True)
         self.ranks.wait()
-        needed = recipe.distill.loss != "none" or recipe.student.like == "teacher" or recipe.teacher.weights
+        needed = recipe.distill.loss != "none" or recipe.needs_teacher or recipe.teacher.weights
         teacher = self.teacher(given) if needed or given is not None else None
         without = recipe.distill.also_without or recipe.distill.loss == "none"
         if without:
@@ -180,7 +180,7 @@ class _Seed:
         fitting = Fitting(
             network, stage, self.data.train, self.data.validation, seed=self.number, augment=augment,
             state=self.folder / STATE, fingerprint=_fingerprint(self.into.recipe, self.data), ranks=self.ranks,
-            tell=self.tell,
+            tell=self.tell, each_epoch=self._record,
         )  # fmt: skip
         self._keep(name, network, fitting.run())
 
@@ -192,8 +192,7 @@ class _Seed:
             "test": measured(network, self.data.test, amp=amp),
             "epochs": len(history),
         }
-        if isinstance(network, SCLC):
-            figures["function"] = network.summary().function
+        figures["function"] = _function_of(network)
         if self.ranks.is_first:
             told = {"figures": json.dumps(figures), "history": json.dumps(history)}
             save_tensors(self.folder / f"{name}.safetensors", network.state_dict(), told)
@@ -201,21 +200,29 @@ class _Seed:
             _log(self.into.folder, f"seed {self.number} {name}: {_words(figures)}")
         self.ranks.wait()
 
+    def _record(self, history: list[dict[str, Any]]) -> None:
+        """Each epoch of all stages once, readable while it goes on."""
+        if not self.ranks.is_first:
+            return
+        _write_metrics(self.folder, history)
+        if self.into.recipe.train.tensorboard:
+            _to_tensorboard(self.folder, history[-1])
+
     def _tell_of_given(self, network: nn.Module) -> None:
         figures = {"validation": measured(network, self.data.validation), "test": measured(network, self.data.test)}
         if self.ranks.is_first:
             write_whole(self.folder / "given-teacher.json", json.dumps(figures).encode())
 
 
-def load(run: Run | str | Path, seed: int | None = None, name: str = STUDENT) -> SCLC:
-    """A student of a run, of its first seed unless another is named."""
+def load(run: Run | str | Path, seed: int | None = None, name: str = STUDENT) -> Any:
+    """A student of a run, of its first seed unless another is named: an ``SCLC``, or what stands in its place."""
     run = run if isinstance(run, Run) else Run.open(run)
     path = run.seed(run.recipe.seeds[0] if seed is None else seed) / f"{name}.safetensors"
     tensors, _ = load_tensors(path)
     about = run.summary["data"]
     empty = _like(about)
-    teacher = teacher_of(run.recipe, empty) if run.recipe.student.like == "teacher" else nn.Module()
-    student = student_of(run.recipe, empty, teacher)
+    teacher = teacher_of(run.recipe, empty) if run.recipe.needs_teacher else nn.Module()
+    student = student_of(run.recipe, empty, teacher, is_new=False)
     student.load_state_dict(tensors)
     return student.eval()
 
@@ -344,22 +351,40 @@ def _summarise(run: Run) -> None:
     found = evaluate(run)
     summary["results"] = _results(found)
     with suppress(InputError):
-        summary["function"] = load(run, name=STUDENT if STUDENT in found else ALONE).summary().function
+        student = load(run, name=STUDENT if STUDENT in found else ALONE)
+        summary["function"] = _function_of(student)
     write_whole(run.folder / MARKER, json.dumps(summary, indent=1).encode())
+
+
+def _function_of(network: nn.Module) -> str:
+    return network.summary().function if isinstance(network, SCLC) else type(network).__name__
 
 
 def _spread(values: list[float]) -> dict[str, float]:
     return {"mean": statistics.mean(values), "std": statistics.stdev(values) if len(values) > 1 else 0.0}
 
 
-def _write_metrics(folder: Path) -> None:
-    """All epochs of all stages, each once, as their files tell them."""
-    rows = []
+def _write_metrics(folder: Path, history: list[dict[str, Any]] | None = None) -> None:
+    """All epochs of all stages, each once: as the files of finished ones tell them, and of the one that goes on."""
+    rows: list[dict[str, Any]] = []
     for name in (TEACHER, ALONE, STUDENT):
         path = folder / f"{name}.safetensors"
         if path.is_file():
             rows += json.loads(load_tensors(path)[1].get("history", "[]"))
+    rows += history or []
     write_whole(folder / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows).encode())
+
+
+def _to_tensorboard(folder: Path, row: Mapping[str, Any]) -> None:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        mend = 'pip install "fouroptics[tensorboard]", or train.tensorboard = false'
+        raise InputError("tensorboard is not installed", where="train.tensorboard", mend=mend) from None
+    with SummaryWriter(str(folder / "tensorboard")) as writer:
+        for name, value in row.items():
+            if isinstance(value, float):
+                writer.add_scalar(f"{row['stage']}/{name}", value, row["epoch"])
 
 
 def _is_ours(folder: Path) -> bool:

@@ -327,3 +327,24 @@ def test_progress_is_told_and_a_loss_that_is_not_finite_stops(tmp_path):
 
     with pytest.raises(ArithmeticError, match=r"the loss is nan in step 0 .* a smaller train\.lr, or train\.clip"):
         train(recipe(**{"distill.also_without": False}), tmp_path / "b", teacher=Mad())
+
+
+def test_other_pictures_of_the_same_classes(tmp_path):
+    """A run on folders, evaluated on another folder; one of other classes is refused."""
+    from fouroptics.models.training.train import figures_on
+    from PIL import Image
+
+    def folders(root, names, count):
+        for number, name in enumerate(names):
+            (root / name).mkdir(parents=True)
+            for which in range(count):
+                Image.new("RGB", (16, 16), (200 * number, 10 * which, 50)).save(root / name / f"{which}.png")
+        return root
+
+    here = folders(tmp_path / "here", ("cat", "dog"), 30)
+    told = {"data.reader": "folders", "data.path": str(here), "data.options": {}, "distill.loss": "none"}
+    run = train(recipe(**told), tmp_path / "run")
+    found = figures_on(run, folders(tmp_path / "there", ("cat", "dog"), 5))
+    assert found["student-alone"]["accuracy"]["mean"] == pytest.approx(1.0)  # red or not is easily told
+    with pytest.raises(fo.InputError, match="its classes are cat, fox; the run knows cat, dog"):
+        figures_on(run, folders(tmp_path / "elsewhere", ("cat", "fox"), 5))

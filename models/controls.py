@@ -1,0 +1,74 @@
+"""Networks to compare a student with: what a part of it is worth, and what the paper compares."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import torch
+from fouroptics.models.backends import Backend
+from torch import Tensor, nn
+
+from fouroptics.errors import InputError
+
+Pair = tuple[int, int]
+_RECTIFIERS = (nn.ReLU, nn.GELU, nn.SiLU, nn.LeakyReLU)
+
+
+class Square(nn.Module):
+    """x²: what the paper puts in place of a rectifier."""
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        return pictures.square()
+
+
+class WithBackend(nn.Module):
+    """Features, their mean on a grid of readings, and a backend."""
+
+    def __init__(self, features: nn.Module, readings: Pair, channels: int, size: Pair, classes: int, backend: Backend):
+        super().__init__()
+        self.features, self.pool = features, nn.AdaptiveAvgPool2d(readings)
+        self.norm = nn.BatchNorm2d(channels)
+        self.backend = backend.build(channels, readings, size, classes)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        found: Tensor = self.backend(self.norm(self.pool(self.features(pictures))))
+        return found
+
+
+def backend_only(inputs: int, size: Pair, readings: Pair | None, classes: int, backend: Backend) -> nn.Module:
+    """No optics: the camera's means of the picture itself, and the backend."""
+    return WithBackend(nn.Identity(), readings or size, inputs, size, classes, backend)
+
+
+def max_pooled(teacher: nn.Module, size: Pair, readings: Pair | None, classes: int, backend: Backend) -> nn.Module:
+    """The teacher's convolutions and max pools without its rectifiers. A max pool is not linear: no light does this."""
+    return _changed(teacher, nn.Identity, size, readings, classes, backend)
+
+
+def squared(teacher: nn.Module, size: Pair, readings: Pair | None, classes: int, backend: Backend) -> nn.Module:
+    """The teacher's convolutions with squares in place of its rectifiers."""
+    return _changed(teacher, Square, size, readings, classes, backend)
+
+
+def _changed(
+    teacher: nn.Module, instead: type[nn.Module], size: Pair, readings: Pair | None, classes: int, backend: Backend
+) -> nn.Module:
+    """A network like the teacher's features, begun anew."""
+    features = getattr(teacher, "features", None)
+    if not isinstance(features, nn.Sequential):
+        mend = "a teacher whose convolutions are an nn.Sequential called features"
+        raise InputError("has no features to be like", where=type(teacher).__name__, mend=mend)
+    layers = [instead() if isinstance(layer, _RECTIFIERS) else copy.deepcopy(layer) for layer in features]
+    for layer in layers:
+        if hasattr(layer, "reset_parameters"):
+            layer.reset_parameters()  # type: ignore[operator]
+    body = nn.Sequential(*layers).requires_grad_(True)
+    first = next(layer for layer in layers if isinstance(layer, nn.Conv2d))
+    body.eval()
+    with torch.no_grad():
+        made = body(torch.zeros(1, first.in_channels, *size))
+    grid = readings or (made.shape[-2], made.shape[-1])
+    if math.prod(grid) < 1:
+        raise InputError("nothing is left of the pictures", where="data.size", mend="larger ones")
+    return WithBackend(body.train(), grid, made.shape[1], size, classes, backend)

@@ -1,0 +1,72 @@
+"""Every shipped recipe runs, in quick form, on pictures made here; what the paper's tables compare is what it says."""
+
+import pytest
+import torch
+from fouroptics.models.backends import FC
+from fouroptics.models.controls import Square, backend_only, max_pooled, squared
+from fouroptics.models.teachers import AlexNet, SmallCNN, UNet
+from fouroptics.models.training import Recipe, evaluate, load, train
+from torch import nn
+
+import fouroptics as fo
+
+
+@pytest.mark.parametrize("name", Recipe.shipped())
+def test_a_shipped_recipe_runs(tmp_path, name):
+    recipe = Recipe.load(name)
+    pixels = recipe.data.reader == "image-mask"
+    quick = {
+        "seeds": [0], "data.reader": "shapes", "data.size": [32, 32], "data.validation": 0.2, "data.test": 0.2,
+        "data.options": {"count": 24, "target": "mask" if pixels else "class"},
+        "teacher.epochs": 1, "teacher.hidden": 16, "train.epochs": 1, "train.batch": 7,
+        "teacher.widths": [4, 8] if recipe.teacher.widths else [],
+    }  # fmt: skip
+    if pixels:
+        quick |= {"student.crops": [16, 8], "student.channels": [3, 4, 6]}
+    run = train(recipe.from_dict(recipe.to_dict(), quick), tmp_path / "run")
+    assert set(evaluate(run)) == {"teacher", "student-alone", "student"}
+    assert run.summary["function"] == {
+        "squared": "WithBackend",
+        "max-pool": "WithBackend",
+        "backend-only": "WithBackend",
+    }.get(recipe.student.model, load(run).summary().function if recipe.student.model == "sclc" else "")
+
+
+@pytest.mark.parametrize("table", ["table2-cats-dogs", "table2-cifar10", "table2-high10", "table3-spectral-pool"])
+def test_the_paper_s_student_as_printed_is_affine(tmp_path, table):
+    from fouroptics.models.sclc import SCLC
+
+    recipe = Recipe.load(table)
+    section = recipe.student
+    student = SCLC.like(AlexNet(4, size=64, hidden=8), readout=section.readout, compand=section.compand, classes=4)
+    assert student.summary().function == "affine"
+
+
+def test_controls_are_what_they_say():
+    teacher = SmallCNN(3, 16, widths=(4, 6))
+    pictures = torch.rand(2, 3, 16, 16)
+    without = max_pooled(teacher, (16, 16), (2, 2), 3, FC())
+    assert not any(isinstance(layer, nn.ReLU) for layer in without.modules())
+    assert sum(isinstance(layer, nn.MaxPool2d) for layer in without.modules()) == 2
+    square = squared(teacher, (16, 16), None, 3, FC())
+    assert sum(isinstance(layer, Square) for layer in square.modules()) == 4
+    assert torch.equal(Square()(pictures), pictures * pictures)
+    alone = backend_only(3, (16, 16), (4, 4), 3, FC()).eval()
+    means = torch.nn.functional.avg_pool2d(pictures, 4)
+    assert torch.allclose(alone(pictures), alone.backend(alone.norm(means)), atol=1e-6)
+    for network in (without, square, alone):
+        assert network(pictures).shape == (2, 3)
+        assert all(p.requires_grad for p in network.parameters())
+    before = teacher.features[0].weight
+    assert not torch.equal(without.features[0].weight, before)  # begun anew, and not the teacher's own
+    with pytest.raises(fo.InputError, match="UNet: has no features to be like"):
+        squared(UNet(2, widths=(4, 8)), (16, 16), None, 2, FC())
+
+
+def test_a_missing_tensorboard_is_named(tmp_path, monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    recipe = Recipe.load("shapes-demo", {"data.options": {"count": 60}, "train.tensorboard": True, "train.epochs": 1})
+    with pytest.raises(fo.InputError, match=r"train\.tensorboard: tensorboard is not installed; pip install"):
+        train(recipe, tmp_path / "run")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -40,8 +41,11 @@ def train(
     told |= {"device": device} if device else {}
     told |= {"seeds": seed} if seed else {}
     told |= {"data.strict": True} if strict else {}
-    with bar("training", as_json) as pace:
+    speaks = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun starts
+    with bar("training", as_json or not speaks) as pace:
         run = start(recipe, out, changes=told, tell=pace)
+    if not speaks:
+        return
     summary = run.summary
     say(table({str(out): summary}), summary | {"out": str(out)}, as_json)
 

@@ -267,3 +267,17 @@ def test_samples_may_be_taken_onto_others(kept, is_complex):
     plain = band.Synthesis(geometry, geometry.fine, None, torch.float64)(spectrum)
     found = band.Synthesis(geometry, geometry.fine, onto, torch.float64)(spectrum)
     assert torch.allclose(found, onto[0].to(plain) @ plain @ onto[1].mT.to(plain), atol=1e-12)
+
+
+def test_alexnet_s_widths_fold():
+    """Five layers of 64 … 384 channels, in double and in single precision."""
+    torch.manual_seed(0)
+    kernels = [(11, 11), (5, 5), (3, 3), (3, 3), (3, 3)]
+    plan = Plan.of((64, 64), (3, 64, 192, 384, 256, 256), kernels, [(32, 32), (16, 16), None, None, (8, 8)])
+    front = DeepFront(plan).double()
+    pictures = pictures_for(front, 1)
+    with torch.no_grad():
+        due = front.by_layers(pictures)
+        assert off(front(pictures), due) < 1e-10
+        assert off(PlaneFront(plan, front.transfer())(pictures), due) < 1e-10
+        assert off(front.float()(pictures.float()).double(), due) < 1e-5

@@ -22,6 +22,10 @@ def warn(message: str) -> None:
     warnings.warn(message, stacklevel=level)
 
 
+class FailedRun(RuntimeError):
+    """Work that cannot go on though its input was right, told in one line."""
+
+
 class InputError(ValueError):
     """Bad input, told in one line.
 

@@ -109,13 +109,14 @@ def _refuse_foreign(out: Path) -> None:
     if not out.exists():
         return
     try:
-        ours = (
-            not any(out.iterdir()) or json.loads((out / MARKER).read_text(encoding="utf-8")).get("program") == PROGRAM
-        )
+        told = json.loads((out / MARKER).read_text(encoding="utf-8")) if any(out.iterdir()) else {"program": PROGRAM}
+        ours = told.get("program") == PROGRAM and told.get("kind") != "run"  # trainings are hours of work
     except (OSError, ValueError, AttributeError):
         ours = False
     if not ours:
-        raise InputError("exists and was not made by fouroptics", where=str(out), mend="give --out another name")
+        raise InputError(
+            "exists and was not made by this command of fouroptics", where=str(out), mend="give --out another name"
+        )
 
 
 def unwritable(path: Path, error: OSError) -> InputError:

@@ -64,7 +64,9 @@ def _changed(
         if hasattr(layer, "reset_parameters"):
             layer.reset_parameters()  # type: ignore[operator]
     body = nn.Sequential(*layers).requires_grad_(True)
-    first = next(layer for layer in layers if isinstance(layer, nn.Conv2d))
+    first = next((layer for layer in layers if isinstance(layer, nn.Conv2d)), None)
+    if first is None:
+        raise InputError("has no nn.Conv2d", where=f"{type(teacher).__name__}.features", mend="another teacher")
     body.eval()
     with torch.no_grad():
         made = body(torch.zeros(1, first.in_channels, *size))

@@ -50,12 +50,12 @@ def test_a_folder_that_is_not_ours_is_left_alone(tmp_path, content):
     out.mkdir()
     for name, text in content.items():
         (out / name).write_text(text, encoding="utf-8")
-    with pytest.raises(InputError, match="not made by fouroptics"), whole_folder(out, {}):
+    with pytest.raises(InputError, match="not made by this command of fouroptics"), whole_folder(out, {}):
         pass
     assert sorted(p.name for p in out.iterdir()) == sorted(content)
     file = tmp_path / "file"
     file.write_text("mine")
-    with pytest.raises(InputError, match="not made by fouroptics"), whole_folder(file, {}):
+    with pytest.raises(InputError, match="not made by this command of fouroptics"), whole_folder(file, {}):
         pass
     assert file.read_text() == "mine"
 

@@ -16,7 +16,7 @@ import typer
 
 import fouroptics
 from fouroptics.cli import bench, demo, init, masks, simulate, train
-from fouroptics.errors import InputError
+from fouroptics.errors import FailedRun, InputError
 
 INTERRUPTED = 130
 
@@ -72,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _hang_up()
     except KeyboardInterrupt:
         status = INTERRUPTED
-    except (OSError, MemoryError) as error:
+    except (OSError, MemoryError, FailedRun) as error:
         return _tell(InputError(str(error) or type(error).__name__), 1, as_json)
     except Exception as error:
         if not hasattr(error, "format_message"):  # a fault of ours: its traceback is wanted

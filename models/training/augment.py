@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Sequence
 
@@ -19,18 +20,24 @@ class Augmentation:
     """What a recipe's list says: ``flip`` left and right, ``shift N`` by up to N samples, ``mixup A``.
 
     What a shift brings in is dark, as beyond a picture's border. Mixup adds pictures in shares of a Beta(A, A)
-    distribution; labels do not mix, so it goes with a loss that takes none.
+    distribution; labels do not mix, so it is for the one loss that takes none, ``function-matching``.
     """
 
     def __init__(self, steps: Sequence[str] = ()) -> None:
         self.flips, self.shift, self.mixup = False, 0, 0.0
         for step in steps:
-            found = _FORM.fullmatch(step.strip())
+            found = _FORM.fullmatch(step)
             if found is None:
                 raise InputError(f"{step!r} is unknown", where="data.augment", mend=f"choose from {_KNOWN}")
             self.flips |= step == "flip"
             self.shift = int(found[2] or self.shift)
             self.mixup = float(found[3] or self.mixup)
+
+    def without_mixup(self) -> Augmentation:
+        """The same for a loss that takes labels."""
+        plain = copy.copy(self)
+        plain.mixup = 0.0
+        return plain
 
     def __call__(self, pictures: Tensor, targets: Tensor, draw: torch.Generator) -> tuple[Tensor, Tensor]:
         """Pictures ``[batch, C, y, x]`` and their targets; masks move along."""

@@ -70,6 +70,15 @@ class Data:
     skipped: tuple[str, ...] = ()
     fingerprint: str = ""
 
+    def __post_init__(self) -> None:
+        if not self.fingerprint:
+            object.__setattr__(self, "fingerprint", _digest((self.train, self.validation, self.test)))
+
+    def some(self, count: int, seed: int) -> Tensor:
+        """Training pictures drawn by a seed, numbers in [0, 1], on the processor."""
+        order = torch.randperm(len(self.train), generator=torch.Generator().manual_seed(seed))[:count]
+        return self.train.take(order.to(self.train.pictures.device)).to("cpu").batch(slice(None))[0]
+
     @property
     def is_segmentation(self) -> bool:
         return self.train.targets.dim() == 3
@@ -152,7 +161,7 @@ def from_datasets(train: Any, validation: Any, classes: Sequence[str] = ()) -> D
     known = torch.cat([part.targets.flatten() for part in parts])
     count = int(known[known != IGNORED].max()) + 1
     names = tuple(classes) or tuple(str(number) for number in range(count))
-    data = Data(parts[0], parts[1], parts[1], names, fingerprint=_digest(parts))
+    data = Data(parts[0], parts[1], parts[1], names)
     _check_classes(data)
     return data
 
@@ -170,7 +179,7 @@ def cache_folder() -> Path:
 
 def _cached(source: Source, size: tuple[int, int], channels: str, told: str) -> tuple[Read, str]:
     """What was read before of the same files, or is read now and kept."""
-    listing = [[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in source.files()]
+    listing = [[str(file), *_stamp(file)] for file in source.files()]
     text = json.dumps([1, told, size, channels, listing])
     fingerprint = hashlib.sha256(text.encode()).hexdigest()[:16]
     path = cache_folder() / f"{fingerprint}.safetensors"
@@ -187,6 +196,13 @@ def _cached(source: Source, size: tuple[int, int], channels: str, told: str) -> 
     except (InputError, OSError):
         pass  # a full disk or a folder that is not ours: the pictures are there all the same
     return read, fingerprint
+
+
+def _stamp(file: Path) -> tuple[int, int]:
+    try:
+        return file.stat().st_size, file.stat().st_mtime_ns
+    except OSError:  # a link to nowhere: it will be named when it is read
+        return 0, 0
 
 
 def _whole(read: Read, fingerprint: str) -> Data:
@@ -233,7 +249,13 @@ def _check_classes(data: Data) -> None:
 def _shapes(
     size: tuple[int, int], channels: str, validation: float, test: float, seed: int, options: dict[str, Any]
 ) -> Data:
-    count, drawn = int(options.get("count", 10_000)), int(options.get("seed", 0))
+    for name, value in options.items():
+        if name not in ("count", "seed", "target"):
+            raise InputError("is no option of shapes", where=f"data.options.{name}", mend="count, seed, target")
+        if name != "target" and not (isinstance(value, int) and 0 <= value < 2**31):
+            raise InputError(f"{value!r} is no number of them", where=f"data.options.{name}", mend="a whole number")
+    check_choice("data.options.target", options.get("target", "class"), ("class", "mask"))
+    count, drawn = max(1, int(options.get("count", 10_000))), int(options.get("seed", 0))
     pictures, labels, masks = draw_shapes(count, size, seed=drawn, grey=channels == "grey")
     is_segmentation = options.get("target", "class") == "mask"
     names = ("background", "shape") if is_segmentation else SHAPE_NAMES
@@ -265,5 +287,5 @@ def _digest(parts: Sequence[Part]) -> str:
     digest = hashlib.sha256()
     for part in parts:
         for tensor in (part.pictures, part.targets):
-            digest.update(tensor.contiguous().numpy().tobytes())
+            digest.update(repr(tensor.shape).encode() + tensor.cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]

@@ -61,7 +61,13 @@ def hard_loss(scores: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
     """Cross-entropy with the labels; of one score a pixel, that of the probability of class 1."""
     if scores.dim() == 4 and scores.shape[1] == 1:
         seen = labels != IGNORED
+        if not bool(seen.any()):
+            return scores.sum() * 0
         return F.binary_cross_entropy_with_logits(scores[:, 0][seen], labels[seen].to(scores.dtype))
+    if scores.dim() == 2:
+        return F.cross_entropy(scores, labels, label_smoothing=smoothing)
+    if not bool((labels != IGNORED).any()):
+        return scores.sum() * 0
     return F.cross_entropy(scores, labels, ignore_index=IGNORED, label_smoothing=smoothing)
 
 
@@ -70,6 +76,8 @@ def _check(student: Tensor, teacher: Tensor, kind: str) -> None:
         what = f"the student's scores are {[*student.shape]}, the teacher's {[*teacher.shape]}"
         raise InputError(what, where="loss", mend="both tell the same classes apart")
     classes = student.shape[1]
+    if kind == "dkd" and student.dim() != 2:
+        raise InputError("dkd is of pictures, these are pixels", where="distill.loss", mend='loss = "pixel-kd"')
     if kind in _OF_MANY and classes < 3:
         why = {
             "dkd": "the part of the other classes is nothing when there is one other",
@@ -84,7 +92,9 @@ def _divergence(student: Tensor, teacher: Tensor, temperature: float, seen: Tens
         student, teacher = (torch.cat((torch.zeros_like(one), one), 1) for one in (student, teacher))
     said, due = (F.log_softmax(one / temperature, 1) for one in (student, teacher))
     each = (due.exp() * (due - said)).sum(1)
-    return temperature**2 * (each.mean() if seen is None else each[seen].mean())
+    if seen is None:
+        return temperature**2 * each.mean()
+    return temperature**2 * each[seen].sum() / max(1, int(seen.sum()))
 
 
 def _standardised(scores: Tensor) -> Tensor:

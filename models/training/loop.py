@@ -17,13 +17,13 @@ from typing import Any
 
 import torch
 from fouroptics.models.training.augment import Augmentation
-from fouroptics.models.training.data import Part
+from fouroptics.models.training.data import IGNORED, Part
 from fouroptics.models.training.metrics import measured, scores_of
 from fouroptics.models.training.ranks import Ranks
 from fouroptics.models.training.recipe import TrainSection
 from torch import Tensor, nn
 
-from fouroptics.errors import InputError
+from fouroptics.errors import FailedRun, InputError
 from fouroptics.tensors import load_tensors, save_tensors
 
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]  # scores, pictures, targets
@@ -109,16 +109,18 @@ class Fitting:
 
     def run(self) -> list[dict[str, Any]]:
         """Train to the end, from wherever the state file is; the network is left as it was best on validation."""
-        if self.state is not None and self.state.is_file():
+        if self.state is not None and self.ranks.agree(self.state.is_file()):
             self._restore()
-        settings = self.stage.settings
         with torch.random.fork_rng():
-            while self.progress.epoch < settings.epochs:
+            while self._goes_on():
                 self._epoch()
-                if settings.patience and self.progress.epoch - self.progress.best_epoch > settings.patience:
-                    break
         self.network.load_state_dict(self.best)
         return self.progress.history
+
+    def _goes_on(self) -> bool:
+        settings, at = self.stage.settings, self.progress
+        waited = at.epoch - 1 - at.best_epoch
+        return at.epoch < settings.epochs and not (settings.patience and at.epoch and waited >= settings.patience)
 
     def _epoch(self) -> None:
         started, at = time.monotonic(), self.progress
@@ -131,6 +133,9 @@ class Fitting:
             self.tell(f"{self.stage.name}", at.epoch * self.steps + at.step, self.stage.settings.epochs * self.steps)
             if at.step < self.steps and time.monotonic() - self._saved > _APART:
                 self._save()
+        for network in (self.network, self.average):
+            if network is not None:
+                self.ranks.align(network)
         shown = self.average or self.network
         found = measured(shown, self.validation, amp=self.stage.settings.amp)
         row = {
@@ -149,17 +154,17 @@ class Fitting:
         """One step of the optimiser on a batch, in as many parts as ``accumulate`` says; its loss."""
         at, settings = self.progress, self.stage.settings
         draw = _generator(self.seed, self.stage.name, at.epoch, at.step)
-        torch.manual_seed(int(torch.randint(2**62, (1,), generator=draw)))  # of dropout
+        torch.manual_seed(int(torch.randint(2**62, (1,), generator=draw)) + self.ranks.rank)  # of dropout
         pictures, targets = self.augment(*self.train.batch(index), draw)
         self._set_rates()
         self.network.train()
         self.optimiser.zero_grad(set_to_none=True)
         lost = torch.zeros((), device=pictures.device, dtype=torch.float64)
-        mine = self.ranks.part_of(len(pictures))
+        mine, whole = self.ranks.part_of(len(pictures)), max(1, _counted(targets))
         for part in mine.chunk(settings.accumulate):
             part = part.to(pictures.device)
             scores = scores_of(self.network, pictures[part], settings.amp)
-            loss = self.stage.loss(scores, pictures[part], targets[part]) * (len(part) / len(pictures))
+            loss = self.stage.loss(scores, pictures[part], targets[part]) * (_counted(targets[part]) / whole)
             loss.backward()  # type: ignore[no-untyped-call]
             lost += loss.detach()
         self.ranks.add_gradients(self.network, lost)
@@ -171,7 +176,7 @@ class Fitting:
         value = float(lost)
         if not math.isfinite(value):
             what = f"the loss is {value} in step {at.step} of epoch {at.epoch} of stage {self.stage.name}"
-            raise ArithmeticError(f"{what}; a smaller train.lr, or train.clip, keeps it finite")
+            raise FailedRun(f"{what}; a smaller train.lr, or train.clip, keeps it finite")
         return value
 
     def _set_rates(self) -> None:
@@ -182,7 +187,9 @@ class Fitting:
 
     @torch.no_grad()
     def _follow(self, average: nn.Module) -> None:
-        decay = self.stage.settings.ema
+        at = self.progress
+        taken = at.epoch * self.steps + at.step
+        decay = min(self.stage.settings.ema, (1 + taken) / (10 + taken))  # the first weights are soon forgotten
         for kept, now in zip(average.state_dict().values(), self.network.state_dict().values(), strict=True):
             if kept.is_floating_point():
                 kept.lerp_(now, 1 - decay)
@@ -240,6 +247,11 @@ class Fitting:
         self.optimiser.load_state_dict({"state": state, "param_groups": given["param_groups"]})
 
 
+def _counted(targets: Tensor) -> int:
+    """Pictures, or pixels that have a class: what a mean is taken over."""
+    return len(targets) if targets.dim() == 1 else int((targets != IGNORED).sum())
+
+
 def factor(schedule: str, step: int, steps: int, an_epoch: int) -> float:
     """What the rate is multiplied by in a step of so many."""
     if schedule == "exponential":
@@ -252,22 +264,27 @@ def factor(schedule: str, step: int, steps: int, an_epoch: int) -> float:
 
 
 def _optimiser(network: nn.Module, stage: Stage) -> torch.optim.Optimizer:
-    """Masks and electronics at their own rates; only electronics decay."""
+    """Masks and electronics at their own rates; neither light's parameters decay nor thresholds."""
     settings = stage.settings
-    light = [p for name, p in network.named_parameters() if stage.optics and name.startswith(stage.optics)]
-    known = {id(p) for p in light}
-    rest = [p for p in network.parameters() if id(p) not in known]
+    light: list[nn.Parameter] = []
+    thresholds: list[nn.Parameter] = []
+    rest: list[nn.Parameter] = []
+    for name, parameter in network.named_parameters():
+        of_light = stage.optics is not None and name.startswith(stage.optics)
+        (light if of_light else thresholds if name.startswith("reader.") else rest).append(parameter)
+    electronics = settings.lr.electronics
     groups = [
         {"params": params, "lr": rate, "base": rate, "weight_decay": decay}
         for params, rate, decay in (
             (light, settings.lr.optics, 0.0),
-            (rest, settings.lr.electronics, settings.weight_decay),
+            (thresholds, electronics, 0.0),
+            (rest, electronics, settings.weight_decay),
         )
         if params
     ]
     if settings.optimiser == "adamw":
         return torch.optim.AdamW(groups)
-    return torch.optim.SGD(groups, momentum=0.9, nesterov=settings.schedule != "exponential")
+    return torch.optim.SGD(groups, momentum=0.9)
 
 
 def _generator(*told: Any) -> torch.Generator:

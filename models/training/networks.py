@@ -12,7 +12,7 @@ from fouroptics.models.front import DeepFront
 from fouroptics.models.released import Released
 from fouroptics.models.sclc import SCLC
 from fouroptics.models.teachers import AlexNet, SmallCNN, UNet
-from fouroptics.models.training.data import Data, Part
+from fouroptics.models.training.data import Data
 from fouroptics.models.training.recipe import BackendSection, Recipe
 from torch import Tensor, nn
 
@@ -47,9 +47,9 @@ def student_of(recipe: Recipe, data: Data, teacher: nn.Module, *, is_new: bool =
     if section.model == "sclc":
         student = _sclc(recipe, data, teacher)
         if is_new and section.initial == "patches":
-            begin_with_patches(student, data.train)
+            begin_with_patches(student, data.some(20_000, seed=1))
         if is_new:
-            student.normalise(data.train.batch(slice(1000))[0])
+            student.normalise(data.some(1000, seed=0))
         return student
     classes, backend = len(data.classes), _backend(section.backend)
     if section.model == "released":
@@ -62,27 +62,34 @@ def student_of(recipe: Recipe, data: Data, teacher: nn.Module, *, is_new: bool =
 
 def _sclc(recipe: Recipe, data: Data, teacher: nn.Module) -> SCLC:
     section = recipe.student
-    options: dict[str, Any] = {
-        "readout": section.readout, "compand": section.compand, "classes": len(data.classes),
-        "sensor_pool": section.sensor_pool, "backend": _backend(section.backend), "reference": section.reference,
-        "guard": recipe.data.guard, "is_complex": section.is_complex, "parameters": section.parameters,
-    }  # fmt: skip
-    if section.like == "teacher":
-        student = SCLC.like(teacher, data.size, **options)
-    else:
-        if section.channels[0] != data.channels:
-            what = f"{section.channels[0]} inputs, and pictures of {data.channels} channels"
-            raise InputError(what, where="student.channels", mend=f"begin with {data.channels}")
-        crops = [side or None for side in section.crops] or None
-        student = SCLC(section.channels, section.kernel, crops, data.size, **options)
     if data.is_segmentation != (section.backend.kind == "up"):
         mend = '"up" gives scores of pixels, the others of pictures'
         raise InputError(f"{section.backend.kind!r} for these targets", where="student.backend.kind", mend=mend)
-    return student
+    if section.like == "teacher":
+        return SCLC.like(teacher, data.size, guard=recipe.data.guard, **_readers(recipe, data))
+    if section.channels[0] != data.channels:
+        what = f"{section.channels[0]} inputs, and pictures of {data.channels} channels"
+        raise InputError(what, where="student.channels", mend=f"begin with {data.channels}")
+    crops = [side or None for side in section.crops] or None
+    return sclc_of(recipe, data, section.channels, section.kernel, crops, recipe.data.guard)
+
+
+def sclc_of(recipe: Recipe, data: Data, channels: Any, kernels: Any, crops: Any, guard: Any) -> SCLC:
+    """A student of a chain, read as a recipe says."""
+    return SCLC(channels, kernels, crops, data.size, guard=guard, **_readers(recipe, data))
+
+
+def _readers(recipe: Recipe, data: Data) -> dict[str, Any]:
+    section = recipe.student
+    return {
+        "readout": section.readout, "compand": section.compand, "classes": len(data.classes),
+        "sensor_pool": section.sensor_pool, "backend": _backend(section.backend), "reference": section.reference,
+        "is_complex": section.is_complex, "parameters": section.parameters,
+    }  # fmt: skip
 
 
 @torch.no_grad()
-def begin_with_patches(student: SCLC, part: Part) -> None:
+def begin_with_patches(student: SCLC, pictures: Tensor) -> None:
     """Kernels that are patches of the pictures, whitened: what tells them from other patches, and nothing else.
 
     Whitening is linear, so it is folded into the kernels: a response is the scalar product of a whitened patch of the
@@ -94,7 +101,7 @@ def begin_with_patches(student: SCLC, part: Part) -> None:
     weight = front.weights[0]
     outputs, taps = weight.shape[0], (weight.shape[2], weight.shape[3])
     draw = torch.Generator().manual_seed(int(torch.randint(2**62, (1,))))
-    patches = _patches(part, taps, max(_PATCHES, outputs), draw).to(weight)
+    patches = _patches(pictures, taps, max(_PATCHES, outputs), draw).to(weight)
     patches = patches - patches.mean(0)
     covariance = patches.mT @ patches / len(patches)
     values, vectors = torch.linalg.eigh(covariance.double())
@@ -106,18 +113,16 @@ def begin_with_patches(student: SCLC, part: Part) -> None:
     weight /= front.transfer().abs().square().mean().sqrt()
 
 
-def _patches(part: Part, taps: tuple[int, int], count: int, draw: torch.Generator) -> Tensor:
+def _patches(pictures: Tensor, taps: tuple[int, int], count: int, draw: torch.Generator) -> Tensor:
     """Patches from all over the pictures, ``[count, C·ky·kx]``, their contrast brought to one level."""
-    height, width = part.pictures.shape[-2:]
-    which = torch.randint(len(part), (count,), generator=draw)
+    height, width = pictures.shape[-2:]
+    which = torch.randint(len(pictures), (count,), generator=draw)
     tops, lefts = (
         torch.randint(max(1, side - k + 1), (count,), generator=draw)
         for side, k in zip((height, width), taps, strict=True)
     )
     rows, columns = (at[:, None] + torch.arange(k) for at, k in zip((tops, lefts), taps, strict=True))
-    pictures = part.pictures.cpu()
     found = pictures[which[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2).flatten(1)
-    found = found.float() / (255 if pictures.dtype == torch.uint8 else 1)
     spread = found.std(1, keepdim=True)
     return (found - found.mean(1, keepdim=True)) / (spread + 0.04)
 

@@ -40,6 +40,24 @@ class Ranks:
             parameter.grad = whole[first : first + gradient.numel()].reshape(gradient.shape).to(gradient)
             first += gradient.numel()
 
+    @torch.no_grad()
+    def align(self, network: nn.Module) -> None:
+        """Give all the same buffers, the mean of theirs: each has seen its own part of the batches."""
+        if self.world == 1:
+            return
+        for buffer in network.buffers():
+            if buffer.is_floating_point():
+                dist.all_reduce(buffer)
+                buffer /= self.world
+
+    def agree(self, said: bool) -> bool:
+        """What the first says, for all: whether a file is there, say."""
+        if self.world == 1:
+            return said
+        told = [said]
+        dist.broadcast_object_list(told)
+        return told[0]
+
     def wait(self) -> None:
         """Until all are here."""
         if self.world > 1:

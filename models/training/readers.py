@@ -19,7 +19,7 @@ from fouroptics.errors import InputError, check_choice
 
 Pair = tuple[int, int]
 _ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif", ".webp", ".ppm")
-_TRAIN, _TEST = ("train", "training"), ("test", "val", "validation", "valid")
+_PARTS = ((("train", "training"), 0), (("val", "valid", "validation"), 1), (("test",), 2))
 _CIFAR = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
@@ -99,6 +99,7 @@ class Pairs(Source):
 
     places: tuple[tuple[Path, Path, int], ...]  # picture, mask, part
     masks: Masks
+    alone: tuple[Path, ...] = ()  # pictures without a mask
 
     def files(self) -> list[Path]:
         return [file for picture, mask, _ in self.places for file in (picture, mask)]
@@ -110,9 +111,17 @@ class Pairs(Source):
         found = _decoded([(picture, mask) for picture, mask, _ in self.places], both)
         kept = [number for number, one in enumerate(found) if one is not None]
         skipped = tuple(str(pair[0]) for pair, one in zip(self.places, found, strict=True) if one is None)
+        skipped += tuple(map(str, self.alone))
         if not kept:
             raise InputError("no pair in it can be read", where=str(self.places[0][0].parent), mend="see the first")
         pictures, masks = (torch.from_numpy(np.stack([found[number][which] for number in kept])) for which in (0, 1))
+        known = masks[masks != 255]
+        if known.numel() == 0 or bool((known == known[0]).all()):
+            what = (
+                f"every pixel of every mask is of class {self.masks.classes[int(known[0])]!r}" if known.numel() else ""
+            )
+            mend = "see data.options: threshold, colours, classes, ignored"
+            raise InputError(what or "no pixel of any mask has a class", where=str(self.places[0][1].parent), mend=mend)
         parts = torch.tensor([self.places[number][2] for number in kept], dtype=torch.uint8)
         return Read(pictures, masks, parts, self.masks.classes, skipped)
 
@@ -149,7 +158,12 @@ def folders(folder: Path, options: Mapping[str, Any]) -> Pictures:
     """A folder a class; these in ``train`` and ``test`` where the pictures bring a part to report on."""
     _no_others(options, ())
     named = {entry.name.lower(): entry for entry in sorted(folder.iterdir()) if entry.is_dir()}
-    tops = [(named[name], part) for names, part in ((_TRAIN, 0), (_TEST, 2)) for name in names[:] if name in named]
+    tops = [
+        (named[name], part)
+        for names, part in _PARTS
+        for name in names
+        if name in named and any(_holds_pictures(entry) for entry in named[name].iterdir())
+    ]
     trees = tops if any(part == 0 for _, part in tops) else [(folder, 0)]
     classes = tuple(sorted({entry.name for tree, _ in trees for entry in tree.iterdir() if _holds_pictures(entry)}))
     if not classes:
@@ -190,11 +204,16 @@ def image_mask(folder: Path, options: Mapping[str, Any]) -> Pairs:
         places = _beside(images, beside, str(given.pop("mask_suffix", "")), 0)
         masks = Masks(("background", "object"), threshold=128)
     masks = _changed(masks, given)
+    paired = {picture for picture, _, _ in places}
+    beside_them = sorted({picture.parent for picture in paired})
+    alone = (
+        [] if preset == "voc2012" else [file for one in beside_them for file in _pictures_in(one) if file not in paired]
+    )
     if not places:
         raise InputError(
             "holds no pairs of a picture and a mask", where=str(folder), mend="see data.images, data.masks"
         )
-    return Pairs(tuple(places), masks)
+    return Pairs(tuple(places), masks, tuple(alone))
 
 
 READERS: dict[str, Callable[[Path, Mapping[str, Any]], Source]] = {
@@ -271,7 +290,7 @@ def _changed(masks: Masks, given: Mapping[str, Any]) -> Masks:
             if isinstance(value, list | tuple)
             else value
         )
-    if "threshold" not in given and (values["colours"] or len(values["classes"]) != 2):
+    if "threshold" not in given and set(given) & {"colours", "classes", "ignored"}:
         values["threshold"] = None
     if values["colours"] and len(values["colours"]) != len(values["classes"]):
         what = f"{len(values['colours'])} colours of {len(values['classes'])} classes"
@@ -326,7 +345,12 @@ def _as_array(image: Any, size: Pair, channels: str, *, fit: bool) -> Any:
     """``[C, y, x]`` bytes; ``fit`` keeps the proportions and takes the middle, else the whole is stretched."""
     from PIL import Image, ImageOps
 
-    shown = ImageOps.exif_transpose(image).convert("L" if channels == "grey" else "RGB")
+    turned = ImageOps.exif_transpose(image)
+    if turned.mode.startswith("I;16"):  # sixteen bits to eight
+        turned = Image.fromarray((np.asarray(turned) >> 8).astype(np.uint8))
+    if turned.mode in ("I", "F"):
+        raise OSError("more than 16 bits a value have no agreed white")
+    shown = turned.convert("L" if channels == "grey" else "RGB")
     there = (size[1], size[0])
     way = Image.Resampling.BILINEAR  # which in this library takes the mean where it makes pictures smaller
     if shown.size != there:
@@ -337,14 +361,16 @@ def _as_array(image: Any, size: Pair, channels: str, *, fit: bool) -> Any:
 
 def _mask(file: Path, size: Pair, masks: Masks) -> Any:
     """``[y, x]`` bytes, the class of each pixel, 255 for none."""
-    from PIL import Image
+    from PIL import Image, ImageOps
 
     with Image.open(file) as image:
-        shown = (
-            image.convert("RGB") if masks.colours else image if image.mode in ("P", "L", "1") else image.convert("L")
-        )
+        turned = ImageOps.exif_transpose(image)
+        two_tone = turned.mode == "1"
+        if masks.colours or (turned.mode == "P" and masks.threshold is not None and masks.threshold > 1):
+            shown = turned.convert("RGB" if masks.colours else "L")  # a palette's colours count, not its numbers
+        else:
+            shown = turned if turned.mode in ("P", "L", "1", "I;16", "I") else turned.convert("L")
         array = np.asarray(shown.resize((size[1], size[0]), Image.Resampling.NEAREST)).astype(np.int64)
-        two_tone = image.mode == "1"
     if masks.threshold is not None:
         return (array >= (1 if two_tone else masks.threshold)).astype(np.uint8)
     found = np.full(size, 255, np.uint8)

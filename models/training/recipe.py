@@ -23,6 +23,7 @@ from fouroptics.files import write_whole
 FORMAT = "fouroptics-recipe/1"
 _PRESETS = files("fouroptics") / "presets" / "recipes"
 Pair = tuple[int, int]
+_PATHS = (("data", "path"), ("teacher", "weights"))
 
 
 def _share(value: Any) -> float:
@@ -40,7 +41,7 @@ Share = Annotated[float, BeforeValidator(_share), PlainSerializer(lambda share: 
 Sides = Annotated[tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]], BeforeValidator(_sides)]
 Rate = Annotated[float, Field(gt=0, le=100)]
 Count = Annotated[int, Field(ge=1)]
-Some = Annotated[int, Field(ge=0)]
+Some = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 class Section(BaseModel):
@@ -90,6 +91,12 @@ class BackendSection(Section):
     kind: Literal["fc", "conv", "up"] = "fc"
     hidden: tuple[Count, ...] = ()
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+    @model_validator(mode="after")
+    def _has_what_it_says(self) -> BackendSection:
+        if self.dropout and self.kind != "fc":
+            raise InputError(f"{self.kind!r} has no dropout", where="dropout", mend='kind = "fc", or leave it out')
+        return self
 
 
 class StudentSection(Section):
@@ -166,10 +173,10 @@ class Recipe(Section):
         """Read a recipe from a file, or take a shipped one by its name; dotted keys change it."""
         data, folder = toml.load(source, _PRESETS, "recipe")
         data = copy.deepcopy(data)
-        for section, key in (("data", "path"), ("teacher", "weights")):
+        for section, key in _PATHS:
             given = data.get(section, {}).get(key, "") if isinstance(data.get(section, {}), dict) else ""
-            if given and isinstance(given, str) and not Path(given).expanduser().is_absolute() and folder != Path():
-                data[section][key] = str(folder / given)
+            if given and isinstance(given, str):
+                data[section][key] = str((folder / Path(given).expanduser()).absolute())
         return cls.from_dict(data, changes, place=str(source))
 
     @classmethod
@@ -185,6 +192,9 @@ class Recipe(Section):
             raise toml.plain(error, cls).within(place, ": ") from None
         except InputError as error:
             raise error.within(place, ": ") from None
+        if Augmentation(recipe.data.augment).mixup and recipe.distill.loss != "function-matching":
+            mend = 'distill.loss = "function-matching", the loss that takes no labels'
+            raise InputError("mixup mixes pictures and no labels", where=f"{place}: data.augment", mend=mend)
         if recipe.format != FORMAT:
             raise InputError(f"format {recipe.format!r}", where=f"{place}: format", mend=f'write "{FORMAT}"')
         if not recipe.seeds or len(set(recipe.seeds)) < len(recipe.seeds):
@@ -214,4 +224,6 @@ class Recipe(Section):
         for key in ("name", "device", "seeds"):
             told.pop(key)
         told["train"].pop("tensorboard")
+        for section, key in _PATHS:  # what lies there counts, and is counted elsewhere
+            told[section].pop(key)
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]

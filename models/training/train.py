@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import hashlib
 import json
 import os
 import platform
@@ -23,7 +25,7 @@ from fouroptics.models.training.data import Data
 from fouroptics.models.training.distill import distillation_loss, hard_loss
 from fouroptics.models.training.loop import Fitting, Stage, Tell
 from fouroptics.models.training.metrics import measured, scores_of
-from fouroptics.models.training.networks import student_of, teacher_of
+from fouroptics.models.training.networks import sclc_of, student_of, teacher_of
 from fouroptics.models.training.ranks import Ranks, joined
 from fouroptics.models.training.recipe import RateSection, Recipe, TrainSection
 from torch import Tensor, nn
@@ -88,15 +90,17 @@ def train(
     with joined() as ranks:
         found = _data(read, data)
         folder = Path(out)
+        taught_by = _taught_by(read, teacher)
         if ranks.is_first:
-            _begin(folder, read, found)
+            _begin(folder, read, found, taught_by)
         ranks.wait()
-        run = Run(folder, read)
+        run = Run.open(folder)
+        told = run.summary["fingerprint"]
         here = replace(
             found, train=found.train.to(device), validation=found.validation.to(device), test=found.test.to(device)
         )
         for seed in read.seeds:
-            _Seed(run, here, seed, device, ranks, tell).run(teacher)
+            _Seed(run, here, seed, device, ranks, tell, told).run(copy.deepcopy(teacher))
             if ranks.is_first:
                 _summarise(run)
         return run
@@ -112,6 +116,7 @@ class _Seed:
     device: torch.device
     ranks: Ranks
     tell: Tell | None
+    fingerprint: str
 
     def run(self, given: nn.Module | None) -> None:
         recipe = self.into.recipe
@@ -144,18 +149,18 @@ class _Seed:
         torch.manual_seed(self.number)
         network = teacher_of(recipe, self.data).to(self.device)
         path = self.folder / f"{TEACHER}.safetensors"
-        first = self.into.seed(recipe.seeds[0]) / path.name
-        if recipe.teacher.weights:
-            load_weights(network, Path(recipe.teacher.weights).expanduser())
-            if not path.is_file():
-                self._keep(TEACHER, network, [])
-        elif path.is_file():
+        first = self.into.seed(recipe.seeds[0]) / path.name  # the oldest seed's teacher teaches all
+        if self.ranks.agree(path.is_file()):
             load_weights(network, path)
-        elif first.is_file():
+        elif recipe.teacher.weights:
+            load_weights(network, recipe.teacher.weights)
+            self._keep(TEACHER, network, [])
+        elif self.ranks.agree(first.is_file()):
             tensors, told = load_tensors(first)
             if self.ranks.is_first:
                 save_tensors(path, tensors, told)
             network.load_state_dict(tensors)
+            self.ranks.wait()
         else:
             section = recipe.teacher
             settings = TrainSection(
@@ -169,17 +174,19 @@ class _Seed:
 
     def student(self, name: str, teacher: nn.Module | None, loss: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
         """A student of one loss, unless there it is; both begin alike."""
-        if (self.folder / f"{name}.safetensors").is_file():
+        if self.ranks.agree((self.folder / f"{name}.safetensors").is_file()):
             return
         torch.manual_seed(self.number)
-        network = student_of(self.into.recipe, _on_cpu(self.data), teacher or nn.Module()).to(self.device)
+        network = student_of(self.into.recipe, self.data, teacher or nn.Module()).to(self.device)
         self._fit(name, network, Stage(name, loss, self.into.recipe.train))
 
     def _fit(self, name: str, network: nn.Module, stage: Stage) -> None:
         augment = Augmentation(self.into.recipe.data.augment)
+        if name != STUDENT:
+            augment = augment.without_mixup()
         fitting = Fitting(
             network, stage, self.data.train, self.data.validation, seed=self.number, augment=augment,
-            state=self.folder / STATE, fingerprint=_fingerprint(self.into.recipe, self.data), ranks=self.ranks,
+            state=self.folder / STATE, fingerprint=self.fingerprint, ranks=self.ranks,
             tell=self.tell, each_epoch=self._record,
         )  # fmt: skip
         self._keep(name, network, fitting.run())
@@ -195,6 +202,9 @@ class _Seed:
         figures["function"] = _function_of(network)
         if self.ranks.is_first:
             told = {"figures": json.dumps(figures), "history": json.dumps(history)}
+            if isinstance(network, SCLC):
+                plan = network.front.plan
+                told["chain"] = json.dumps([plan.channels, plan.kernels, plan.crops, plan.grid])
             save_tensors(self.folder / f"{name}.safetensors", network.state_dict(), told)
             _write_metrics(self.folder)
             _log(self.into.folder, f"seed {self.number} {name}: {_words(figures)}")
@@ -218,12 +228,20 @@ def load(run: Run | str | Path, seed: int | None = None, name: str = STUDENT) ->
     """A student of a run, of its first seed unless another is named: an ``SCLC``, or what stands in its place."""
     run = run if isinstance(run, Run) else Run.open(run)
     path = run.seed(run.recipe.seeds[0] if seed is None else seed) / f"{name}.safetensors"
-    tensors, _ = load_tensors(path)
-    about = run.summary["data"]
-    empty = _like(about)
-    teacher = teacher_of(run.recipe, empty) if run.recipe.needs_teacher else nn.Module()
-    student = student_of(run.recipe, empty, teacher, is_new=False)
-    student.load_state_dict(tensors)
+    tensors, told = load_tensors(path)
+    recipe, empty = run.recipe, _like(run.summary["data"])
+    if "chain" in told:  # as it was made, whoever its teacher was
+        channels, kernels, crops, grid = json.loads(told["chain"])
+        guard = [n - side for n, side in zip(grid, empty.size, strict=True)]
+        student: nn.Module = sclc_of(recipe, empty, channels, kernels, crops, guard)
+    else:
+        teacher = teacher_of(recipe, empty) if recipe.needs_teacher else nn.Module()
+        student = student_of(recipe, empty, teacher, is_new=False)
+    try:
+        student.load_state_dict(tensors)
+    except RuntimeError:
+        what = "is of another network than the recipe's"
+        raise InputError(what, where=str(path), mend="one that is like a teacher of one's own needs that") from None
     return student.eval()
 
 
@@ -248,7 +266,12 @@ def evaluate(run: Run | str | Path, data: Data | None = None) -> dict[str, dict[
 
 def figures_on(run: Run, path: Path) -> dict[str, Any]:
     """Mean and spread over a run's seeds on the pictures of another folder, all of them."""
-    every = pictures_in.of_section(run.recipe.data.model_copy(update={"path": str(path)}), whole=True)
+    section = run.recipe.data.model_copy(update={"path": str(path.expanduser().absolute())})
+    if section.reader == "shapes":
+        raise InputError("shapes are made, not read", where="--data", mend="evaluate a run on folders, or leave it out")
+    every = pictures_in.of_section(section, whole=True)
+    if run.summary["fingerprint"].split("-")[1] == every.fingerprint:  # its own pictures: only those it never saw
+        every = pictures_in.of_section(section)
     classes = run.summary["data"]["classes"]
     if list(every.classes) != classes:
         what = f"its classes are {', '.join(every.classes)}"
@@ -311,22 +334,37 @@ def _device(name: str) -> torch.device:
     return device
 
 
-def _fingerprint(recipe: Recipe, data: Data) -> str:
-    return f"{recipe.fingerprint()}-{data.fingerprint}"
+def _taught_by(recipe: Recipe, teacher: nn.Module | None) -> str:
+    """What tells one's own teacher, or one of a file, from another."""
+    digest = hashlib.sha256()
+    if teacher is not None:
+        digest.update(repr(teacher).encode())
+        for name, value in teacher.state_dict().items():
+            digest.update(name.encode() + value.detach().cpu().contiguous().view(-1).numpy().tobytes())
+    elif recipe.teacher.weights:
+        for name, value in sorted(load_tensors(recipe.teacher.weights)[0].items()):
+            digest.update(name.encode() + value.contiguous().view(-1).numpy().tobytes())
+    else:
+        return "own"
+    return digest.hexdigest()[:12]
 
 
-def _begin(folder: Path, recipe: Recipe, data: Data) -> None:
-    """A new folder, or the one of the same recipe; anything else is somebody's work."""
+def _begin(folder: Path, recipe: Recipe, data: Data, taught_by: str) -> None:
+    """A new folder, or the one of the same recipe; anything else is somebody's work. Seeds only join."""
+    fingerprint = f"{recipe.fingerprint()}-{data.fingerprint}-{taught_by}"
     if folder.exists() and any(folder.iterdir()):
         if not _is_ours(folder):
             raise InputError("exists and is no run of fouroptics", where=str(folder), mend="give --out another name")
         before = json.loads((folder / MARKER).read_text(encoding="utf-8")).get("fingerprint")
-        if before != _fingerprint(recipe, data):
-            mend = "give --out another name, or the recipe and pictures that it began with"
-            raise InputError("is a run of another recipe or of other pictures", where=str(folder), mend=mend)
+        if before != fingerprint:
+            mend = "give --out another name, or the recipe, pictures and teacher that it began with"
+            raise InputError("is a run of another recipe, of other pictures or teacher", where=str(folder), mend=mend)
+        earlier = Recipe.load(folder / "recipe.toml").seeds
+        seeds = (*earlier, *(seed for seed in recipe.seeds if seed not in earlier))
+        recipe = recipe.model_copy(update={"seeds": seeds})
     _make(folder)
     about = {
-        "program": PROGRAM, "kind": "run", "name": recipe.name, "fingerprint": _fingerprint(recipe, data),
+        "program": PROGRAM, "kind": "run", "name": recipe.name, "fingerprint": fingerprint,
         "data": {
             "classes": list(data.classes), "size": list(data.size), "channels": data.channels,
             "pixels": data.is_segmentation, "train": len(data.train), "validation": len(data.validation),
@@ -340,7 +378,8 @@ def _begin(folder: Path, recipe: Recipe, data: Data) -> None:
         "python": sys.version.split()[0], "torch": str(torch.__version__), "machine": platform.platform(),
         "threads": torch.get_num_threads(), "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
     }  # fmt: skip
-    write_whole(folder / "environment.json", json.dumps(environment, indent=1).encode())
+    if not (folder / "environment.json").is_file():
+        write_whole(folder / "environment.json", json.dumps(environment, indent=1).encode())
     if data.skipped:
         _log(folder, f"{len(data.skipped)} pictures could not be read and are left out: {', '.join(data.skipped[:20])}")
 
@@ -403,11 +442,6 @@ def _like(about: Mapping[str, Any]) -> Data:
     return Data(part, part, part, tuple(about["classes"]))
 
 
-def _on_cpu(data: Data) -> Data:
-    first = data.train.take(slice(20_000)).to("cpu")
-    return replace(data, train=first)
-
-
 def _make(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -416,7 +450,7 @@ def _make(folder: Path) -> None:
 
 
 def _log(folder: Path, line: str) -> None:
-    with (folder / "log.txt").open("a", encoding="utf-8") as file:
+    with (folder / "log.txt").open("a", encoding="utf-8", errors="backslashreplace") as file:
         file.write(line + "\n")
 
 

@@ -86,7 +86,7 @@ def test_demo_goes_the_whole_road(capsys, tmp_path):
     (tmp_path / "mine" / "thesis.tex").write_text("…", encoding="utf-8")
     status, _, err = run(capsys, "demo", "--out", str(tmp_path / "mine"))
     assert status == 2
-    assert "not made by fouroptics" in err
+    assert "not made by this command" in err
 
 
 def test_a_recipe_is_trained_gone_on_with_and_compared(capsys, tmp_path):

@@ -146,7 +146,7 @@ def test_pictures_that_do_not_fit_are_told_what_would(capsys, folder):
     (folder / "mine").mkdir()
     (folder / "mine" / "notes.txt").write_text("x", encoding="utf-8")
     status, _, err = run(capsys, "simulate", "masks.h5", "large.png", "--resize", "--out", "mine")
-    assert (status, "was not made by fouroptics" in err) == (2, True)
+    assert (status, "was not made by this command" in err) == (2, True)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.complex64, torch.float16])

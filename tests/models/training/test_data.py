@@ -322,3 +322,80 @@ def test_parts_of_bytes_are_numbers_from_black_to_white():
     assert part.batch(slice(None))[0].flatten().tolist() == pytest.approx([0, 0.2, 1])
     data = Data(part, part, part, ("a", "b", "c"))
     assert len(data.first(2, 1).train) == 2
+
+
+def test_validation_is_chosen_by_and_a_class_may_be_called_train(tmp_path):
+    for part, count in (("train", 6), ("val", 3), ("test", 4)):
+        class_folders(tmp_path / "d", (count, count), (part,))
+    data = load("folders", tmp_path / "d", (6, 8))
+    assert (len(data.train), len(data.validation), len(data.test)) == (12, 6, 8)
+    for name in ("bus", "train"):
+        for which in range(10):
+            write(tmp_path / "e" / name / f"{which}.png", (9, 9, 9))
+    assert load("folders", tmp_path / "e", (6, 8)).classes == ("bus", "train")
+
+
+def test_pictures_of_sixteen_bits_and_links_to_nowhere(tmp_path):
+    root = class_folders(tmp_path / "d", (10, 10))
+    Image.fromarray(np.full((8, 6), 0x4000, np.uint16)).save(root / "class0" / "deep.png")
+    Image.fromarray(np.full((8, 6), 0.5, np.float32)).save(root / "class1" / "float.tif")
+    (root / "class1" / "nowhere.png").symlink_to(tmp_path / "gone.png")
+    data = load("folders", root, (8, 6))
+    assert sorted(name.rsplit("/", 1)[-1] for name in data.skipped) == ["float.tif", "nowhere.png"]
+    every = torch.cat([part.pictures for part in (data.train, data.validation, data.test)])
+    assert ((every == 0x40).flatten(1).all(1)).sum() == 1
+
+
+def mask_folder(tmp_path, values, mode="L", palette=None):
+    for which in range(10):
+        write(tmp_path / "d" / "images" / f"{which}.png", (1, 2, 3))
+        image = Image.fromarray(np.array(values, np.uint8), mode)
+        if palette:
+            image.putpalette(palette)
+        path = tmp_path / "d" / "masks" / f"{which}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image.save(path)
+    return tmp_path / "d"
+
+
+def test_masks_of_numbers_of_grey_and_of_palettes(tmp_path):
+    numbers = [[0, 1, 255]] * 8
+    ignoring = load("image-mask", mask_folder(tmp_path / "a", numbers), (8, 3), options={"ignored": [255]})
+    assert ignoring.train.targets[0, 0].tolist() == [0, 1, 255]
+    grey = load("image-mask", mask_folder(tmp_path / "b", [[0, 200, 255]] * 8), (8, 3))
+    assert grey.train.targets[0, 0].tolist() == [0, 1, 1]
+    palette = [0, 0, 0, 255, 255, 255] + [0] * 762
+    indexed = load("image-mask", mask_folder(tmp_path / "c", [[0, 1, 1]] * 8, "P", palette), (8, 3))
+    assert indexed.train.targets[0, 0].tolist() == [0, 1, 1]
+    with pytest.raises(fo.InputError, match=r"every pixel of every mask is of class 'background'; see"):
+        load("image-mask", mask_folder(tmp_path / "d", [[0, 1, 1]] * 8), (8, 3))
+
+
+def test_pictures_without_a_mask_are_named(tmp_path):
+    root = mask_folder(tmp_path / "a", [[0, 200, 255]] * 8)
+    write(root / "images" / "alone.png", (1, 2, 3))
+    assert load("image-mask", root, (8, 3)).skipped == (str(root / "images" / "alone.png"),)
+    with pytest.raises(fo.InputError, match=r"alone\.png: cannot be read"):
+        load("image-mask", root, (8, 3), strict=True)
+
+
+def test_a_camera_s_turn_turns_the_mask_along(tmp_path):
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    draw = np.random.default_rng(0)
+    for which in range(10):
+        mask = (255 * draw.integers(0, 2, (8, 8))).astype(np.uint8)
+        for folder, shown in (("images", np.repeat(mask[..., None], 3, 2)), ("masks", mask)):
+            (tmp_path / "d" / folder).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(shown).save(tmp_path / "d" / folder / f"{which}.png", exif=turned)
+    data = load("image-mask", tmp_path / "d", (8, 8))
+    assert torch.equal(data.train.pictures[:, 0] > 127, data.train.targets == 1)
+
+
+def test_mixup_goes_with_a_loss_without_labels():
+    from fouroptics.models.training import Recipe
+
+    told = {"data": {"augment": ["mixup 1"]}, "student": {"readout": "homodyne"}}
+    with pytest.raises(fo.InputError, match=r"recipe: data\.augment: mixup mixes pictures and no labels"):
+        Recipe.from_dict(told)
+    assert Recipe.from_dict(told, {"distill.loss": "function-matching"})

@@ -139,3 +139,19 @@ def test_scores_of_other_classes_are_refused():
         distillation_loss(scores(0, 3, 5), scores(1, 3, 5), torch.zeros(3).long(), kind="kdd")
     with pytest.raises(fo.InputError, match="labels are missing"):
         distillation_loss(scores(0, 3, 5), scores(1, 3, 5), None)
+
+
+def test_class_255_of_many_is_a_class():
+    student = scores(0, 3, 300).requires_grad_()
+    hard_loss(student, torch.tensor([255, 255, 255])).backward()
+    assert student.grad[:, 255].abs().min() > 0
+
+
+def test_pixels_of_which_none_has_a_class_give_nothing():
+    student, teacher = scores(0, 2, 4, 3, 3).requires_grad_(), scores(1, 2, 4, 3, 3)
+    loss = distillation_loss(student, teacher, torch.full((2, 3, 3), 255), kind="pixel-kd")
+    loss.backward()
+    assert float(loss.detach()) == 0
+    assert float(student.grad.abs().max()) == 0
+    with pytest.raises(fo.InputError, match="dkd is of pictures, these are pixels"):
+        distillation_loss(student, teacher, torch.zeros(2, 3, 3).long(), kind="dkd")

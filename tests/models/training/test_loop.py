@@ -16,6 +16,7 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 import fouroptics as fo
+from fouroptics.errors import FailedRun
 from fouroptics.tensors import load_tensors, save_tensors
 
 
@@ -98,6 +99,7 @@ import sys, threading
 import torch
 torch.set_num_threads(1)
 from fouroptics.models.training import Recipe, loop, train
+from fouroptics.errors import FailedRun
 from fouroptics.tensors import save_tensors
 import os, signal
 out, stop, within, recipe = sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4]
@@ -259,7 +261,9 @@ def test_patience_ends_a_stage(tmp_path):
 
 
 def test_other_recipes_and_foreign_folders_are_refused(tmp_path, whole):
-    with pytest.raises(fo.InputError, match="is a run of another recipe or of other pictures; give --out another"):
+    with pytest.raises(
+        fo.InputError, match="is a run of another recipe, of other pictures or teacher; give --out another"
+    ):
         train(recipe(**{"train.epochs": 4}), whole.folder)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("x")
@@ -325,7 +329,7 @@ def test_progress_is_told_and_a_loss_that_is_not_finite_stops(tmp_path):
         def forward(self, pictures):
             return torch.full((len(pictures), 10), torch.nan)
 
-    with pytest.raises(ArithmeticError, match=r"the loss is nan in step 0 .* a smaller train\.lr, or train\.clip"):
+    with pytest.raises(FailedRun, match=r"the loss is nan in step 0 .* a smaller train\.lr, or train\.clip"):
         train(recipe(**{"distill.also_without": False}), tmp_path / "b", teacher=Mad())
 
 
@@ -349,3 +353,84 @@ def test_other_pictures_of_the_same_classes(tmp_path):
     assert found["student-alone"]["accuracy"]["mean"] == pytest.approx(1.0)  # red or not is easily told
     with pytest.raises(fo.InputError, match="its classes are cat, fox; the run knows cat, dog"):
         figures_on(run, folders(tmp_path / "elsewhere", ("cat", "fox"), 5))
+
+
+def test_what_a_run_was_made_of_is_part_of_it(tmp_path):
+    """Other pictures, another teacher of one's own: another run."""
+    labels, draw = torch.arange(60) % 3, torch.Generator().manual_seed(0)
+    sets = [(one := TensorDataset(torch.rand(60, 3, 16, 16, generator=draw), labels), one) for _ in range(2)]
+    teachers = [nn.Sequential(nn.Flatten(), nn.Linear(768, 3)) for _ in range(2)]
+    train(recipe(), tmp_path / "run", teacher=teachers[0], data=sets[0])
+    assert all(p.requires_grad for p in teachers[0].parameters())  # which stays as it was
+    for teacher, data in ((teachers[0], sets[1]), (teachers[1], sets[0])):
+        with pytest.raises(fo.InputError, match="is a run of another recipe, of other pictures or teacher"):
+            train(recipe(), tmp_path / "run", teacher=teacher, data=data)
+    train(recipe(), tmp_path / "run", teacher=teachers[0], data=sets[0])
+
+
+def test_a_student_like_one_s_own_teacher_is_loaded_without_it(tmp_path):
+    from fouroptics.models.teachers import SmallCNN
+
+    sets = TensorDataset(torch.rand(40, 3, 16, 16), torch.arange(40) % 3)
+    told = recipe(**{"student.like": "teacher", "train.epochs": 1})
+    run = train(told, tmp_path / "run", teacher=SmallCNN(3, 16, widths=(4,)), data=(sets, sets))
+    assert load(run).front.plan.channels == (3, 4, 4)
+
+
+def test_seeds_join_and_the_oldest_one_s_teacher_teaches(tmp_path):
+    first = train(recipe(seeds=[2]), tmp_path / "run")
+    more = train(recipe(seeds=[0, 2]), tmp_path / "run")
+    assert more.recipe.seeds == (2, 0)
+    teachers = [load_tensors(more.seed(seed) / "teacher.safetensors")[0] for seed in (2, 0)]
+    assert all(torch.equal(teachers[0][name], teachers[1][name]) for name in teachers[0])
+    assert first.folder == more.folder
+    assert Recipe.load(more.folder / "recipe.toml") == more.recipe
+
+
+def test_patience_is_kept_across_a_stop(tmp_path, monkeypatch):
+    """Stopped when a stage had ended and its network was not written yet: no epoch more."""
+    told = recipe(**{"train.epochs": 50, "train.patience": 1, "distill.loss": "none", "train.lr.electronics": 0.1})
+    whole = train(told, tmp_path / "whole")
+    from fouroptics.models.training.train import _Seed
+
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(_Seed, "_keep", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        train(told, tmp_path / "run")
+    monkeypatch.undo()
+    same(contents(train(told, tmp_path / "run").folder), contents(whole.folder))
+
+
+def test_two_ranks_with_batch_norm_patience_and_a_teacher_end_together(tmp_path):
+    from fouroptics import toml
+
+    told = recipe(**{"train.epochs": 12, "train.patience": 1, "student.backend": {"kind": "conv", "hidden": [6, 5]}})
+    script = tmp_path / "two.py"
+    script.write_text(TWO.replace("torch.set_default_dtype(torch.float64)\n", ""))
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    text = toml.text(told.to_dict())
+    subprocess.run([*torchrun, str(script), str(tmp_path / "two"), text], check=True, capture_output=True, timeout=120)
+    assert "student" in evaluate(tmp_path / "two")
+
+
+def test_statistics_are_of_all_pictures_whatever_their_order(tmp_path):
+    """Sorted by class, and a class a brightness: the first thousand would know one of three."""
+    pictures = torch.cat([torch.rand(600, 3, 16, 16) * scale for scale in (0.1, 0.5, 1.0)])
+    sets = TensorDataset(pictures, torch.arange(1800) // 600)
+    still = {"train.epochs": 1, "distill.loss": "none", "train.lr": {"optics": 1e-9, "electronics": 1e-9}}
+    run = train(recipe(**still), tmp_path / "run", data=(sets, sets))
+    student = load(run, name="student-alone")
+    with torch.no_grad():
+        seen = student.reader.normalised(student.readings(pictures))
+    assert float(seen.mean((0, 2, 3)).abs().max()) < 0.1
+    assert 0.9 < float(seen.std((0, 2, 3)).max()) < 1.1  # both halves of a reading have the wider one's spread
+
+
+def test_a_demo_does_not_replace_a_training(whole, capsys):
+    from fouroptics.cli import main
+
+    assert main(["demo", "--out", str(whole.folder), "--pictures", "240", "--seeds", "1"]) == 2
+    assert "not made by this command" in capsys.readouterr().err
+    assert (whole.seed(0) / "student.safetensors").is_file()

@@ -28,6 +28,7 @@ class Summary:
     function: str
     parameters: int
     responses: int
+    masks: int
     band: Pair
     grid: Pair
     deep_macs: int
@@ -39,7 +40,7 @@ class Summary:
         rows: list[tuple[str, Any]] = [
             ("function", self.function),
             ("parameters", f"{self.parameters:,}"),
-            ("responses", f"{self.responses:,} transfer functions, each a kernel on the mask plane"),
+            ("responses", f"{self.responses:,} transfer functions, on {self.masks:,} masks if inputs are tiled"),
             ("band", f"{self.band[0]}×{self.band[1]} of {self.grid[0]}×{self.grid[1]} with the guard"),
             ("MACs, layers", f"{self.deep_macs:,} by convolution, {self.folded_macs:,} folded, as simulated"),
             ("MACs, backend", f"{self.backend_macs:,}"),
@@ -56,6 +57,7 @@ def summarised(front: Front, reader: Reader, backend: nn.Module) -> Summary:
         function=_function(reader, backend),
         parameters=sum(p.numel() for part in (front, reader, backend) for p in part.parameters()),
         responses=plan.channels[0] * plan.channels[-1] * pairs,
+        masks=plan.channels[-1] * pairs,
         band=plan.grids[-1],
         grid=plan.grid,
         deep_macs=_deep_macs(front),

@@ -169,7 +169,7 @@ def test_a_summary_counts_what_there_is():
     assert told.adc_samples == 8 * 2 * 16  # two captures, pooled on the sensor
     assert "an MLP of linear features" in str(told)
     pairs = student_of("pair_intensity").summary()
-    assert pairs.responses == 2 * 3 * 8
+    assert (pairs.responses, pairs.masks) == (2 * 3 * 8, 2 * 8)
     behind = SCLC((3, 8), 5, None, 16, readout="homodyne", compand="rectify", classes=10, sensor_pool=6)
     assert behind.summary().adc_samples == 8 * 2 * 18**2  # three pixels a reading, each read and rectified
     chain = SCLC((3, 8, 8), 5, (None, 8), 16, readout="homodyne", classes=10, is_complex=True).summary()

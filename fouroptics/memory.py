@@ -34,6 +34,23 @@ def require(nbytes: int, device: torch.device | str, *, what: str, mend: str) ->
         raise InputError(f"{what} needs {nbytes / 2**30:.1f} GiB, {free / 2**30:.1f} GiB are free", mend=mend)
 
 
+def keep_pages() -> bool:
+    """Ask the C library to keep what is freed, for this process; whether it will.
+
+    A step of training frees hundreds of megabytes and takes them again at once. glibc gives blocks of that size back to
+    the system, which then hands out the same pages anew, each cleared: half of a step's time.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):  # another C library
+        return False
+    most = 2**31 - 1
+    settings = ((-4, 0), (-1, most), (-2, 2**26))  # M_MMAP_MAX, M_TRIM_THRESHOLD, M_TOP_PAD
+    return all([mallopt(name, value) == 1 for name, value in settings])
+
+
 def _unix_free() -> int:
     meminfo = Path("/proc/meminfo")
     if meminfo.exists():

@@ -38,10 +38,12 @@ def demo(
     from fouroptics.bench import Bench
     from fouroptics.files import whole_folder
     from fouroptics.masks import MaskSet
+    from fouroptics.memory import keep_pages
     from fouroptics.models.training import Recipe, load, train
     from fouroptics.models.training.data import of_section
 
     torch.set_num_threads(threads)
+    keep_pages()
     started = time.perf_counter()
     changes = {"seeds": list(range(seeds)), "data.options": {"count": pictures}}
     recipe = Recipe.load("shapes-demo", changes)

@@ -32,9 +32,11 @@ def train(
     """Train teacher and students as a recipe says. The same command again goes on where it was stopped."""
     import torch
 
+    from fouroptics.memory import keep_pages
     from fouroptics.models.training import train as start
 
     torch.set_num_threads(threads)
+    keep_pages()
     told: dict[str, Any] = changed(changes, example="train.epochs=5")
     if data is not None:
         told["data.path"] = str(data.expanduser().resolve())

@@ -8,6 +8,7 @@ import torch
 from fouroptics.models import SCLC, fold
 from fouroptics.models.teachers import AlexNet
 
+from fouroptics.memory import keep_pages
 from tests.speed import machine
 
 WIDTHS, KERNELS = (3, 64, 192, 384, 256, 256), (11, 5, 3, 3, 3)
@@ -95,6 +96,7 @@ def training(side, crops):
 
 
 def main():
+    keep_pages()  # both sides: neither waits for the system to clear what was just freed
     print("\nThe fold, AlexNet's widths, float32; a speed is that of its band, which decides what can be learned")
     for row in INFERENCE:
         for readout in READOUTS:

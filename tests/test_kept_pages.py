@@ -1,0 +1,30 @@
+"""Memory that is kept for the next step, counted in pages that the system hands out."""
+
+import subprocess
+import sys
+
+import pytest
+
+COUNT = """
+import resource, sys
+import torch
+from fouroptics.memory import keep_pages
+if sys.argv[1] == "keep":
+    assert keep_pages()
+def work():
+    for _ in range(10):
+        torch.ones(2**24).sum()
+work()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+work()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="asks glibc")
+def test_what_is_freed_is_there_for_the_next_step():
+    faults = {
+        how: int(subprocess.run([sys.executable, "-c", COUNT, how], capture_output=True, text=True, check=True).stdout)
+        for how in ("keep", "leave")
+    }
+    assert faults["keep"] < faults["leave"] / 10 + 10

@@ -96,10 +96,13 @@ def training(side, crops):
 
 
 def main():
-    keep_pages()  # both sides: neither waits for the system to clear what was just freed
     print("\nThe fold, AlexNet's widths, float32; a speed is that of its band, which decides what can be learned")
     for row in INFERENCE:
         for readout in READOUTS:
             inference(*row, readout)
     for row in TRAINING:
         training(*row)
+    if keep_pages():
+        print("  the same steps where neither side waits for the system to clear what was just freed")
+        for row in TRAINING:
+            training(*row)

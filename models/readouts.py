@@ -44,10 +44,10 @@ class Reader(nn.Module):
     """What is read of a field ``[batch, out, v, u]``, as ``[batch, channels, Y, X]``.
 
     The picture's area is shared out among pixels about as wide as a sample of the field, as many as make whole pools,
-    and each takes the mean over its own. Charge is summed over a pool before
-    the electronics see it; but what is rectified is rectified pixel by pixel and summed by the electronics then, or a
-    pool would see the mean of a response and not its strength. Before it is rectified a reading gets its output's
-    ``bias``, which is learned: light has none, electronics may.
+    and each takes the mean over its own. Charge is summed over a pool before the electronics see it; but what is
+    rectified is rectified pixel by pixel and summed by the electronics then, or a pool would see the mean of a response
+    and not its strength. Before it is rectified a reading gets its output's ``bias``, which is learned: light has none,
+    electronics may.
 
     Args:
         kind: the readout. ``homodyne`` is the signed field itself, as two captures half a wave apart give it.

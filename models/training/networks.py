@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -139,14 +138,3 @@ def _square(data: Data, model: str) -> int:
     if height != width:
         raise InputError(f"pictures of {height}×{width}", where="data.size", mend=f"{model} takes square ones")
     return height
-
-
-def macs(network: nn.Module, size: tuple[int, int], inputs: int) -> int:
-    """Multiplications of a network's convolutions and fully connected layers for one picture."""
-    from fouroptics.models.summary import count_macs
-
-    return count_macs(network, torch.zeros(1, inputs, *size))
-
-
-def parameters(network: nn.Module) -> int:
-    return sum(math.prod(p.shape) for p in network.parameters())

@@ -87,7 +87,7 @@ def train(
     """
     read = _recipe(recipe, changes)
     device = _device(read.device)
-    with joined() as ranks:
+    with joined() as ranks, torch.random.fork_rng():  # the caller's random numbers are left alone
         found = _data(read, data)
         folder = Path(out)
         taught_by = _taught_by(read, teacher)
@@ -166,6 +166,7 @@ class _Seed:
             settings = TrainSection(
                 epochs=section.epochs, batch=recipe.train.batch, weight_decay=section.weight_decay,
                 optimiser="adamw" if section.optimiser == "adamw" else "sgd-paper", schedule=section.schedule,
+                accumulate=recipe.train.accumulate,
                 lr=RateSection(optics=section.lr, electronics=section.lr), amp=recipe.train.amp,
             )  # fmt: skip
             loss = partial(_labelled, section.label_smoothing)

@@ -348,7 +348,11 @@ def test_other_pictures_of_the_same_classes(tmp_path):
     here = folders(tmp_path / "here", ("cat", "dog"), 30)
     told = {"data.reader": "folders", "data.path": str(here), "data.options": {}, "distill.loss": "none",
             "train.epochs": 40, "train.ema": 0.0}  # fmt: skip
+    before = torch.random.get_rng_state()
     run = train(recipe(**told), tmp_path / "run")
+    assert torch.equal(torch.random.get_rng_state(), before)
+    kept = run.summary["results"]
+    assert figures_on(run, here) == kept  # its own pictures: only those that it never saw
     found = figures_on(run, folders(tmp_path / "there", ("cat", "dog"), 5))
     assert found["student-alone"]["accuracy"]["mean"] == pytest.approx(1.0)  # red or not is easily told
     with pytest.raises(fo.InputError, match="its classes are cat, fox; the run knows cat, dog"):

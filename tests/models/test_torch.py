@@ -144,3 +144,14 @@ def test_what_cannot_be_is_refused(make, says):
 
 def test_sizes_of_numpy_are_sizes():
     assert SCLC((3, 4), 3, None, np.int64(8), readout="intensity", classes=2).front.plan.size == (8, 8)
+
+
+def test_a_channel_sum_s_derivative_is_that_of_both_factors():
+    """d Σ X·H = Σ dX·H + Σ X·dH, written out."""
+    from fouroptics.optics.correlation import channel_sum
+
+    draw = torch.Generator().manual_seed(0)
+    x, h, dx, dh = (torch.randn(*shape, 4, 5, dtype=torch.complex128, generator=draw) for shape in ((2, 3), (6, 3)) * 2)
+    _, found = torch.func.jvp(channel_sum, (x, h), (dx, dh))
+    due = (dx[:, None] * h + x[:, None] * dh).sum(2)
+    assert torch.allclose(found, due, atol=1e-12)

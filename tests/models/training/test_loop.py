@@ -438,3 +438,28 @@ def test_a_demo_does_not_replace_a_training(whole, capsys):
     assert main(["demo", "--out", str(whole.folder), "--pictures", "240", "--seeds", "1"]) == 2
     assert "not made by this command" in capsys.readouterr().err
     assert (whole.seed(0) / "student.safetensors").is_file()
+
+
+@pytest.mark.parametrize("ema", [0.0, 0.5])
+def test_the_network_that_is_left_is_the_one_that_was_best(monkeypatch, ema):
+    """Scores are told by a script: the second of four epochs is the best."""
+    from fouroptics.models.training import loop
+    from fouroptics.models.training.data import Part
+    from fouroptics.models.training.distill import hard_loss
+
+    shown, told = [], iter([0.1, 0.9, 0.2, 0.3])
+
+    def measure(network, part, **_):
+        shown.append({name: value.clone() for name, value in network.state_dict().items()})
+        return {"accuracy": next(told)}
+
+    monkeypatch.setattr(loop, "measured", measure)
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(12, 3))
+    part = Part(torch.rand(32, 3, 2, 2), torch.arange(32) % 3)
+    settings = recipe(**{"train.epochs": 4, "train.ema": ema, "train.lr.electronics": 0.1}).train
+    stage = loop.Stage("x", lambda scores, pictures, targets: hard_loss(scores, targets), settings)
+    loop.Fitting(network, stage, part, part).run()
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, shown[1][name])
+        assert not torch.equal(value, shown[3][name])

@@ -46,8 +46,7 @@ def keep_pages() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):  # another C library
         return False
-    most = 2**31 - 1
-    settings = ((-4, 0), (-1, most), (-2, 2**26))  # M_MMAP_MAX, M_TRIM_THRESHOLD, M_TOP_PAD
+    settings = ((-4, 0), (-1, -1), (-2, 2**26))  # M_MMAP_MAX, M_TRIM_THRESHOLD, M_TOP_PAD
     return all([mallopt(name, value) == 1 for name, value in settings])
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from fouroptics.optics.fourier import kernel_centre
-from fouroptics.optics.separable import SMALL, is_better_at_once
+from fouroptics.optics.separable import SMALL, is_better_at_once, row_products
 
 Pair = tuple[int, int]
 
@@ -151,7 +151,7 @@ class Synthesis:
         if self._at_once is not None:
             samples: Tensor = pairs.flatten(-2) @ self._at_once
             return samples.reshape(*samples.shape[:-1], *self._shape)
-        lines = pairs @ self._across
+        lines = row_products(pairs, self._across)
         lines = lines.reshape(*spectrum.shape[:-2], 2 * spectrum.shape[-2], self._shape[1])
         real = self._up[0] @ lines
         return torch.complex(real, self._up[1] @ lines) if self._is_complex else real

@@ -39,12 +39,20 @@ class Separable:
             if self._at_once is not None:
                 made: Tensor = pictures.flatten(-2) @ self._at_once
                 return made.reshape(*made.shape[:-1], *self.shape)
-            return self.rows @ (pictures @ self.columns.mT)
+            return self.rows @ row_products(pictures, self.columns.mT)
 
     def adjoint(self, samples: Tensor) -> Tensor:
         """``[..., Y, X]`` → ``[..., y, x]``, the transpose."""
         with torch.autocast(samples.device.type, enabled=False):
-            return self.rows.mT @ (samples @ self.columns)
+            return self.rows.mT @ row_products(samples, self.columns)
+
+
+def row_products(pictures: Tensor, matrix: Tensor) -> Tensor:
+    """pictures @ matrix, one picture after another: as one product of all their short rows it takes twice the time."""
+    if pictures.dim() < 3 or pictures.dtype != matrix.dtype:
+        return pictures @ matrix
+    flat = pictures.flatten(0, -3)
+    return torch.bmm(flat, matrix.expand(len(flat), *matrix.shape)).reshape(*pictures.shape[:-1], matrix.shape[1])
 
 
 def is_better_at_once(given: Pair, made: Pair) -> bool:

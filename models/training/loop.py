@@ -240,8 +240,12 @@ class Fitting:
 
     def _restore_optimiser(self, tensors: Mapping[str, Tensor]) -> None:
         state: dict[int, dict[str, Tensor]] = {}
+        parameters = [one for group in self.optimiser.param_groups for one in group["params"]]
         for name, value in tensors.items():
             number, key = name.split(".", 1)
+            own = parameters[int(number)]
+            if value.shape == own.shape:  # laid out as its parameter is: other orders round otherwise
+                value = torch.empty_like(own).copy_(value)
             state.setdefault(int(number), {})[key] = value
         given = self.optimiser.state_dict()
         self.optimiser.load_state_dict({"state": state, "param_groups": given["param_groups"]})

@@ -147,7 +147,7 @@ class _Seed:
             self._tell_of_given(own)
             return own.requires_grad_(False)
         torch.manual_seed(self.number)
-        network = teacher_of(recipe, self.data).to(self.device)
+        network = teacher_of(recipe, self.data).to(self.device).to(memory_format=torch.channels_last)
         path = self.folder / f"{TEACHER}.safetensors"
         first = self.into.seed(recipe.seeds[0]) / path.name  # the oldest seed's teacher teaches all
         if self.ranks.agree(path.is_file()):

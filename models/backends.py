@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -73,6 +73,30 @@ class Up:
         return UpPath([(channels, readings)], self.widths, size, classes)
 
 
+def built(kind: str, widths: Sequence[int], dropout: float = 0.0) -> Backend:
+    """A backend by its word: ``"fc"``, ``"conv"`` or ``"up"``; without widths the usual ones."""
+    if kind == "fc":
+        return FC(tuple(widths), dropout)
+    make = {"conv": Conv, "up": Up}.get(kind)
+    if make is None:
+        raise InputError(f"{kind!r} is no backend", where="backend.kind", mend="fc, conv or up")
+    return make(tuple(widths)) if widths else make()
+
+
+def describe(network: nn.Module) -> dict[str, Any]:
+    """The word and the widths that ``built`` makes a network's like of."""
+    if isinstance(network, UpPath):
+        return {"backend": "up", "hidden": [*network.widths]}
+    layers = [*network.children()]
+    kind, of = ("conv", nn.Conv2d) if any(isinstance(one, nn.Conv2d) for one in layers) else ("fc", nn.Linear)
+    widths = [one.weight.shape[0] for one in layers if isinstance(one, of)]
+    known = isinstance(network, nn.Sequential) and len(layers) and isinstance(layers[-1], nn.Linear)
+    if not known:
+        mend = "one of fouroptics.models.backends"
+        raise InputError(f"{type(network).__name__} cannot be written down", where="backend", mend=mend)
+    return {"backend": kind, "hidden": widths if kind == "conv" else widths[:-1]}
+
+
 class UpPath(nn.Module):
     """Readings of one level or of several, doubled step by step to the picture's size.
 
@@ -90,7 +114,7 @@ class UpPath(nn.Module):
         if not 1 <= len(levels) <= len(widths):
             what = f"{len(widths)} widths for {len(levels)} levels of readings"
             raise InputError(what, where="backend", mend="a width for each level, and for each doubling beyond")
-        self.size, self.grids = size, [grid for _, grid in levels]
+        self.size, self.grids, self.widths = size, [grid for _, grid in levels], tuple(widths)
         steps = list(pairwise(widths))
         joined = [channels for channels, _ in levels[1:]] + [0] * (len(steps) - len(levels) + 1)
         self.first = convolutions(levels[0][0], widths[0])

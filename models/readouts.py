@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -32,12 +33,14 @@ class Camera:
         samples: of the field in a period, the first at 0.
         pixels: of an output where nothing is pooled, about as many as the picture has samples.
         area: middle and width of the picture, which the pixels share out among them.
+        grain: width of a sensor's pixel, of which each reading takes whole ones; None: readings are as wide as they like.
     """
 
     period: Pair
     samples: Pair
     pixels: Pair
     area: tuple[Line, Line]
+    grain: Line | None = None
 
 
 class Reader(nn.Module):
@@ -78,6 +81,9 @@ class Reader(nn.Module):
             what = f"{pool[0]}×{pool[1]} readings of {window[0]}×{window[1]} samples"
             raise InputError(what, where="sensor_pool", mend=f"1 to {min(window)}")
         self.kind, self.compand, self.camera, self.window, self.pool = kind, compand, camera, window, pool
+        if any(self._readings(axis).pitch <= 0 for axis in (0, 1)):
+            what = f"{self.given[0]}×{self.given[1]} readings are less than a sensor's pixel wide"
+            raise InputError(what, where="camera_pixel", mend="smaller pixels, or fewer readings (sensor_pool)")
         self.reference = reference
         self.outputs = channels
         self.channels = channels * (2 if compand == "two-sided-rectify" else 1)
@@ -112,10 +118,15 @@ class Reader(nn.Module):
         return y * x * width + y * width * height
 
     @property
+    def given(self) -> Pair:
+        """Numbers ``(y, x)`` that the camera gives of an output, before electronics pools them."""
+        rows, columns = self._bin if self._pools_behind else (1, 1)
+        return self.size[0] * rows, self.size[1] * columns
+
+    @property
     def samples(self) -> int:
         """Numbers that leave the camera for each picture."""
-        rows, columns = self._bin if self._pools_behind else (1, 1)
-        return self.outputs * readout.CAPTURES[self.kind] * self.size[0] * rows * self.size[1] * columns
+        return self.outputs * readout.CAPTURES[self.kind] * math.prod(self.given)
 
     def forward(self, field: Tensor) -> Tensor:
         return self.normalised(self.raw(field))
@@ -140,9 +151,11 @@ class Reader(nn.Module):
 
     def read(self, seen: Tensor) -> Tensor:
         """Readings before they are normalised, of a field, or of its ``means`` where it has some."""
-        seen = self.detected(seen)
-        if self.bias is not None:
-            seen = seen + self.bias[:, None, None]
+        return self.followed(self.detected(seen))
+
+    def followed(self, detected: Tensor) -> Tensor:
+        """What electronics makes of what the camera gives: thresholds, companding, pools behind a rectifier."""
+        seen = detected if self.bias is None else detected + self.bias[:, None, None]
         if not self._pools_behind:
             return readout.compand(seen, self.compand)
         positive = self._pooled(seen.relu())
@@ -225,13 +238,14 @@ class Reader(nn.Module):
         return self._plans.get((dtype, device), build)
 
     def _readings(self, axis: int) -> Readings:
-        """A row of readings; of single pixels, where a pool follows behind."""
-        count, pixels = self.size[axis], self._bin[axis]
+        """A row of what the camera gives; of a sensor whose pixels are told, of as many whole ones as there is room for."""
+        count = self.given[axis]
         middle, width = self.camera.area[axis]
-        pitch = width / (count * pixels)
-        if self._pools_behind:
-            return Readings(count * pixels, middle, pitch, pitch)
-        return Readings(count, middle, pitch, pitch, pixels)
+        pitch = width / count
+        if self.camera.grain is not None:
+            grain = self.camera.grain[axis]
+            pitch = math.floor(pitch / grain + 1e-6) * grain
+        return Readings(count, middle, pitch, pitch)
 
     def extra_repr(self) -> str:
         return f"{self.kind}, {self.compand}, {self.size[0]}×{self.size[1]} readings of {self.channels} channels"

@@ -51,9 +51,9 @@ class Student(nn.Module):
     @exactly
     def readings(self, pictures: Tensor) -> Tensor:
         """What leaves the electronics, ``[batch, channels, Y, X]``, before it is normalised."""
-        return self.reader.read(self._seen(pictures))
+        return self.reader.read(self.seen(pictures))
 
-    def _seen(self, pictures: Tensor) -> Tensor:
+    def seen(self, pictures: Tensor) -> Tensor:
         """The field, or its means over pixels where readings follow it."""
         spectrum = self.front.spectrum(pictures, self._transfer())
         dtype, device = spectrum.real.dtype, spectrum.device
@@ -79,7 +79,7 @@ class Student(nn.Module):
         and of a kernel with a mean all readings would have one sign.
         """
         if self.reader.bias is not None and not self.reader.bias.any():
-            self.reader.centre(self.reader.detected(self._seen(part)) for part in torch.split(pictures, _CHUNK))
+            self.reader.centre(self.reader.detected(self.seen(part)) for part in torch.split(pictures, _CHUNK))
         self.reader.normalise(self.readings(part) for part in torch.split(pictures, _CHUNK))
 
     def _transfer(self) -> Tensor:
@@ -115,6 +115,8 @@ class SCLC(Student):
         reference: amplitude of the beam of ``interference``, in units of the field.
         is_complex: of the kernels.
         parameters: ``"deep"`` trains the convolutions, ``"plane"`` the transfer function that they come to.
+        camera_pixel: width of a sensor's pixel in samples of the picture; a reading then takes whole ones, as on a bench.
+            None lets readings be as wide as their share of the picture.
     """
 
     def __init__(
@@ -133,6 +135,7 @@ class SCLC(Student):
         reference: float = 1.0,
         is_complex: bool = False,
         parameters: Literal["deep", "plane"] = "deep",
+        camera_pixel: float | None = None,
     ) -> None:
         check_choice("parameters", parameters, ("deep", "plane"))
         if not isinstance(channels, Sequence) or not all(isinstance(n, int) for n in channels):
@@ -154,7 +157,8 @@ class SCLC(Student):
         if parameters == "plane":
             front = PlaneFront(plan, front.transfer(), is_complex=is_complex)
         pool = None if sensor_pool is None else _pair(sensor_pool, "sensor_pool")
-        camera = Camera(front.geometry.kept, front.geometry.fine, plan.crops[-1], plan.area)
+        grain = None if camera_pixel is None else _grain(camera_pixel, plan)
+        camera = Camera(front.geometry.kept, front.geometry.fine, plan.crops[-1], plan.area, grain)
         reader = Reader(readout, compand, camera, pool, channels[-1], reference=reference)
         chosen = FC(tuple(backend)) if isinstance(backend, list | tuple) else backend
         if not hasattr(chosen, "build"):
@@ -227,6 +231,14 @@ def fold(student: nn.Module) -> FoldedSCLC:
     folded = FoldedSCLC(plane, copy.deepcopy(student.reader), copy.deepcopy(student.backend))
     folded.training = student.training
     return folded
+
+
+def _grain(pixel: float, plan: Plan) -> tuple[float, float]:
+    """A sensor's pixel in samples of the last grid."""
+    if not (isinstance(pixel, float | int) and 0 < pixel):
+        raise InputError(f"{pixel!r} is no width", where="camera_pixel", mend="samples of the picture, such as 0.25")
+    rows, columns = (pixel * width / n for (_, width), n in zip(plan.area, plan.size, strict=True))
+    return rows, columns
 
 
 def _kernels(given: Any, layers: int, guard: Pair | None, size: Pair) -> list[Pair]:

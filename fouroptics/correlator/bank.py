@@ -197,6 +197,10 @@ class Correlator4f(nn.Module):
         irradiance = self._irradiance(pictures, errors)
         return self._reading.capture(irradiance, self._exposure_in_force(), generator, pattern, errors)
 
+    def electrons(self, pictures: Tensor) -> Tensor:
+        """Mean electrons that each reading collects of a picture, ``[..., out, captures, Y, X]``, the dark ones too."""
+        return self._reading.electrons(self._irradiance(pictures), self._exposure_in_force())
+
     def field(self, pictures: Tensor, *, errors: Imperfections | None = None) -> Tensor:
         """The complex field on the camera plane in network units: even light, no errors of lenses.
 
@@ -308,14 +312,9 @@ class Correlator4f(nn.Module):
         if isinstance(self._light, FreeSpaceLight):
             return self._light.nbytes(batch, self.taps, gradient=gradient)
         return correlation.working_bytes(
-            batch,
-            self.channels,
-            self.size,
-            self.working_size,
-            element=self.kernels.element_size(),
-            is_complex=self.is_complex,
-            gradient=gradient,
-        )
+            batch, self.channels, self.size, self.working_size,
+            element=self.kernels.element_size(), is_complex=self.is_complex, gradient=gradient,
+        )  # fmt: skip
 
     def extra_repr(self) -> str:
         outputs, inputs = self.channels

@@ -84,6 +84,10 @@ def written(masks: MaskSet) -> tuple[dict[str, Entry], dict[str, dict[str, h5.At
     attributes["/entry/plate"] = {"layout": f"inputs {bench.layout.inputs}, outputs {bench.layout.outputs}"}
     if masks.rules is not None:
         entries |= _rules_entries(masks, masks.rules)
+    for name, tensor in masks.backend.items():
+        entries[f"/entry/backend/{name}"] = Entry(tensor, "1", "of the electronics, as it was learned")
+    if masks.results:
+        entries["/entry/results"] = Entry(json.dumps(dict(masks.results), sort_keys=True), "1", "what it is worth")
     for name, levels in masks.commissioning.items():
         entries[f"/entry/commissioning/{name}"] = Entry(levels, "1", tree.COMMISSIONING[name])
     return entries, attributes
@@ -285,6 +289,10 @@ def read(path: Path, found: Mapping[str, Stored]) -> dict[str, Any]:
             for name in tree.COMMISSIONING
             if f"/entry/commissioning/{name}" in found
         },
+        backend=tree.tensors(found),
+        results=tree.json_object(path, "/entry/results", h5.text(found["/entry/results"]))
+        if "/entry/results" in found
+        else {},
         rules=_read_rules(path, found),
         sigmas=_read_sigmas(path, found),
         provenance=tree.texts(path, "/entry/provenance", h5.text(found["/entry/provenance"])),

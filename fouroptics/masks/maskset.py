@@ -45,6 +45,8 @@ class MaskSet:
         commissioning: tiles to set the bench up with, name → levels ``[Ny, Nx]``.
         provenance: who made it, from what.
         rules: that a shop asks for; where they are told, the file holds what breaks them.
+        backend: what a network's electronics learned, name → tensor; ``network["electronics"]`` says what it is.
+        results: what the network is worth, for JSON.
         sigmas: of what can be off, as texts with units, where tolerances are told: name → one sigma.
         uuid: of this set.
     """
@@ -58,6 +60,8 @@ class MaskSet:
     planes: tuple[Plane, ...]
     commissioning: Mapping[str, np.ndarray] = field(default_factory=dict)
     provenance: Mapping[str, str] = field(default_factory=dict)
+    backend: Mapping[str, np.ndarray] = field(default_factory=dict)
+    results: Mapping[str, Any] = field(default_factory=dict)
     rules: Limits | None = None
     sigmas: Mapping[str, str] = field(default_factory=dict)
     uuid: str = field(default_factory=lambda: str(uuid.uuid4()))

@@ -44,7 +44,9 @@ def select(masks: MaskSet, *, tiles: Which, outputs: Which, inputs: Which, plane
     return replace(
         masks,
         planes=tuple(_of_plane(one, outs, ins) for one in planes),
-        network={**masks.network, "channels": [len(outs), len(ins)]},
+        network={k: v for k, v in masks.network.items() if k != "electronics"} | {"channels": [len(outs), len(ins)]},
+        backend={},  # which reads all of the outputs
+        results={},
         kernels=masks.kernels[np.ix_(outs, ins)],
         realised=masks.realised[np.ix_(parts, ins)],
         scale=masks.scale[parts],

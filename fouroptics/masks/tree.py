@@ -68,14 +68,19 @@ _MAYBE = {
     "/entry/device/name": ("S", ("D",)), "/entry/device/value": ("S", ("D",)), "/entry/device/sigma": ("S", ("D",)),
     "/entry/design_rules/min_feature": ("f", ()), "/entry/design_rules/min_gap": ("f", ()),
     "/entry/design_rules/min_area": ("f", ()), "/entry/design_rules/grid": ("f", ()),
-    "/entry/design_rules/limits": ("S", ()), "/entry/design_rules/report": ("S", ()),
+    "/entry/design_rules/limits": ("S", ()), "/entry/design_rules/report": ("S", ()), "/entry/results": ("S", ()),
 }  # fmt: skip
+_MOST_LISTED = 10_000  # classes, or layers of a backend
 _MOST_SMALL = 2**26  # bytes of anything but levels and what viewers are shown
 _NETWORK: dict[str, Any] = {
     "size": [int, int], "channels": [int, int], "kernel": [int, int], "complex": bool, "dtype": str, "upright": bool,
     "stop": bool, "light": str, "readout": str, "compand": str, "sensor_pool": [int, int], "exposure": float,
 }  # fmt: skip
-_OPTIONAL = ("sensor_pool", "exposure")
+_OPTIONAL = ("sensor_pool", "exposure", "electronics")
+_ELECTRONICS: dict[str, Any] = {  # of a network whose bank this is: a list of one kind is of any length
+    "compand": str, "window": [int, int], "pool": [int, int], "backend": str, "hidden": (int,), "classes": (str,),
+}  # fmt: skip
+_TENSOR = re.compile(r"/entry/backend/[a-z0-9_]+(\.[a-z0-9_]+){0,6}")
 
 
 def plane(number: int) -> str:
@@ -89,6 +94,7 @@ def is_known(name: str) -> bool:
         name in _SHARED
         or name in _MAYBE
         or name in (f"/entry/kernels/{one}" for one in ("target", "realised", "scale"))
+        or _TENSOR.fullmatch(name)
     ):
         return True
     if name.startswith("/entry/commissioning/"):
@@ -106,6 +112,9 @@ def check(path: Path, found: Mapping[str, Stored]) -> None:
     for name, stored, ranks in zip(("target", "realised", "scale"), kernels, ((4, 5), (5,), (1,)), strict=True):
         if stored is None or stored.dtype.kind != "f" or len(stored.shape) not in ranks or stored.nbytes > _MOST_SMALL:
             raise wrong(path, f"/entry/kernels/{name}", "is missing, or not an array of its kind")
+    for name, stored in found.items():
+        if _TENSOR.fullmatch(name) and (stored.dtype.kind not in "fi" or stored.nbytes > _MOST_SMALL):
+            raise wrong(path, name, "is no tensor of a backend")
     patterns = [f"/entry/commissioning/{name}" for name in COMMISSIONING]
     _check_all(path, found, {name: ("u", ("Y", "X")) for name in patterns if name in found}, "", {})
     planes = found["/entry/planes/name"].shape[0]
@@ -181,17 +190,31 @@ def _check_plane(path: Path, found: Mapping[str, Stored], bench: Bench, group: s
 def network(path: Path, text: str) -> dict[str, Any]:
     """The words that a bank is built from, each of its type and no others."""
     given = json_object(path, "/entry/network", text)
+    behind = given.get("electronics", {})
+    if not isinstance(behind, dict):
+        raise wrong(path, "/entry/network", "electronics is no JSON object")
+    _check_words(path, given, _NETWORK | {"electronics": dict})
+    if behind:
+        _check_words(path, behind, _ELECTRONICS)
+    return given
+
+
+def _check_words(path: Path, given: Mapping[str, Any], words: Mapping[str, Any]) -> None:
     where = "/entry/network"
     for key in given:
-        if key not in _NETWORK:
+        if key not in words:
             raise wrong(path, where, f"{key[:40]!r} is none of the format's words")
-    for key, kind in _NETWORK.items():
+    for key, kind in words.items():
         value = given.get(key)
-        if value is None and key in _OPTIONAL:
+        if value is None and (key in _OPTIONAL or key == "pool"):
             continue
-        if not _is_of(value, kind):
+        if kind is not dict and not _is_of(value, kind):
             raise wrong(path, where, f"{key} = {str(value)[:40]!r} is not of its type")
-    return given
+
+
+def tensors(found: Mapping[str, Stored]) -> dict[str, np.ndarray]:
+    """What was learned by the electronics, by name."""
+    return {name.rsplit("/", 1)[1]: found[name][...] for name in found if _TENSOR.fullmatch(name)}
 
 
 def texts(path: Path, where: str, text: str) -> dict[str, str]:
@@ -233,6 +256,8 @@ def _words(kind: str, shape: tuple[Any, ...]) -> str:
 def _is_of(value: Any, kind: Any) -> bool:
     if isinstance(kind, list):
         return isinstance(value, list) and len(value) == len(kind) and all(map(_is_of, value, kind))
+    if isinstance(kind, tuple):
+        return isinstance(value, list) and len(value) <= _MOST_LISTED and all(_is_of(one, kind[0]) for one in value)
     if kind is int:
         return isinstance(value, int) and not isinstance(value, bool) and 0 < value < 2**31
     if kind is float:

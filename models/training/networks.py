@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from fouroptics.models import controls
-from fouroptics.models.backends import FC, Backend, Conv, Up
+from fouroptics.models.backends import Backend, built
 from fouroptics.models.front import DeepFront
 from fouroptics.models.released import Released
 from fouroptics.models.sclc import SCLC
@@ -127,10 +127,7 @@ def _patches(pictures: Tensor, taps: tuple[int, int], count: int, draw: torch.Ge
 
 
 def _backend(section: BackendSection) -> Backend:
-    if section.kind == "fc":
-        return FC(section.hidden, section.dropout)
-    widths = {"widths": section.hidden} if section.hidden else {}
-    return Conv(**widths) if section.kind == "conv" else Up(**widths)
+    return built(section.kind, section.hidden, section.dropout)
 
 
 def _square(data: Data, model: str) -> int:

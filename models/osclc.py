@@ -1,0 +1,246 @@
+"""The OSCLC: a student on its bench. Masks, light, a camera, then the electronics that the student learned."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from fouroptics.models.backends import built, describe
+from fouroptics.models.front import Front
+from fouroptics.models.readouts import Camera, Reader
+from fouroptics.models.sclc import Student
+from fouroptics.models.summary import count_macs
+from torch import Generator, Tensor, nn
+
+from fouroptics.bench import Bench
+from fouroptics.correlator import Correlator4f
+from fouroptics.devices.detector import Pattern
+from fouroptics.errors import InputError
+from fouroptics.imperfections import Imperfections
+from fouroptics.masks import MaskSet
+from fouroptics.optics.fourier import kernel_centre
+
+Pair = tuple[int, int]
+_CHUNK = 32  # pictures at a time where a bench is measured
+
+
+class OSCLC(nn.Module):
+    """A bank of 4f correlators, what its camera gives, and electronics behind it.
+
+    A student's readings are in units of its field, a camera's are numbers of its converter. Between the two stands one
+    factor an output, ``level``: what the camera gives for a reading of 1. It is measured on the bench (``measure``), as
+    an engineer would, with pictures whose responses are known.
+
+    Args:
+        bank: the optics and the camera; its readings are not companded yet.
+        reader: thresholds, companding, pools and the frozen normalisation.
+        backend: readings to scores.
+    """
+
+    level: Tensor
+
+    def __init__(self, bank: Correlator4f, reader: Reader, backend: nn.Module) -> None:
+        super().__init__()
+        self.bank, self.reader, self.backend = bank, reader, backend
+        self.register_buffer("level", torch.ones(reader.outputs))
+
+    @classmethod
+    def from_student(cls, student: Student, bench: Bench, pictures: Tensor, **options: Any) -> OSCLC:
+        """A student's masks on a bench, exposed for some training pictures and measured with them.
+
+        Args:
+            student: an ``SCLC`` or its fold.
+            bench: the bench it is to stand on.
+            pictures: training pictures ``[batch, in, y, x]``: they fix exposure and levels.
+            options: of ``Correlator4f``: ``masks`` (``"device"`` unless told), ``learn``, ``quantize``, ``layout``.
+
+        Raises:
+            InputError: the bench cannot carry it; which limit, and what would do.
+        """
+        front, reader = student.front, student.reader
+        check_hardware(reader, bench)
+        taps = responses(front, bench)
+        bank = Correlator4f.from_kernels(
+            taps, bench, front.plan.size, readout=reader.kind, sensor_pool=reader.given,
+            **({"masks": "device"} | options),
+        )  # fmt: skip
+        made = cls(bank.to(taps.device), copy.deepcopy(reader), copy.deepcopy(student.backend)).train(student.training)
+        bank.expose(pictures)
+        made.measure(student, pictures)
+        return made
+
+    def forward(
+        self,
+        pictures: Tensor,
+        *,
+        errors: Imperfections | None = None,
+        noisy: bool = False,
+        generator: Generator | None = None,
+        pattern: Pattern | None = None,
+    ) -> Tensor:
+        """Scores of pictures ``[batch, in, y, x]`` in [0, 1].
+
+        Args:
+            pictures: in [0, 1].
+            errors: what is off on the bench: as many draws as pictures, or none.
+            noisy: from one noisy capture each, and not from what is expected.
+            generator: of the noise, on the pictures' device; None takes torch's own.
+            pattern: the camera's fixed pattern; None, with noise, draws another camera each time.
+        """
+        if noisy:
+            given = self.bank.capture(pictures, generator=generator, pattern=pattern, errors=errors)
+        else:
+            given = self.bank(pictures, pattern, errors=errors)
+        return self.scores(given)
+
+    def scores(self, given: Tensor) -> Tensor:
+        """What electronics makes of what the camera gives ``[batch, out, Y, X]``."""
+        readings = self.reader.followed(given / self.level[:, None, None])
+        found: Tensor = self.backend(self.reader.normalised(readings))
+        return found
+
+    @torch.no_grad()
+    def measure(self, student: Student, pictures: Tensor) -> OSCLC:
+        """Fix the levels: the camera's expected numbers on the student's own readings, least squares an output."""
+        due = self.reader.mean.new_zeros(2, self.reader.outputs, dtype=torch.float64)
+        mode = self.training
+        for part in torch.split(pictures, _CHUNK):
+            wanted = student.reader.detected(student.seen(part)).double()
+            given = self.eval().bank(part).double()
+            due += torch.stack(((given * wanted).sum((0, 2, 3)), wanted.square().sum((0, 2, 3))))
+        found = due[0] / due[1].clamp_min(1e-300)
+        if not bool((found > 0).all()):
+            which = int((found <= 0).nonzero()[0])
+            what = f"output {which} answers the wrong way round, or not at all"
+            raise InputError(what, where="measure", mend="another encoding of the masks, or more light")
+        self.level.copy_(found)
+        return self.train(mode)
+
+    @torch.no_grad()
+    def budget(self, pictures: Tensor) -> dict[str, Any]:
+        """What a picture costs on the bench, from the source to numbers in a computer.
+
+        Args:
+            pictures: those that the light is told for.
+        """
+        bank = self.bank
+        collected = torch.cat([bank.electrons(part) for part in torch.split(pictures, _CHUNK)])
+        latency = bank.latency()
+        well = float(bank.bench.camera.full_well)
+        return {
+            "outputs": bank.channels[0], "inputs": bank.channels[1],
+            "masks": bank.device.plan.masks if bank.device is not None else bank.channels[0],
+            "frames": latency.frames, "captures": latency.captures, "adc_samples": latency.samples,
+            "exposure_s": float(bank.shutter), "latency_s": latency.seconds, "latency": latency.data["terms"],
+            "electrons_mean": float(collected.mean()), "electrons_share_of_well": float(collected.mean()) / well,
+            "backend_macs": count_macs(self.backend, self.reader.mean.new_zeros(1, self.reader.channels, *self.reader.size)),
+        }  # fmt: skip
+
+    def mask_set(self, **told: Any) -> MaskSet:
+        """Its masks, its bench and its electronics, for one file.
+
+        Args:
+            told: ``title``, ``classes`` (names), ``results`` (for JSON), ``provenance`` (texts), ``rules``,
+                ``tolerances``.
+        """
+        kept = {name: told.pop(name, default) for name, default in (("results", {}), ("provenance", {}))}
+        classes = told.pop("classes", ())
+        masks = MaskSet.from_correlator(self.bank, **told)
+        backend = describe(self.backend)
+        electronics: dict[str, Any] = {
+            "compand": self.reader.compand, "window": [*self.reader.window], "classes": [*map(str, classes)], **backend,
+        }  # fmt: skip
+        if self.reader.pool is not None:
+            electronics["pool"] = [*self.reader.pool]
+        state = {"level": self.level} | {
+            f"{part}.{name}": tensor
+            for part in ("reader", "backend")
+            for name, tensor in getattr(self, part).state_dict().items()
+        }
+        return replace(
+            masks, network={**masks.network, "electronics": electronics}, results=kept["results"],
+            provenance={**masks.provenance, **kept["provenance"]},
+            backend={name: tensor.detach().cpu().numpy() for name, tensor in state.items()},
+        )  # fmt: skip
+
+    @classmethod
+    def from_maskset(cls, masks: MaskSet | str | Path) -> OSCLC:
+        """The network whose masks and electronics a file holds, from nothing else.
+
+        Raises:
+            InputError: it holds no network.
+        """
+        masks = masks if isinstance(masks, MaskSet) else MaskSet.load(masks)
+        told = masks.network.get("electronics")
+        if not told:
+            mend = "one that `fouroptics train` exported; `fouroptics simulate` shows what these masks do"
+            raise InputError("holds masks and no network", where=masks.title, mend=mend)
+        bank = masks.correlator()
+        size, window = bank.size, (told["window"][0], told["window"][1])
+        pool = told.get("pool")
+        here = tuple(((n - 1) / 2, float(n)) for n in size)
+        camera = Camera(size, size, window, (here[0], here[1]))
+        reader = Reader(
+            bank.readout, told["compand"], camera, None if pool is None else (pool[0], pool[1]), bank.channels[0]
+        )
+        backend = built(told["backend"], told["hidden"]).build(reader.channels, reader.size, size, len(told["classes"]))
+        network = cls(bank, reader, backend)
+        state = {name: torch.from_numpy(np.asarray(tensor)) for name, tensor in masks.backend.items()}
+        own = {name: value for name, value in network.state_dict().items() if not name.startswith("bank.")}
+        for name in own.keys() | state.keys():
+            if name not in own or name not in state or own[name].shape != state[name].shape:
+                what = f"{name!r} is not of the network that it tells"
+                raise InputError(what, where=f"{masks.title}: backend", mend="export it again")
+        network.load_state_dict(state, strict=False)
+        return network.to(bank.kernels.dtype).eval()
+
+    @torch.no_grad()
+    def centre(self, pictures: Iterable[Tensor]) -> None:
+        """Freeze the readings' mean and spread anew, as they are on this bench."""
+        mode = self.training
+        self.eval()
+        given = (self.bank(part) / self.level[:, None, None] for part in pictures)
+        self.reader.normalise(self.reader.followed(part) for part in given)
+        self.train(mode)
+
+
+def responses(front: Front, bench: Bench) -> Tensor:
+    """What a front correlates pictures with, as taps ``[out, in, ky, kx]`` that reach as far as the bench's guard lets.
+
+    The taps of a chain without crops are as they are; a crop's ring on, and are cut off where the guard ends.
+    """
+    plan = front.plan
+    taps = front.kernels(front.transfer()).detach()
+    room = math.floor(bench.layout.guard / bench.input.sample + 1e-6)
+    reach = plan.reach
+    if all(crop == plan.size for crop in plan.crops):
+        if max(reach) > room:
+            what = f"responses reach {max(reach)} samples beyond a picture, and its dark border is {room} wide"
+            mend = f'layout.guard = "{max(reach) * bench.input.sample * 1e6:g} um" or wider, or fewer taps'
+            raise InputError(what, where="layout.guard", mend=mend)
+    else:
+        reach = room, room
+    rows, columns = (
+        slice(max(0, kernel_centre(n) - far), kernel_centre(n) + far + 1)
+        for n, far in zip(plan.grid, (min(r, (n - 1) // 2) for r, n in zip(reach, plan.grid, strict=True)), strict=True)
+    )
+    return taps[..., rows, columns].contiguous()
+
+
+def check_hardware(reader: Reader, bench: Bench) -> None:
+    """Refuse a readout that no bench has, or this one has not."""
+    if reader.kind == "ideal_field":
+        what = "no camera reads the field itself"
+        raise InputError(what, where="readout", mend="a student with readout='homodyne', which is as linear")
+    if reader.kind == "homodyne" and bench.reference is None:
+        what = f"{bench.name} has no reference beam, and a signed reading needs one"
+        raise InputError(what, where="readout", mend="add [reference], or a student with readout='intensity'")
+    if reader.kind == "interference":
+        what = "a reference's strength follows from this bench's light, and the student's was chosen without it"
+        raise InputError(what, where="readout", mend="readout='homodyne', or 'intensity'")

@@ -126,7 +126,7 @@ def plain(error: ValidationError, model: type[BaseModel]) -> InputError:
 
 def nearest_key(location: tuple[int | str, ...], root: type[BaseModel]) -> str:
     """What was probably meant by a key that is not there."""
-    *section, key = (str(step) for step in location)
+    *section, key = (str(step) for step in location if not isinstance(step, int))
     model: Any = root
     for step in section:
         model = part_of(model, step)

@@ -77,10 +77,11 @@ def built(kind: str, widths: Sequence[int], dropout: float = 0.0) -> Backend:
     """A backend by its word: ``"fc"``, ``"conv"`` or ``"up"``; without widths the usual ones."""
     if kind == "fc":
         return FC(tuple(widths), dropout)
-    make = {"conv": Conv, "up": Up}.get(kind)
-    if make is None:
-        raise InputError(f"{kind!r} is no backend", where="backend.kind", mend="fc, conv or up")
-    return make(tuple(widths)) if widths else make()
+    if kind == "conv":
+        return Conv(tuple(widths)) if widths else Conv()
+    if kind == "up":
+        return Up(tuple(widths)) if widths else Up()
+    raise InputError(f"{kind!r} is no backend", where="backend.kind", mend="fc, conv or up")
 
 
 def describe(network: nn.Module) -> dict[str, Any]:

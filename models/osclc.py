@@ -133,13 +133,14 @@ class OSCLC(nn.Module):
         collected = torch.cat([bank.electrons(part) for part in torch.split(pictures, _CHUNK)])
         latency = bank.latency()
         well = float(bank.bench.camera.full_well)
+        behind = self.level.new_zeros(1, self.reader.channels, *self.reader.size)
         return {
             "outputs": bank.channels[0], "inputs": bank.channels[1],
             "masks": bank.device.plan.masks if bank.device is not None else bank.channels[0],
             "frames": latency.frames, "captures": latency.captures, "adc_samples": latency.samples,
             "exposure_s": float(bank.shutter), "latency_s": latency.seconds, "latency": latency.data["terms"],
             "electrons_mean": float(collected.mean()), "electrons_share_of_well": float(collected.mean()) / well,
-            "backend_macs": count_macs(self.backend, self.reader.mean.new_zeros(1, self.reader.channels, *self.reader.size)),
+            "backend_macs": count_macs(self.backend, behind),
         }  # fmt: skip
 
     def mask_set(self, **told: Any) -> MaskSet:
@@ -149,8 +150,7 @@ class OSCLC(nn.Module):
             told: ``title``, ``classes`` (names), ``results`` (for JSON), ``provenance`` (texts), ``rules``,
                 ``tolerances``.
         """
-        kept = {name: told.pop(name, default) for name, default in (("results", {}), ("provenance", {}))}
-        classes = told.pop("classes", ())
+        results, provenance, classes = told.pop("results", {}), told.pop("provenance", {}), told.pop("classes", ())
         masks = MaskSet.from_correlator(self.bank, **told)
         backend = describe(self.backend)
         electronics: dict[str, Any] = {
@@ -164,8 +164,8 @@ class OSCLC(nn.Module):
             for name, tensor in getattr(self, part).state_dict().items()
         }
         return replace(
-            masks, network={**masks.network, "electronics": electronics}, results=kept["results"],
-            provenance={**masks.provenance, **kept["provenance"]},
+            masks, network={**masks.network, "electronics": electronics}, results=results,
+            provenance={**masks.provenance, **provenance},
             backend={name: tensor.detach().cpu().numpy() for name, tensor in state.items()},
         )  # fmt: skip
 

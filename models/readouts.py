@@ -33,7 +33,7 @@ class Camera:
         samples: of the field in a period, the first at 0.
         pixels: of an output where nothing is pooled, about as many as the picture has samples.
         area: middle and width of the picture, which the pixels share out among them.
-        grain: width of a sensor's pixel, of which each reading takes whole ones; None: readings are as wide as they like.
+        grain: width of a sensor's pixel, of which each reading takes whole ones; None: readings are of any width.
     """
 
     period: Pair
@@ -238,7 +238,7 @@ class Reader(nn.Module):
         return self._plans.get((dtype, device), build)
 
     def _readings(self, axis: int) -> Readings:
-        """A row of what the camera gives; of a sensor whose pixels are told, of as many whole ones as there is room for."""
+        """A row of what the camera gives; of whole pixels, where a sensor's are told."""
         count = self.given[axis]
         middle, width = self.camera.area[axis]
         pitch = width / count

@@ -115,8 +115,8 @@ class SCLC(Student):
         reference: amplitude of the beam of ``interference``, in units of the field.
         is_complex: of the kernels.
         parameters: ``"deep"`` trains the convolutions, ``"plane"`` the transfer function that they come to.
-        camera_pixel: width of a sensor's pixel in samples of the picture; a reading then takes whole ones, as on a bench.
-            None lets readings be as wide as their share of the picture.
+        camera_pixel: width of a sensor's pixel in samples of the picture; readings then take whole ones, as on a bench.
+            None lets them be as wide as their share of the picture.
     """
 
     def __init__(
@@ -235,7 +235,7 @@ def fold(student: nn.Module) -> FoldedSCLC:
 
 def _grain(pixel: float, plan: Plan) -> tuple[float, float]:
     """A sensor's pixel in samples of the last grid."""
-    if not (isinstance(pixel, float | int) and 0 < pixel):
+    if not (isinstance(pixel, float | int) and pixel > 0):
         raise InputError(f"{pixel!r} is no width", where="camera_pixel", mend="samples of the picture, such as 0.25")
     rows, columns = (pixel * width / n for (_, width), n in zip(plan.area, plan.size, strict=True))
     return rows, columns

@@ -53,20 +53,28 @@ def train(
 
 
 def evaluate(
-    runs: Annotated[list[Path], typer.Argument(help="Folders of runs.")],
-    data: Annotated[Path | None, typer.Option(help="Other pictures, read as the run's recipe reads its own.")] = None,
+    runs: Annotated[list[Path], typer.Argument(help="Folders of runs, and masks.h5 files that hold a network.")],
+    data: Annotated[Path | None, typer.Option(help="Pictures, read as the recipe reads its own.")] = None,
+    pictures: Annotated[int, typer.Option(min=0, help="Of a file: so many of them; 0 takes all.")] = 0,
     threads: Threads = 1,
     as_json: Json = False,
 ) -> None:
-    """What the networks of runs are worth on pictures that nothing was chosen by; several runs side by side."""
+    """What networks are worth on pictures that nothing was chosen by; runs and mask files side by side.
+
+    Of a run: its teacher and students, and rung by rung what is left on its bench. Of a file: the network in it.
+    """
     import torch
 
     from fouroptics.models.training import Run
+    from fouroptics.models.training.deploy import evaluate_file
     from fouroptics.models.training.train import figures_on
 
     torch.set_num_threads(threads)
     found: dict[str, Any] = {}
     for folder in runs:
+        if folder.suffix == ".h5":
+            found[str(folder)] = evaluate_file(folder, data, pictures)
+            continue
         run = Run.open(folder)
         found[str(folder)] = run.summary if data is None else run.summary | {"results": figures_on(run, data)}
     say(table(found), found, as_json)
@@ -76,6 +84,10 @@ def table(summaries: dict[str, Any]) -> str:
     """A line a network: the mean over seeds ± their standard deviation, in per cent."""
     lines = []
     for folder, summary in summaries.items():
+        if "scores_sha256" in summary:
+            accuracy, count = 100 * summary["accuracy"], summary["pictures"]
+            lines.append(f"{folder}: {summary['name']}, its masks on their bench: accuracy {accuracy:.2f} % of {count}")
+            continue
         lines.append(f"{folder}: {summary['name']}, {summary.get('function', 'not trained yet')}")
         results = summary.get("results", {})
         for name in (one for one in _ORDER if one in results):
@@ -91,6 +103,8 @@ def table(summaries: dict[str, Any]) -> str:
             )
         gain = _gain(results)
         lines += [f"  {gain}"] if gain else []
+        for rung, value in summary.get("ladder", {}).items():
+            lines.append(f"  {rung:<14} {100 * value['mean']:6.2f} ± {100 * value['std']:.2f} %")
     return "\n".join(lines)
 
 

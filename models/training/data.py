@@ -143,6 +143,26 @@ def load(
     return _whole(read, fingerprint) if whole else _split(read, fingerprint, validation, test, split_seed)
 
 
+def for_evaluation(section: DataSection, path: Path | None, fingerprint: str, classes: Sequence[str]) -> Data:
+    """Pictures that a network was not trained on: all of a strange folder, or the test part of its own.
+
+    Raises:
+        InputError: they are of other classes.
+    """
+    if path is not None and section.reader == "shapes":
+        raise InputError("shapes are made, not read", where="--data", mend="evaluate on folders, or leave it out")
+    if path is None:
+        return of_section(section)
+    section = section.model_copy(update={"path": str(path.expanduser().absolute())})
+    every = of_section(section, whole=True)
+    if fingerprint == every.fingerprint:  # its own pictures: only those it never saw
+        every = of_section(section)
+    if list(every.classes) != list(classes):
+        what = f"its classes are {', '.join(every.classes)}"
+        raise InputError(what, where=str(path), mend=f"the network knows {', '.join(classes)}")
+    return every
+
+
 def of_section(section: DataSection, *, whole: bool = False) -> Data:
     """The pictures that a recipe names; ``whole``: those of the part to report on, or all if there is none."""
     return load(

@@ -53,12 +53,14 @@ class Stage:
         loss: of scores, pictures and targets.
         settings: of the loop.
         optics: names of parameters that are light's begin with this; None has no parameter apart.
+        before_step: is told before each step what share of all is done.
     """
 
     name: str
     loss: Loss
     settings: TrainSection
     optics: str | None = "front."
+    before_step: Callable[[float], None] | None = None
 
 
 class Fitting:
@@ -181,7 +183,10 @@ class Fitting:
 
     def _set_rates(self) -> None:
         settings, at = self.stage.settings, self.progress
-        share = factor(settings.schedule, at.epoch * self.steps + at.step, settings.epochs * self.steps, self.steps)
+        done, whole = at.epoch * self.steps + at.step, settings.epochs * self.steps
+        if self.stage.before_step is not None:
+            self.stage.before_step(done / whole)
+        share = factor(settings.schedule, done, whole, self.steps)
         for group in self.optimiser.param_groups:
             group["lr"] = group["base"] * share
 
@@ -275,7 +280,7 @@ def _optimiser(network: nn.Module, stage: Stage) -> torch.optim.Optimizer:
     rest: list[nn.Parameter] = []
     for name, parameter in network.named_parameters():
         of_light = stage.optics is not None and name.startswith(stage.optics)
-        (light if of_light else thresholds if name.startswith("reader.") else rest).append(parameter)
+        (light if of_light else thresholds if ".reader." in f".{name}" else rest).append(parameter)
     electronics = settings.lr.electronics
     groups = [
         {"params": params, "lr": rate, "base": rate, "weight_decay": decay}

@@ -16,6 +16,8 @@ from fouroptics.models.training.readers import READERS
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, model_validator
 
 from fouroptics import toml, units
+from fouroptics.bench import Bench
+from fouroptics.devices.modulator import Quantize
 from fouroptics.devices.readout import Compand, Readout
 from fouroptics.errors import InputError, check_choice
 from fouroptics.files import write_whole
@@ -24,6 +26,10 @@ FORMAT = "fouroptics-recipe/1"
 _PRESETS = files("fouroptics") / "presets" / "recipes"
 Pair = tuple[int, int]
 _PATHS = (("data", "path"), ("teacher", "weights"))
+# Of a ladder, in their order: from the teacher down to the masks of a file.
+RUNGS = (
+    "teacher", "student", "folded", "guard", "light", "masks", "quantized", "noise", "misaligned", "file",
+)  # fmt: skip
 
 
 def _share(value: Any) -> float:
@@ -155,6 +161,44 @@ class DistillSection(Section):
         return self
 
 
+class StageSection(Section):
+    """Fine-tuning on the bench: what its masks, its noise and its errors do is learned around."""
+
+    name: Annotated[str, Field(pattern=r"[a-zA-Z0-9][a-zA-Z0-9 _-]{0,39}$")]
+    epochs: Count = 1
+    pictures: Some = 0
+    quantize: Quantize = "straight-through"
+    noise: bool = False
+    tolerances: str = ""
+    draws: Count = 1
+    learn: tuple[Literal["kernels", "masks", "backend"], ...] = ("backend",)
+    lr: RateSection = RateSection()
+
+    @model_validator(mode="after")
+    def _is_one_way(self) -> StageSection:
+        if {"kernels", "masks"} <= set(self.learn):
+            raise InputError("masks follow kernels, or are learned themselves", where="learn", mend="one of the two")
+        if not self.learn:
+            raise InputError("nothing is learned", where="learn", mend='["backend"], or with "kernels" or "masks"')
+        return self
+
+
+class EvaluateSection(Section):
+    """What is measured behind it all."""
+
+    rungs: Literal["all"] | tuple[str, ...] = "all"
+    draws: Some = 32
+    pictures: Some = 1000
+    tolerances: str = "lab-bench"
+    controls: tuple[Literal["optics-off", "random-kernels", "electronic-same-backend"], ...] = ()
+
+    @model_validator(mode="after")
+    def _is_known(self) -> EvaluateSection:
+        for rung in () if self.rungs == "all" else self.rungs:
+            check_choice("rungs", rung, RUNGS)
+        return self
+
+
 class Recipe(Section):
     """All of it. Read it with ``load`` or ``from_dict``, which check it."""
 
@@ -162,11 +206,15 @@ class Recipe(Section):
     name: str = Field("recipe", min_length=1, max_length=100)
     seeds: tuple[Some, ...] = (0,)
     device: str = "auto"
+    bench: str = ""
+    encoding: str = ""
     data: DataSection = DataSection()
     teacher: TeacherSection = TeacherSection()
     student: StudentSection
     train: TrainSection = TrainSection()
     distill: DistillSection = DistillSection()
+    stage: tuple[StageSection, ...] = ()
+    evaluate: EvaluateSection = EvaluateSection()
 
     @classmethod
     def load(cls, source: str | Path, changes: Mapping[str, Any] | None = None) -> Recipe:
@@ -177,6 +225,9 @@ class Recipe(Section):
             given = data.get(section, {}).get(key, "") if isinstance(data.get(section, {}), dict) else ""
             if given and isinstance(given, str):
                 data[section][key] = str((folder / Path(given).expanduser()).absolute())
+        bench = data.get("bench", "")
+        if isinstance(bench, str) and bench.endswith(".toml"):
+            data["bench"] = str((folder / Path(bench).expanduser()).absolute())
         return cls.from_dict(data, changes, place=str(source))
 
     @classmethod
@@ -195,6 +246,10 @@ class Recipe(Section):
         if Augmentation(recipe.data.augment).mixup and recipe.distill.loss != "function-matching":
             mend = 'distill.loss = "function-matching", the loss that takes no labels'
             raise InputError("mixup mixes pictures and no labels", where=f"{place}: data.augment", mend=mend)
+        if recipe.stage and not recipe.bench:
+            raise InputError("stages without a bench", where=f"{place}: stage", mend='bench = "slm-532nm"')
+        if len({stage.name for stage in recipe.stage}) < len(recipe.stage):
+            raise InputError("two stages of one name", where=f"{place}: stage", mend="name each otherwise")
         if recipe.format != FORMAT:
             raise InputError(f"format {recipe.format!r}", where=f"{place}: format", mend=f'write "{FORMAT}"')
         if not recipe.seeds or len(set(recipe.seeds)) < len(recipe.seeds):
@@ -205,6 +260,20 @@ class Recipe(Section):
     def needs_teacher(self) -> bool:
         """Whether the student is made after the teacher."""
         return self.student.like == "teacher" or self.student.model in ("max-pool", "squared")
+
+    def on_bench(self) -> Bench:
+        """The bench, its masks encoded as the recipe says."""
+        bench = Bench.load(self.bench)
+        return bench.replace({"mask.encoding": self.encoding}) if self.encoding else bench
+
+    @property
+    def camera_pixel(self) -> float | None:
+        """Width of the bench's camera pixel in samples of the picture; None without a bench."""
+        if not self.bench:
+            return None
+        bench = self.on_bench()
+        sample = bench.input.sample * bench.lens2.focal_length / bench.lens1.focal_length
+        return bench.camera.pitch / sample
 
     @staticmethod
     def shipped() -> tuple[str, ...]:
@@ -226,4 +295,9 @@ class Recipe(Section):
         told["train"].pop("tensorboard")
         for section, key in _PATHS:  # what lies there counts, and is counted elsewhere
             told[section].pop(key)
+        if not self.bench:  # which then is nowhere
+            for key in ("bench", "encoding", "stage", "evaluate"):
+                told.pop(key)
+        else:
+            told["bench"] = self.on_bench().fingerprint()
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]

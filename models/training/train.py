@@ -21,15 +21,18 @@ from fouroptics.models.sclc import SCLC
 from fouroptics.models.teachers import load_weights
 from fouroptics.models.training import data as pictures_in
 from fouroptics.models.training.augment import Augmentation
-from fouroptics.models.training.data import Data
+from fouroptics.models.training.data import Data, Part
+from fouroptics.models.training.deploy import LADDER, Deployment
 from fouroptics.models.training.distill import distillation_loss, hard_loss
 from fouroptics.models.training.loop import Fitting, Stage, Tell
 from fouroptics.models.training.metrics import measured, scores_of
 from fouroptics.models.training.networks import sclc_of, student_of, teacher_of
 from fouroptics.models.training.ranks import Ranks, joined
 from fouroptics.models.training.recipe import RateSection, Recipe, TrainSection
+from fouroptics.models.training.stages import check_bench
 from torch import Tensor, nn
 
+from fouroptics.bench import Bench
 from fouroptics.errors import InputError
 from fouroptics.files import MARKER, PROGRAM, write_whole
 from fouroptics.tensors import load_tensors, save_tensors
@@ -89,6 +92,8 @@ def train(
     device = _device(read.device)
     with joined() as ranks, torch.random.fork_rng():  # the caller's random numbers are left alone
         found = _data(read, data)
+        if read.bench:
+            _check_bench(read, found)
         folder = Path(out)
         taught_by = _taught_by(read, teacher)
         if ranks.is_first:
@@ -132,6 +137,8 @@ class _Seed:
             self.student(ALONE, teacher, lambda scores, pictures, targets: hard_loss(scores, targets))
         if recipe.distill.loss != "none" and teacher is not None:
             self.student(STUDENT, teacher, partial(_distilled, teacher, recipe))
+        if recipe.bench:
+            self.on_bench(teacher)
         if self.ranks.is_first:
             (self.folder / STATE).unlink(missing_ok=True)
 
@@ -147,7 +154,8 @@ class _Seed:
             self._tell_of_given(own)
             return own.requires_grad_(False)
         torch.manual_seed(self.number)
-        network = teacher_of(recipe, self.data).to(self.device).to(memory_format=torch.channels_last)
+        network = teacher_of(recipe, self.data).to(self.device)
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         path = self.folder / f"{TEACHER}.safetensors"
         first = self.into.seed(recipe.seeds[0]) / path.name  # the oldest seed's teacher teaches all
         if self.ranks.agree(path.is_file()):
@@ -181,16 +189,33 @@ class _Seed:
         network = student_of(self.into.recipe, self.data, teacher or nn.Module()).to(self.device)
         self._fit(name, network, Stage(name, loss, self.into.recipe.train))
 
+    def on_bench(self, teacher: nn.Module | None) -> None:
+        """The student on the recipe's bench, fine-tuned, exported and measured."""
+        recipe = self.into.recipe
+        taught = teacher if recipe.distill.loss != "none" else None
+        student = load(self.into, self.number, ALONE if taught is None else STUDENT).to(self.device)
+        loss = partial(_labelled, 0.0) if taught is None else partial(_distilled, taught, recipe)
+        Deployment(
+            recipe, self.folder, self.data, student, teacher, loss, self._through, self.number, self.ranks.is_first
+        ).run()
+        self.ranks.wait()
+
+    def _through(
+        self, network: nn.Module, stage: Stage, train: Part, validation: Part, augment: Augmentation | None = None
+    ) -> list[dict[str, Any]]:
+        """A network through a stage; its epochs."""
+        return Fitting(
+            network, stage, train, validation, seed=self.number,
+            augment=augment or Augmentation(self.into.recipe.data.augment),
+            state=self.folder / STATE, fingerprint=self.fingerprint, ranks=self.ranks,
+            tell=self.tell, each_epoch=self._record,
+        ).run()  # fmt: skip
+
     def _fit(self, name: str, network: nn.Module, stage: Stage) -> None:
         augment = Augmentation(self.into.recipe.data.augment)
         if name != STUDENT:
             augment = augment.without_mixup()
-        fitting = Fitting(
-            network, stage, self.data.train, self.data.validation, seed=self.number, augment=augment,
-            state=self.folder / STATE, fingerprint=self.fingerprint, ranks=self.ranks,
-            tell=self.tell, each_epoch=self._record,
-        )  # fmt: skip
-        self._keep(name, network, fitting.run())
+        self._keep(name, network, self._through(network, stage, self.data.train, self.data.validation, augment))
 
     def _keep(self, name: str, network: nn.Module, history: list[dict[str, Any]]) -> None:
         """The network as it was best on validation, and what it does on pictures that nothing was chosen by."""
@@ -267,16 +292,9 @@ def evaluate(run: Run | str | Path, data: Data | None = None) -> dict[str, dict[
 
 def figures_on(run: Run, path: Path) -> dict[str, Any]:
     """Mean and spread over a run's seeds on the pictures of another folder, all of them."""
-    section = run.recipe.data.model_copy(update={"path": str(path.expanduser().absolute())})
-    if section.reader == "shapes":
-        raise InputError("shapes are made, not read", where="--data", mend="evaluate a run on folders, or leave it out")
-    every = pictures_in.of_section(section, whole=True)
-    if run.summary["fingerprint"].split("-")[1] == every.fingerprint:  # its own pictures: only those it never saw
-        every = pictures_in.of_section(section)
-    classes = run.summary["data"]["classes"]
-    if list(every.classes) != classes:
-        what = f"its classes are {', '.join(every.classes)}"
-        raise InputError(what, where=str(path), mend=f"the run knows {', '.join(classes)}")
+    told = run.summary
+    own = told["fingerprint"].split("-")[1]
+    every = pictures_in.for_evaluation(run.recipe.data, path, own, told["data"]["classes"])
     return _results(evaluate(run, every))
 
 
@@ -319,6 +337,15 @@ def _data(recipe: Recipe, given: Data | tuple[Any, Any] | None) -> Data:
     if given is not None:
         return pictures_in.from_datasets(*given)
     return pictures_in.of_section(recipe.data)
+
+
+def _check_bench(recipe: Recipe, data: Data) -> None:
+    """What the bench cannot carry is refused before anything is trained."""
+    teacher = teacher_of(recipe, data) if recipe.needs_teacher else nn.Module()
+    student = student_of(recipe, data, teacher, is_new=False)
+    if not isinstance(student, SCLC):
+        raise InputError(f"{recipe.student.model!r} has no masks", where="bench", mend='student.model = "sclc"')
+    check_bench(recipe, student)
 
 
 def _device(name: str) -> torch.device:
@@ -374,6 +401,9 @@ def _begin(folder: Path, recipe: Recipe, data: Data, taught_by: str) -> None:
     }  # fmt: skip
     if not (folder / MARKER).is_file():
         write_whole(folder / MARKER, json.dumps(about, indent=1).encode())
+    if recipe.bench:
+        Bench.load(recipe.bench).standing_alone().save(folder / "bench.toml")
+        recipe = recipe.model_copy(update={"bench": "bench.toml"})
     recipe.save(folder / "recipe.toml")
     environment = {
         "python": sys.version.split()[0], "torch": str(torch.__version__), "machine": platform.platform(),
@@ -393,6 +423,12 @@ def _summarise(run: Run) -> None:
     with suppress(InputError):
         student = load(run, name=STUDENT if STUDENT in found else ALONE)
         summary["function"] = _function_of(student)
+    ladders = [json.loads(p.read_text(encoding="utf-8")) for seed in run.recipe.seeds
+               if (p := run.seed(seed) / LADDER).is_file()]  # fmt: skip
+    if ladders:
+        summary["ladder"] = {
+            rung: _spread([one["rungs"][rung]["accuracy"] for one in ladders]) for rung in ladders[0]["rungs"]
+        }
     write_whole(run.folder / MARKER, json.dumps(summary, indent=1).encode())
 
 
@@ -407,7 +443,8 @@ def _spread(values: list[float]) -> dict[str, float]:
 def _write_metrics(folder: Path, history: list[dict[str, Any]] | None = None) -> None:
     """All epochs of all stages, each once: as the files of finished ones tell them, and of the one that goes on."""
     rows: list[dict[str, Any]] = []
-    for name in (TEACHER, ALONE, STUDENT):
+    stages = sorted((path.stem for path in folder.glob("stage-*.safetensors")), key=lambda name: int(name[6:]))
+    for name in (TEACHER, ALONE, STUDENT, *stages):
         path = folder / f"{name}.safetensors"
         if path.is_file():
             rows += json.loads(load_tensors(path)[1].get("history", "[]"))

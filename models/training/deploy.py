@@ -1,0 +1,137 @@
+"""A seed's student on the recipe's bench: fine-tuned stage by stage, exported, and measured rung by rung."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from fouroptics.models.osclc import OSCLC
+from fouroptics.models.sclc import Student
+from fouroptics.models.training import data as pictures_in
+from fouroptics.models.training import ladder as rungs_of
+from fouroptics.models.training.data import Data, Part
+from fouroptics.models.training.loop import Loss, Stage
+from fouroptics.models.training.recipe import RUNGS, Recipe
+from fouroptics.models.training.stages import few, on_bench, prepare, stage_of
+from torch import nn
+
+from fouroptics import toml
+from fouroptics.errors import InputError
+from fouroptics.files import write_whole
+from fouroptics.imperfections import Tolerances
+from fouroptics.masks import MaskSet
+from fouroptics.tensors import load_tensors, save_tensors
+
+MASKS, LADDER = "masks.h5", "ladder.json"
+Fit = Callable[[nn.Module, Stage, Part, Part], list[dict[str, Any]]]
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """What is needed to bring one seed's student to its bench.
+
+    Args:
+        recipe: of the run.
+        folder: of the seed.
+        data: the pictures.
+        student: as it was trained.
+        teacher: the network that taught, if there is one.
+        loss: of the stages.
+        fit: trains a network through a stage.
+        number: the seed.
+        writes: whether this process writes.
+    """
+
+    recipe: Recipe
+    folder: Path
+    data: Data
+    student: Student
+    teacher: nn.Module | None
+    loss: Loss
+    fit: Fit
+    number: int
+    writes: bool = True
+
+    def run(self) -> None:
+        """All stages that are not done yet, the masks, the ladder."""
+        if (self.folder / LADDER).is_file():
+            return
+        network = self._tuned(on_bench(self.recipe, self.student, self.data))
+        if self.writes:
+            found = self._measured(network.eval())
+            write_whole(self.folder / LADDER, json.dumps(found, indent=1).encode())
+
+    def _tuned(self, network: OSCLC) -> OSCLC:
+        train = self.data.train
+        validation = few(self.data.validation, self.recipe.evaluate.pictures)
+        for number, section in enumerate(self.recipe.stage):
+            name = f"stage-{number}"
+            flawed, kept = prepare(network, section), self.folder / f"{name}.safetensors"
+            if kept.is_file():
+                flawed.load_state_dict(load_tensors(kept)[0])
+                continue
+            stage = stage_of(self.recipe, section, flawed, self.loss, f"{name}: {section.name}")
+            history = self.fit(flawed, stage, few(train, section.pictures), validation)
+            if self.writes:
+                save_tensors(kept, flawed.state_dict(), {"history": json.dumps(history)})
+        return network
+
+    def _measured(self, network: OSCLC) -> dict[str, Any]:
+        section, path = self.recipe.evaluate, self.folder / MASKS
+        pictures = few(self.data.test, section.pictures)
+        subject = rungs_of.Subject(
+            self.teacher, self.student, network, pictures, Tolerances.load(section.tolerances),
+            draws=section.draws, seed=self.number, file=path, again=self._again(),
+        )  # fmt: skip
+        wanted = RUNGS if section.rungs == "all" else section.rungs
+        found = rungs_of.ladder(subject, tuple(rung for rung in wanted if rung != "file"))
+        if section.rungs == "all":
+            found["parts"] = rungs_of.parts(subject)
+        found["budget"] = network.budget(pictures.batch(slice(0, 64))[0])
+        self._mask_set(network, found).save(path)
+        if "file" in wanted:
+            found["rungs"] |= rungs_of.ladder(subject, ("file",))["rungs"]
+        return found
+
+    def _mask_set(self, network: OSCLC, found: dict[str, Any]) -> MaskSet:
+        recipe = self.recipe.to_dict()
+        recipe["data"]["path"] = recipe["teacher"]["weights"] = recipe["bench"] = ""
+        recipe["stage"] = []
+        return network.mask_set(
+            title=self.recipe.name, classes=self.data.classes,
+            results={"pictures": found["pictures"], "rungs": found["rungs"], "seed": self.number},
+            provenance={"recipe": toml.text(recipe), "pictures": self.data.fingerprint},
+        )  # fmt: skip
+
+    def _again(self) -> tuple[str, ...]:
+        return ("--data", self.recipe.data.path) if self.recipe.data.path else ()
+
+
+def evaluate_file(path: Path, data: Path | None, pictures: int = 0) -> dict[str, Any]:
+    """What a file's network is worth, from the file and pictures alone.
+
+    Args:
+        path: of the masks.
+        data: folder of the pictures; None for those that are made, not read.
+        pictures: so many of them; 0 takes all.
+
+    Raises:
+        InputError: it holds no network, or its pictures cannot be told.
+    """
+    masks = MaskSet.load(path)
+    network = OSCLC.from_maskset(masks)
+    if "recipe" not in masks.provenance:
+        raise InputError("does not say what pictures it reads", where=str(path), mend="one that a run exported")
+    place = f"{path}: /entry/provenance: recipe"
+    recipe = Recipe.from_dict(toml.parse(masks.provenance["recipe"], place), place=place)
+    if data is None and recipe.data.reader != "shapes":
+        raise InputError("no pictures", where=str(path), mend="--data FOLDER")
+    classes = masks.network["electronics"]["classes"]
+    test = pictures_in.for_evaluation(recipe.data, data, masks.provenance.get("pictures", ""), classes).test
+    some = few(test, pictures)
+    with torch.no_grad():
+        return rungs_of.figures(network, some) | {"pictures": len(some), "name": masks.title}

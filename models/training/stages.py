@@ -1,0 +1,129 @@
+"""From a student to its bench: the OSCLC of a run, fine-tuned through what the bench does to it."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from fouroptics.models.osclc import OSCLC, check_hardware, responses
+from fouroptics.models.sclc import Student
+from fouroptics.models.training.data import Data, Part
+from fouroptics.models.training.loop import Loss, Stage
+from fouroptics.models.training.recipe import Recipe, StageSection
+from torch import Tensor, nn
+
+from fouroptics.correlator import Correlator4f
+from fouroptics.errors import InputError
+from fouroptics.imperfections import Tolerances
+
+_MEASURED = 64  # training pictures that exposure and levels are fixed by
+_AT_ONCE = 25  # pictures on a bench where no gradient is wanted
+_SOFTEST, _HARDEST = 0.9, 0.05  # of the staircase that is annealed
+
+
+class Flawed(nn.Module):
+    """A network on a bench that is a little off in every batch, and noisy, while it is trained.
+
+    Args:
+        osclc: the network.
+        tolerances: of the bench; None leaves it as it should be.
+        noise: whether a camera's captures are read, or what is expected of them.
+        draws: benches a batch; each sees its part of the pictures.
+    """
+
+    def __init__(self, osclc: OSCLC, tolerances: Tolerances | None, *, noise: bool, draws: int) -> None:
+        super().__init__()
+        self.osclc, self.tolerances, self.noise, self.draws = osclc, tolerances, noise, draws
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        if not self.training:
+            return torch.cat([self.osclc(part) for part in torch.split(pictures, _AT_ONCE)])
+        if self.tolerances is None:
+            found: Tensor = self.osclc(pictures, noisy=self.noise)
+            return found
+        generator = torch.Generator().manual_seed(int(torch.randint(2**62, (1,))))
+        bank = self.osclc.bank
+        drawn = self.tolerances.draw(bank.bench, self.draws, generator, bank.channels)
+        parts = pictures.tensor_split(self.draws)
+        seen = [self.osclc(part, errors=drawn.at(i), noisy=self.noise) for i, part in enumerate(parts) if len(part)]
+        return torch.cat(seen)
+
+
+def on_bench(recipe: Recipe, student: Student, data: Data) -> OSCLC:
+    """A student's masks on the recipe's bench, before any fine-tuning."""
+    pictures = data.some(_MEASURED, seed=0)
+    return OSCLC.from_student(student, recipe.on_bench(), pictures, learn="kernels")
+
+
+def check_bench(recipe: Recipe, student: Student) -> None:
+    """Refuse what the recipe's bench cannot carry, before anything is trained.
+
+    Raises:
+        InputError: which limit, and what would do.
+    """
+    bench = recipe.on_bench()
+    check_hardware(student.reader, bench)
+    taps, reader = responses(student.front, bench), student.reader
+    Correlator4f.from_kernels(
+        taps, bench, student.front.plan.size, readout=reader.kind, sensor_pool=reader.given,
+        masks="device", learn="kernels",
+    )  # fmt: skip
+    for section in recipe.stage:
+        if section.tolerances:
+            Tolerances.load(section.tolerances)
+    Tolerances.load(recipe.evaluate.tolerances)
+
+
+def prepare(osclc: OSCLC, section: StageSection) -> Flawed:
+    """A network as a stage trains it: what is learned, how levels are chosen, what is off."""
+    learns_light = "kernels" in section.learn or "masks" in section.learn
+    if learns_light:
+        relearn(osclc, "kernels" if "kernels" in section.learn else "masks")
+    osclc.requires_grad_("backend" in section.learn)
+    for parameter in osclc.bank.parameters():
+        parameter.requires_grad_(False)
+    bank = osclc.bank
+    if learns_light and bank.device is not None:
+        bank.device.quantize = section.quantize
+        (bank.kernels if bank.device.drive is None else bank.device.drive).requires_grad_(True)
+    tolerances = Tolerances.load(section.tolerances) if section.tolerances else None
+    return Flawed(osclc, tolerances, noise=section.noise, draws=section.draws)
+
+
+def relearn(osclc: OSCLC, learn: str) -> None:
+    """Let masks follow their kernels, or be learned pixel by pixel from where the kernels put them."""
+    bank = osclc.bank
+    if bank.device is None or bank.device.learn == learn:
+        return
+    if learn == "kernels":
+        mend = "stages that learn kernels before those that learn masks"
+        raise InputError("masks that were learned follow no kernels any more", where="stage.learn", mend=mend)
+    made = Correlator4f.from_kernels(
+        bank.taps.detach(), bank.bench, bank.size, layout=bank.layout, readout=bank.readout,
+        sensor_pool=bank.sensor_pool, masks="device", learn=learn,
+    )  # fmt: skip
+    osclc.bank = made.to(bank.kernels.device).expose(seconds=float(bank.shutter)).train(bank.training)
+
+
+def stage_of(recipe: Recipe, section: StageSection, network: Flawed, loss: Loss, name: str) -> Stage:
+    """The loop's view of a stage: its length and rates, and a staircase that hardens where it is soft."""
+    settings = recipe.train.model_copy(
+        update={"epochs": section.epochs, "lr": section.lr, "ema": 0.0, "patience": 0, "schedule": "warmup-cosine"}
+    )
+    device = network.osclc.bank.device
+    soft = section.quantize == "soft" and device is not None
+    return Stage(name, loss, settings, optics="osclc.bank.", before_step=partial(_harden, network) if soft else None)
+
+
+def _harden(network: Flawed, share: float) -> None:
+    device = network.osclc.bank.device
+    if device is not None:
+        device.softness = _SOFTEST * (_HARDEST / _SOFTEST) ** share
+
+
+def few(part: Part, count: int) -> Part:
+    """So many pictures of a part, drawn once and for all; 0 takes all."""
+    if not count or count >= len(part):
+        return part
+    order = torch.randperm(len(part), generator=torch.Generator().manual_seed(0))[:count]
+    return part.take(order.to(part.pictures.device))

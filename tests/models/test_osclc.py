@@ -1,0 +1,189 @@
+"""A student on its bench: its readings against its own, its file against itself, its electronics against conv2d."""
+
+import warnings
+
+import pytest
+import torch
+import torch.nn.functional as F
+from fouroptics.models import OSCLC, SCLC, fold
+from fouroptics.models.backends import FC, Conv, Up, built, describe
+from fouroptics.models.osclc import responses
+from fouroptics.models.training.ladder import unwrapped
+
+import fouroptics as fo
+from fouroptics.errors import InputError
+from tests.device_banks import STILL
+
+PERFECT = {
+    "camera.read_noise": 0, "camera.dark_current": 0, "reference.phase_step_error": "0 rad",
+    "reference.visibility": "100 %", "input.fill_factor": "100 %", "layout.guard": "128 um",
+}  # fmt: skip
+SLM = fo.Bench.load("slm-532nm")
+
+
+def student_of(readout="homodyne", compand="two-sided-rectify", size=16, channels=(3, 4), **options):
+    torch.manual_seed(0)
+    options = {"sensor_pool": 4, "backend": (8,), "camera_pixel": 0.25} | options
+    kernels = options.pop("kernel_size", 5)
+    crops = options.pop("crops", None)
+    student = SCLC(channels, kernels, crops, size, readout=readout, compand=compand, classes=3, **options)
+    pictures = fo.pictures.natural(6, channels[0], (size, size), seed=3)
+    student.normalise(pictures)
+    return student.eval(), pictures
+
+
+def placed(student, bench, pictures, **options):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return OSCLC.from_student(student, bench, pictures, **options).eval()
+
+
+@pytest.mark.parametrize(("readout", "compand"), [("homodyne", "two-sided-rectify"), ("intensity", "sqrt")])
+def test_on_a_perfect_bench_readings_are_the_student_s(readout, compand):
+    student, pictures = student_of(readout, compand)
+    here = placed(student, SLM.replace(STILL | PERFECT), pictures, masks="ideal")
+    with torch.no_grad():
+        due = student.reader.detected(student.seen(pictures))
+        found = here.bank(pictures) / here.level[:, None, None]
+        edge = 1 if compand == "sqrt" else 2
+        off, inner = found - due, (..., slice(edge, -edge), slice(edge, -edge))
+        assert float(off[inner].norm() / due[inner].norm()) < (0.01 if compand != "sqrt" else 0.02)
+        assert float(off.norm() / due.norm()) < 0.04  # at edges the student's field rings round its grid
+        assert float((here(pictures) - student(pictures)).norm() / student(pictures).norm()) < 0.05
+
+
+def test_a_level_is_what_light_and_camera_make_of_a_reading_of_one():
+    """Two lights of one field E and reference r differ by 4·E·r on a sensor of known gain and efficiency."""
+    student, pictures = student_of()
+    bench = SLM.replace(STILL | PERFECT)
+    here = placed(student, bench, pictures, masks="ideal")
+    camera, bank = bench.camera, here.bank
+    white = torch.ones(1, 3, 16, 16)
+    field = bank.field(white)[0].real
+    amplitude = bank.power(white)[0].sqrt()  # W/m², of the passive masks
+    middle = (slice(None), 8, 8)
+    per_unit = (amplitude[middle] / field[middle].abs()).double()
+    lit = per_unit * float(bank._reading._patterns.keywords["reference"]) * 4
+    pixels = bank._reading.area
+    photon = 6.62607015e-34 * 299792458 / 532e-9
+    due = lit * pixels * float(bank.shutter) * camera.qe / photon * camera.gain
+    assert torch.allclose(here.level.double(), due, rtol=0.02)
+
+
+def test_a_real_bench_costs_little_on_a_carrier_and_much_by_double_phase():
+    student, pictures = student_of()
+    errors = {}
+    for encoding in ("carrier", "double-phase"):
+        here = placed(student, SLM.replace({"mask.encoding": encoding}), pictures)
+        with torch.no_grad():
+            due = student.reader.detected(student.seen(pictures))
+            errors[encoding] = float((here.bank(pictures) / here.level[:, None, None] - due).norm() / due.norm())
+    assert errors["carrier"] < 0.15 < 0.3 < errors["double-phase"]
+
+
+def test_a_file_holds_all_of_the_network(tmp_path):
+    student, pictures = student_of()
+    here = placed(student, SLM.replace({"mask.encoding": "carrier"}), pictures)
+    path = tmp_path / "masks.h5"
+    here.mask_set(title="three", classes=("a", "b", "c"), results={"accuracy": 0.5}).save(path)
+    masks = fo.MaskSet.load(path)
+    again = OSCLC.from_maskset(path)
+    with torch.no_grad():
+        assert torch.equal(again(pictures), here(pictures))
+    assert masks.results == {"accuracy": 0.5}
+    assert masks.network["electronics"]["classes"] == ["a", "b", "c"]
+    some = masks.select(outputs=[0, 2])
+    assert not some.backend and not some.results and "electronics" not in some.network
+    with pytest.raises(InputError, match="no network"):
+        OSCLC.from_maskset(some)
+
+
+def test_noise_follows_its_generator_and_masks_their_draw():
+    student, pictures = student_of()
+    here = placed(student, SLM.replace({"mask.encoding": "carrier"}), pictures)
+    with torch.no_grad():
+        one, same, other = (here(pictures, noisy=True, generator=torch.Generator().manual_seed(n)) for n in (1, 1, 2))
+        moved = here(pictures, errors=fo.Imperfections({"camera.shift": [8e-6, 0.0]}))
+    assert torch.equal(one, same) and not torch.equal(one, other)
+    assert not torch.equal(moved, here(pictures))
+
+
+def test_gradients_reach_kernels_pixels_and_electronics():
+    student, pictures = student_of()
+    for learn in ("kernels", "masks"):
+        here = placed(student, SLM.replace({"mask.encoding": "carrier"}), pictures, learn=learn).train()
+        here(pictures, noisy=True).square().sum().backward()
+        light = here.bank.kernels if learn == "kernels" else here.bank.device.drive
+        assert light.grad is not None and bool(light.grad.isfinite().all()) and bool((light.grad != 0).any())
+        assert all(p.grad is not None for p in here.backend.parameters())
+
+
+def test_responses_of_a_deep_chain_are_what_its_layers_correlate_with():
+    student, _ = student_of(channels=(2, 3, 4), kernel_size=[5, 4])
+    taps = responses(student.front, SLM)
+    first, second = student.front.weights
+    pictures = torch.rand(1, 2, 24, 24)
+    deep = F.conv2d(F.conv2d(pictures, first), second)
+    reach = taps.shape[-1] // 2
+    whole = F.conv2d(F.pad(pictures, (reach,) * 4), taps)
+    before = (5 - 1) // 2 + (4 - 1) // 2
+    inner = whole[..., before : before + deep.shape[-2], before : before + deep.shape[-1]]
+    assert torch.allclose(inner, deep, atol=1e-5)
+
+
+def test_without_a_crop_the_guard_costs_nothing_and_with_one_a_little():
+    student, pictures = student_of()
+    wide = unwrapped(student, SLM)
+    assert torch.allclose(wide(pictures), student(pictures), atol=1e-4)
+    cropped, pictures = student_of(crops=[8], sensor_pool=None)
+    other = unwrapped(cropped, SLM)
+    here, there = cropped.readings(pictures), other.readings(pictures)
+    assert 1e-6 < float((here - there).detach().norm() / here.detach().norm()) < 0.2
+
+
+def test_what_a_bench_cannot_carry_is_refused():
+    ideal, pictures = student_of("ideal_field", "none")
+    with pytest.raises(InputError, match="homodyne"):
+        OSCLC.from_student(ideal, SLM, pictures)
+    signed, pictures = student_of()
+    with pytest.raises(InputError, match="reference"):
+        OSCLC.from_student(signed, SLM.replace({"reference": None}), pictures)
+    wide, pictures = student_of(kernel_size=9)
+    with pytest.raises(InputError, match="dark border"):
+        OSCLC.from_student(wide, SLM.replace({"layout.guard": "48 um"}), pictures)
+    beam, pictures = student_of("interference", "none")
+    with pytest.raises(InputError, match="reference"):
+        OSCLC.from_student(beam, SLM, pictures)
+
+
+@pytest.mark.parametrize("backend", [FC(), FC((7, 5), 0.1), Conv((4, 6)), Up((8, 6, 4))])
+def test_a_backend_is_built_again_from_its_words(backend):
+    network = backend.build(6, (4, 4), (16, 16), 3)
+    told = describe(network)
+    again = built(told["backend"], told["hidden"]).build(6, (4, 4), (16, 16), 3)
+    assert [v.shape for v in network.state_dict().values()] == [v.shape for v in again.state_dict().values()]
+    readings = torch.rand(2, 6, 4, 4)
+    for one, other in zip(network.parameters(), again.parameters(), strict=True):
+        other.data.copy_(one.data)
+    assert torch.equal(network.eval()(readings), again.eval()(readings))
+
+
+def test_readings_of_whole_pixels():
+    """Six readings of a signed field on 32 samples of four pixels each: 21 pixels wide, in the middle."""
+    student = SCLC((1, 1), 1, None, 32, readout="homodyne", classes=2, sensor_pool=6, camera_pixel=0.25)
+    with torch.no_grad():
+        student.front.weights[0].fill_(1.0)
+    columns = torch.linspace(0, 1, 32).expand(1, 1, 32, 32).contiguous()
+    found = student.reader.detected(student.seen(columns))[0, 0, 2]
+    centres = 15.5 + (torch.arange(6) - 2.5) * 21 / 4
+    assert torch.allclose(found[1:-1], (centres / 31)[1:-1], atol=0.02)
+    with pytest.raises(InputError, match="pixel"):
+        SCLC((1, 1), 1, None, 32, readout="homodyne", classes=2, sensor_pool=16, camera_pixel=3)
+
+
+def test_a_fold_stands_on_a_bench_as_its_student_does():
+    student, pictures = student_of()
+    bench = SLM.replace({"mask.encoding": "carrier"})
+    one, other = placed(student, bench, pictures), placed(fold(student).eval(), bench, pictures)
+    with torch.no_grad():
+        assert float((one(pictures) - other(pictures)).abs().max()) < 1e-2

@@ -7,6 +7,8 @@ import math
 
 import torch
 from fouroptics.models.backends import Backend
+from fouroptics.models.front import Front, PlaneFront
+from fouroptics.models.sclc import Student
 from torch import Tensor, nn
 
 from fouroptics.errors import InputError
@@ -34,6 +36,31 @@ class WithBackend(nn.Module):
     def forward(self, pictures: Tensor) -> Tensor:
         found: Tensor = self.backend(self.norm(self.pool(self.features(pictures))))
         return found
+
+
+class TwoSided(nn.Module):
+    """max(x, 0) of all channels, then max(-x, 0)."""
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        return torch.cat((pictures.relu(), (-pictures).relu()), -3)
+
+
+def still(front: Front) -> PlaneFront:
+    """Optics that do nothing: output o images input o mod I, as it is."""
+    outputs, inputs = front.plan.channels[-1], front.plan.channels[0]
+    passed = torch.zeros(outputs, inputs, *front.geometry.shape)
+    passed[torch.arange(outputs), torch.arange(outputs) % inputs] = 1.0
+    return PlaneFront(front.plan, torch.complex(passed, torch.zeros_like(passed)), is_complex=front.is_complex)
+
+
+def electronic(student: Student, inputs: int, size: Pair, classes: int, backend: Backend) -> nn.Module:
+    """One electronic convolution as wide as the student, rectified as it is, and the same backend."""
+    plan, reader = student.front.plan, student.reader
+    sides = [n + n % 2 - 1 for n in (2 * r + 1 for r in plan.reach)]
+    conv = nn.Conv2d(inputs, plan.channels[-1], (sides[0], sides[1]), padding=(sides[0] // 2, sides[1] // 2))
+    two_sided = reader.compand == "two-sided-rectify"
+    features = nn.Sequential(conv, TwoSided() if two_sided else nn.ReLU())
+    return WithBackend(features, reader.size, reader.channels, size, classes, backend)
 
 
 def backend_only(inputs: int, size: Pair, readings: Pair | None, classes: int, backend: Backend) -> nn.Module:

@@ -90,7 +90,7 @@ def table(summaries: dict[str, Any]) -> str:
             continue
         lines.append(f"{folder}: {summary['name']}, {summary.get('function', 'not trained yet')}")
         results = summary.get("results", {})
-        for name in (one for one in _ORDER if one in results):
+        for name in (*(one for one in _ORDER if one in results), *sorted(set(results) - set(_ORDER))):
             seeds = results[name]["seeds"]
             figures = [
                 f"{metric.replace('_', ' ')} {100 * value['mean']:.2f}"
@@ -99,12 +99,12 @@ def table(summaries: dict[str, Any]) -> str:
                 if metric != "seeds"
             ]
             lines.append(
-                f"  {name:<14} {', '.join(figures)} %  ({len(seeds)} seed{'s' if len(seeds) > 1 else ''}, test)"
+                f"  {name:<31} {', '.join(figures)} %  ({len(seeds)} seed{'s' if len(seeds) > 1 else ''}, test)"
             )
         gain = _gain(results)
         lines += [f"  {gain}"] if gain else []
         for rung, value in summary.get("ladder", {}).items():
-            lines.append(f"  {rung:<14} {100 * value['mean']:6.2f} ± {100 * value['std']:.2f} %")
+            lines.append(f"  {rung:<31} {100 * value['mean']:6.2f} ± {100 * value['std']:.2f} %")
     return "\n".join(lines)
 
 

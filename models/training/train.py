@@ -6,9 +6,7 @@ import copy
 import hashlib
 import json
 import os
-import platform
 import statistics
-import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -24,49 +22,31 @@ from fouroptics.models.training.augment import Augmentation
 from fouroptics.models.training.data import Data, Part
 from fouroptics.models.training.deploy import LADDER, Deployment
 from fouroptics.models.training.distill import distillation_loss, hard_loss
-from fouroptics.models.training.loop import Fitting, Stage, Tell
+from fouroptics.models.training.folder import (
+    ALONE,
+    CONTROL,
+    STATE,
+    STUDENT,
+    TEACHER,
+    Run,
+    begin,
+    controls_in,
+    log,
+    make,
+    to_tensorboard,
+    write_metrics,
+)
+from fouroptics.models.training.loop import Fitting, Loss, Stage, Tell
 from fouroptics.models.training.metrics import measured, scores_of
-from fouroptics.models.training.networks import sclc_of, student_of, teacher_of
+from fouroptics.models.training.networks import control_of, sclc_of, student_of, teacher_of
 from fouroptics.models.training.ranks import Ranks, joined
 from fouroptics.models.training.recipe import RateSection, Recipe, TrainSection
 from fouroptics.models.training.stages import check_bench
 from torch import Tensor, nn
 
-from fouroptics.bench import Bench
 from fouroptics.errors import InputError
-from fouroptics.files import MARKER, PROGRAM, write_whole
+from fouroptics.files import MARKER, write_whole
 from fouroptics.tensors import load_tensors, save_tensors
-
-STATE = "state.safetensors"
-TEACHER, STUDENT, ALONE = "teacher", "student", "student-alone"
-
-
-@dataclass(frozen=True)
-class Run:
-    """A folder that a training made, or is making."""
-
-    folder: Path
-    recipe: Recipe
-
-    @classmethod
-    def open(cls, folder: str | Path) -> Run:
-        """A run's folder.
-
-        Raises:
-            InputError: it is none.
-        """
-        folder = Path(folder)
-        if not (folder / "recipe.toml").is_file() or not _is_ours(folder):
-            raise InputError("is no run", where=str(folder), mend="give the folder that `fouroptics train` wrote")
-        return cls(folder, Recipe.load(folder / "recipe.toml"))
-
-    @property
-    def summary(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads((self.folder / MARKER).read_text(encoding="utf-8"))
-        return found
-
-    def seed(self, seed: int) -> Path:
-        return self.folder / f"seed-{seed}"
 
 
 def train(
@@ -97,7 +77,7 @@ def train(
         folder = Path(out)
         taught_by = _taught_by(read, teacher)
         if ranks.is_first:
-            _begin(folder, read, found, taught_by)
+            begin(folder, read, found, taught_by)
         ranks.wait()
         run = Run.open(folder)
         told = run.summary["fingerprint"]
@@ -126,7 +106,7 @@ class _Seed:
     def run(self, given: nn.Module | None) -> None:
         recipe = self.into.recipe
         if self.ranks.is_first:
-            _make(self.folder)
+            make(self.folder)
             for broken in self.folder.glob(".*.safetensors-*"):  # a save that somebody ended in the middle
                 broken.unlink(missing_ok=True)
         self.ranks.wait()
@@ -137,6 +117,8 @@ class _Seed:
             self.student(ALONE, teacher, lambda scores, pictures, targets: hard_loss(scores, targets))
         if recipe.distill.loss != "none" and teacher is not None:
             self.student(STUDENT, teacher, partial(_distilled, teacher, recipe))
+        for kind in recipe.evaluate.controls:
+            self.student(f"{CONTROL}{kind}", teacher, self._loss(teacher))
         if recipe.bench:
             self.on_bench(teacher)
         if self.ranks.is_first:
@@ -186,19 +168,31 @@ class _Seed:
         if self.ranks.agree((self.folder / f"{name}.safetensors").is_file()):
             return
         torch.manual_seed(self.number)
-        network = student_of(self.into.recipe, self.data, teacher or nn.Module()).to(self.device)
+        recipe, data = self.into.recipe, self.data
+        network = (
+            control_of(name.removeprefix(CONTROL), recipe, data)
+            if name.startswith(CONTROL)
+            else student_of(recipe, data, teacher or nn.Module())
+        ).to(self.device)
         self._fit(name, network, Stage(name, loss, self.into.recipe.train))
 
     def on_bench(self, teacher: nn.Module | None) -> None:
         """The student on the recipe's bench, fine-tuned, exported and measured."""
         recipe = self.into.recipe
-        taught = teacher if recipe.distill.loss != "none" else None
-        student = load(self.into, self.number, ALONE if taught is None else STUDENT).to(self.device)
-        loss = partial(_labelled, 0.0) if taught is None else partial(_distilled, taught, recipe)
+        taught = recipe.distill.loss != "none" and teacher is not None
+        student = load(self.into, self.number, STUDENT if taught else ALONE).to(self.device)
         Deployment(
-            recipe, self.folder, self.data, student, teacher, loss, self._through, self.number, self.ranks.is_first
-        ).run()
+            recipe, self.folder, self.data, student, teacher, self._loss(teacher), self._through, self.number,
+            self.ranks.is_first,
+        ).run()  # fmt: skip
         self.ranks.wait()
+
+    def _loss(self, teacher: nn.Module | None) -> Loss:
+        """With a teacher, if the recipe has one that teaches."""
+        recipe = self.into.recipe
+        if recipe.distill.loss == "none" or teacher is None:
+            return partial(_labelled, 0.0)
+        return partial(_distilled, teacher, recipe)
 
     def _through(
         self, network: nn.Module, stage: Stage, train: Part, validation: Part, augment: Augmentation | None = None
@@ -232,17 +226,17 @@ class _Seed:
                 plan = network.front.plan
                 told["chain"] = json.dumps([plan.channels, plan.kernels, plan.crops, plan.grid])
             save_tensors(self.folder / f"{name}.safetensors", network.state_dict(), told)
-            _write_metrics(self.folder)
-            _log(self.into.folder, f"seed {self.number} {name}: {_words(figures)}")
+            write_metrics(self.folder)
+            log(self.into.folder, f"seed {self.number} {name}: {_words(figures)}")
         self.ranks.wait()
 
     def _record(self, history: list[dict[str, Any]]) -> None:
         """Each epoch of all stages once, readable while it goes on."""
         if not self.ranks.is_first:
             return
-        _write_metrics(self.folder, history)
+        write_metrics(self.folder, history)
         if self.into.recipe.train.tensorboard:
-            _to_tensorboard(self.folder, history[-1])
+            to_tensorboard(self.folder, history[-1])
 
     def _tell_of_given(self, network: nn.Module) -> None:
         figures = {"validation": measured(network, self.data.validation), "test": measured(network, self.data.test)}
@@ -256,10 +250,12 @@ def load(run: Run | str | Path, seed: int | None = None, name: str = STUDENT) ->
     path = run.seed(run.recipe.seeds[0] if seed is None else seed) / f"{name}.safetensors"
     tensors, told = load_tensors(path)
     recipe, empty = run.recipe, _like(run.summary["data"])
-    if "chain" in told:  # as it was made, whoever its teacher was
+    if name.startswith(CONTROL):
+        student: nn.Module = control_of(name.removeprefix(CONTROL), recipe, empty, is_new=False)
+    elif "chain" in told:  # as it was made, whoever its teacher was
         channels, kernels, crops, grid = json.loads(told["chain"])
         guard = [n - side for n, side in zip(grid, empty.size, strict=True)]
-        student: nn.Module = sclc_of(recipe, empty, channels, kernels, crops, guard)
+        student = sclc_of(recipe, empty, channels, kernels, crops, guard)
     else:
         teacher = teacher_of(recipe, empty) if recipe.needs_teacher else nn.Module()
         student = student_of(recipe, empty, teacher, is_new=False)
@@ -276,7 +272,7 @@ def evaluate(run: Run | str | Path, data: Data | None = None) -> dict[str, dict[
     run = run if isinstance(run, Run) else Run.open(run)
     found: dict[str, dict[int, dict[str, float]]] = {}
     for seed in run.recipe.seeds:
-        for name in (TEACHER, ALONE, STUDENT):
+        for name in (TEACHER, ALONE, STUDENT, *controls_in(run.seed(seed))):
             path = run.seed(seed) / f"{name}.safetensors"
             if not path.is_file():
                 continue
@@ -377,44 +373,6 @@ def _taught_by(recipe: Recipe, teacher: nn.Module | None) -> str:
     return digest.hexdigest()[:12]
 
 
-def _begin(folder: Path, recipe: Recipe, data: Data, taught_by: str) -> None:
-    """A new folder, or the one of the same recipe; anything else is somebody's work. Seeds only join."""
-    fingerprint = f"{recipe.fingerprint()}-{data.fingerprint}-{taught_by}"
-    if folder.exists() and any(folder.iterdir()):
-        if not _is_ours(folder):
-            raise InputError("exists and is no run of fouroptics", where=str(folder), mend="give --out another name")
-        before = json.loads((folder / MARKER).read_text(encoding="utf-8")).get("fingerprint")
-        if before != fingerprint:
-            mend = "give --out another name, or the recipe, pictures and teacher that it began with"
-            raise InputError("is a run of another recipe, of other pictures or teacher", where=str(folder), mend=mend)
-        earlier = Recipe.load(folder / "recipe.toml").seeds
-        seeds = (*earlier, *(seed for seed in recipe.seeds if seed not in earlier))
-        recipe = recipe.model_copy(update={"seeds": seeds})
-    _make(folder)
-    about = {
-        "program": PROGRAM, "kind": "run", "name": recipe.name, "fingerprint": fingerprint,
-        "data": {
-            "classes": list(data.classes), "size": list(data.size), "channels": data.channels,
-            "pixels": data.is_segmentation, "train": len(data.train), "validation": len(data.validation),
-            "test": len(data.test), "skipped": len(data.skipped),
-        },
-    }  # fmt: skip
-    if not (folder / MARKER).is_file():
-        write_whole(folder / MARKER, json.dumps(about, indent=1).encode())
-    if recipe.bench:
-        Bench.load(recipe.bench).standing_alone().save(folder / "bench.toml")
-        recipe = recipe.model_copy(update={"bench": "bench.toml"})
-    recipe.save(folder / "recipe.toml")
-    environment = {
-        "python": sys.version.split()[0], "torch": str(torch.__version__), "machine": platform.platform(),
-        "threads": torch.get_num_threads(), "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-    }  # fmt: skip
-    if not (folder / "environment.json").is_file():
-        write_whole(folder / "environment.json", json.dumps(environment, indent=1).encode())
-    if data.skipped:
-        _log(folder, f"{len(data.skipped)} pictures could not be read and are left out: {', '.join(data.skipped[:20])}")
-
-
 def _summarise(run: Run) -> None:
     """Mean and spread over the seeds that are done."""
     summary = run.summary
@@ -440,56 +398,12 @@ def _spread(values: list[float]) -> dict[str, float]:
     return {"mean": statistics.mean(values), "std": statistics.stdev(values) if len(values) > 1 else 0.0}
 
 
-def _write_metrics(folder: Path, history: list[dict[str, Any]] | None = None) -> None:
-    """All epochs of all stages, each once: as the files of finished ones tell them, and of the one that goes on."""
-    rows: list[dict[str, Any]] = []
-    stages = sorted((path.stem for path in folder.glob("stage-*.safetensors")), key=lambda name: int(name[6:]))
-    for name in (TEACHER, ALONE, STUDENT, *stages):
-        path = folder / f"{name}.safetensors"
-        if path.is_file():
-            rows += json.loads(load_tensors(path)[1].get("history", "[]"))
-    rows += history or []
-    write_whole(folder / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows).encode())
-
-
-def _to_tensorboard(folder: Path, row: Mapping[str, Any]) -> None:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        mend = 'pip install "fouroptics[tensorboard]", or train.tensorboard = false'
-        raise InputError("tensorboard is not installed", where="train.tensorboard", mend=mend) from None
-    with SummaryWriter(str(folder / "tensorboard")) as writer:
-        for name, value in row.items():
-            if isinstance(value, float):
-                writer.add_scalar(f"{row['stage']}/{name}", value, row["epoch"])
-
-
-def _is_ours(folder: Path) -> bool:
-    try:
-        told = json.loads((folder / MARKER).read_text(encoding="utf-8"))
-        return bool(told.get("program") == PROGRAM and told.get("kind") == "run")
-    except (OSError, ValueError, AttributeError):
-        return False
-
-
 def _like(about: Mapping[str, Any]) -> Data:
     """Pictures of a run's sizes, all dark: what its networks are built for."""
     size, count = tuple(about["size"]), 4
     shape = (count, *size) if about["pixels"] else (count,)
     part = pictures_in.Part(torch.zeros(count, about["channels"], *size, dtype=torch.uint8), torch.zeros(shape).long())
     return Data(part, part, part, tuple(about["classes"]))
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot be made ({error.strerror})", where=str(folder), mend="give --out another") from None
-
-
-def _log(folder: Path, line: str) -> None:
-    with (folder / "log.txt").open("a", encoding="utf-8", errors="backslashreplace") as file:
-        file.write(line + "\n")
 
 
 def _words(figures: Mapping[str, Any]) -> str:

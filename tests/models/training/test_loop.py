@@ -355,7 +355,7 @@ def test_other_pictures_of_the_same_classes(tmp_path):
     assert figures_on(run, here) == kept  # its own pictures: only those that it never saw
     found = figures_on(run, folders(tmp_path / "there", ("cat", "dog"), 5))
     assert found["student-alone"]["accuracy"]["mean"] == pytest.approx(1.0)  # red or not is easily told
-    with pytest.raises(fo.InputError, match="its classes are cat, fox; the run knows cat, dog"):
+    with pytest.raises(fo.InputError, match="its classes are cat, fox; the network knows cat, dog"):
         figures_on(run, folders(tmp_path / "elsewhere", ("cat", "fox"), 5))
 
 

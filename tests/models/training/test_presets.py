@@ -23,8 +23,10 @@ def test_a_shipped_recipe_runs(tmp_path, name):
     }  # fmt: skip
     if pixels:
         quick |= {"student.crops": [16, 8], "student.channels": [3, 4, 6]}
+    if recipe.bench:
+        quick |= {"evaluate.rungs": ["student", "quantized"], "evaluate.pictures": 2, "stage": []}
     run = train(recipe.from_dict(recipe.to_dict(), quick), tmp_path / "run")
-    assert set(evaluate(run)) == {"teacher", "student-alone", "student"}
+    assert set(evaluate(run)) == {"teacher", "student"} | ({"student-alone"} if recipe.distill.also_without else set())
     assert run.summary["function"] == {
         "squared": "WithBackend",
         "max-pool": "WithBackend",
@@ -40,6 +42,45 @@ def test_the_paper_s_student_as_printed_is_affine(tmp_path, table):
     section = recipe.student
     student = SCLC.like(AlexNet(4, size=64, hidden=8), readout=section.readout, compand=section.compand, classes=4)
     assert student.summary().function == "affine"
+
+
+def test_optics_that_are_off_image_and_do_no_more():
+    """Behind them a camera sees the picture's own channels; an electronic convolution is as wide as the student."""
+    changes = {"data.options": {"count": 60}, "data.size": [16, 16], "student.channels": [3, 4]}
+    recipe = Recipe.load("shapes-bench", changes)
+    from fouroptics.models.training.data import of_section
+    from fouroptics.models.training.networks import control_of
+
+    data = of_section(recipe.data)
+    off = control_of("optics-off", recipe, data)
+    pictures = data.some(3, seed=0)
+    assert torch.allclose(off.front(pictures)[:, :, :16, :16], pictures[:, [0, 1, 2, 0]], atol=1e-5)
+    chance = control_of("random-kernels", recipe, data)
+    assert not any(p.requires_grad for one in (off, chance) for p in one.front.parameters())
+    conv = control_of("electronic-same-backend", recipe, data)
+    shapes = [[p.shape for p in one.backend.parameters()] for one in (off, chance, conv)]
+    assert shapes[0] == shapes[1] == shapes[2]
+    assert conv(pictures).shape == off(pictures).shape == (3, len(data.classes))
+    by_hand = torch.cat((conv.features[0](pictures).relu(), (-conv.features[0](pictures)).relu()), 1)
+    assert torch.equal(conv.features(pictures), by_hand)
+
+
+def test_controls_are_trained_beside_the_student_and_loaded_again(tmp_path):
+    quick = {
+        "data.options": {"count": 60}, "teacher.epochs": 1, "train.epochs": 1, "train.batch": 20, "bench": "",
+        "stage": [],
+        "evaluate.controls": ["optics-off", "random-kernels", "electronic-same-backend"],
+    }  # fmt: skip
+    run = train("shapes-bench", tmp_path / "run", changes=quick)
+    controls = {f"control-{kind}" for kind in run.recipe.evaluate.controls}
+    assert controls < set(evaluate(run)) and controls < set(run.summary["results"])
+    from fouroptics.models.training.data import of_section
+
+    data = of_section(run.recipe.data)
+    again = evaluate(run, data)
+    assert {name: again[name] for name in controls} == {name: evaluate(run)[name] for name in controls}
+    start = load(run, name="control-optics-off")
+    assert type(start).__name__ == "SCLC"
 
 
 def test_controls_are_what_they_say():

@@ -1,0 +1,139 @@
+"""A run's folder: what stands where in it, begun once, and told while it goes on."""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from fouroptics.models.training.data import Data
+from fouroptics.models.training.recipe import Recipe
+
+from fouroptics.bench import Bench
+from fouroptics.errors import InputError
+from fouroptics.files import MARKER, PROGRAM, write_whole
+from fouroptics.tensors import load_tensors
+
+STATE = "state.safetensors"
+TEACHER, STUDENT, ALONE = "teacher", "student", "student-alone"
+CONTROL, STAGE = "control-", "stage-"  # names of networks begin with these
+
+
+@dataclass(frozen=True)
+class Run:
+    """A folder that a training made, or is making."""
+
+    folder: Path
+    recipe: Recipe
+
+    @classmethod
+    def open(cls, folder: str | Path) -> Run:
+        """A run's folder.
+
+        Raises:
+            InputError: it is none.
+        """
+        folder = Path(folder)
+        if not (folder / "recipe.toml").is_file() or not _is_ours(folder):
+            raise InputError("is no run", where=str(folder), mend="give the folder that `fouroptics train` wrote")
+        return cls(folder, Recipe.load(folder / "recipe.toml"))
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((self.folder / MARKER).read_text(encoding="utf-8"))
+        return found
+
+    def seed(self, seed: int) -> Path:
+        return self.folder / f"seed-{seed}"
+
+
+def begin(folder: Path, recipe: Recipe, data: Data, taught_by: str) -> None:
+    """A new folder, or the one of the same recipe; anything else is somebody's work. Seeds only join."""
+    fingerprint = f"{recipe.fingerprint()}-{data.fingerprint}-{taught_by}"
+    if folder.exists() and any(folder.iterdir()):
+        if not _is_ours(folder):
+            raise InputError("exists and is no run of fouroptics", where=str(folder), mend="give --out another name")
+        before = json.loads((folder / MARKER).read_text(encoding="utf-8")).get("fingerprint")
+        if before != fingerprint:
+            mend = "give --out another name, or the recipe, pictures and teacher that it began with"
+            raise InputError("is a run of another recipe, of other pictures or teacher", where=str(folder), mend=mend)
+        earlier = Recipe.load(folder / "recipe.toml").seeds
+        seeds = (*earlier, *(seed for seed in recipe.seeds if seed not in earlier))
+        recipe = recipe.model_copy(update={"seeds": seeds})
+    make(folder)
+    about = {
+        "program": PROGRAM, "kind": "run", "name": recipe.name, "fingerprint": fingerprint,
+        "data": {
+            "classes": list(data.classes), "size": list(data.size), "channels": data.channels,
+            "pixels": data.is_segmentation, "train": len(data.train), "validation": len(data.validation),
+            "test": len(data.test), "skipped": len(data.skipped),
+        },
+    }  # fmt: skip
+    if not (folder / MARKER).is_file():
+        write_whole(folder / MARKER, json.dumps(about, indent=1).encode())
+    if recipe.bench:
+        Bench.load(recipe.bench).standing_alone().save(folder / "bench.toml")
+        recipe = recipe.model_copy(update={"bench": "bench.toml"})
+    recipe.save(folder / "recipe.toml")
+    environment = {
+        "python": sys.version.split()[0], "torch": str(torch.__version__), "machine": platform.platform(),
+        "threads": torch.get_num_threads(), "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    }  # fmt: skip
+    if not (folder / "environment.json").is_file():
+        write_whole(folder / "environment.json", json.dumps(environment, indent=1).encode())
+    if data.skipped:
+        log(folder, f"{len(data.skipped)} pictures could not be read and are left out: {', '.join(data.skipped[:20])}")
+
+
+def write_metrics(folder: Path, history: list[dict[str, Any]] | None = None) -> None:
+    """All epochs of all stages, each once: as the files of finished ones tell them, and of the one that goes on."""
+    rows: list[dict[str, Any]] = []
+    stages = sorted((path.stem for path in folder.glob(f"{STAGE}*.safetensors")), key=lambda name: int(name[6:]))
+    for name in (TEACHER, ALONE, STUDENT, *controls_in(folder), *stages):
+        path = folder / f"{name}.safetensors"
+        if path.is_file():
+            rows += json.loads(load_tensors(path)[1].get("history", "[]"))
+    rows += history or []
+    write_whole(folder / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows).encode())
+
+
+def to_tensorboard(folder: Path, row: Mapping[str, Any]) -> None:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        mend = 'pip install "fouroptics[tensorboard]", or train.tensorboard = false'
+        raise InputError("tensorboard is not installed", where="train.tensorboard", mend=mend) from None
+    with SummaryWriter(str(folder / "tensorboard")) as writer:
+        for name, value in row.items():
+            if isinstance(value, float):
+                writer.add_scalar(f"{row['stage']}/{name}", value, row["epoch"])
+
+
+def _is_ours(folder: Path) -> bool:
+    try:
+        told = json.loads((folder / MARKER).read_text(encoding="utf-8"))
+        return bool(told.get("program") == PROGRAM and told.get("kind") == "run")
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot be made ({error.strerror})", where=str(folder), mend="give --out another") from None
+
+
+def log(folder: Path, line: str) -> None:
+    with (folder / "log.txt").open("a", encoding="utf-8", errors="backslashreplace") as file:
+        file.write(line + "\n")
+
+
+def controls_in(folder: Path) -> list[str]:
+    """Names of the networks of a seed that its student is compared with."""
+    return sorted(path.stem for path in folder.glob(f"{CONTROL}*.safetensors"))

@@ -7,11 +7,12 @@ import math
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from fouroptics.models.backends import built, describe
+from fouroptics.models.cascade import Cascade
 from fouroptics.models.front import Front
 from fouroptics.models.readouts import Camera, Reader
 from fouroptics.models.sclc import Student
@@ -21,7 +22,7 @@ from torch import Generator, Tensor, nn
 from fouroptics.bench import Bench
 from fouroptics.correlator import Correlator4f
 from fouroptics.devices.detector import Pattern
-from fouroptics.errors import InputError
+from fouroptics.errors import InputError, check_choice
 from fouroptics.imperfections import Imperfections
 from fouroptics.masks import MaskSet
 from fouroptics.optics.fourier import kernel_centre
@@ -51,13 +52,23 @@ class OSCLC(nn.Module):
         self.register_buffer("level", torch.ones(reader.outputs))
 
     @classmethod
-    def from_student(cls, student: Student, bench: Bench, pictures: Tensor, **options: Any) -> OSCLC:
+    def from_student(
+        cls,
+        student: Student,
+        bench: Bench,
+        pictures: Tensor,
+        *,
+        optics: Literal["folded", "cascade"] = "folded",
+        **options: Any,
+    ) -> OSCLC:
         """A student's masks on a bench, exposed for some training pictures and measured with them.
 
         Args:
             student: an ``SCLC`` or its fold.
             bench: the bench it is to stand on.
             pictures: training pictures ``[batch, in, y, x]``: they fix exposure and levels.
+            optics: ``"folded"``, one plane of masks; or ``"cascade"``, a 4f for each block with ideal masks: the same
+                field (``Cascade``), dimmer by what splitting and summing its channels costs.
             options: of ``Correlator4f``: ``masks`` (``"device"`` unless told), ``learn``, ``quantize``, ``layout``.
 
         Raises:
@@ -65,7 +76,16 @@ class OSCLC(nn.Module):
         """
         front, reader = student.front, student.reader
         check_hardware(reader, bench)
+        check_choice("optics", optics, ("folded", "cascade"))
         taps = responses(front, bench)
+        if optics == "cascade":
+            options = {"masks": "ideal"} | options
+            if options["masks"] != "ideal":
+                mend = 'masks="ideal", or optics="folded"'
+                raise InputError("blocks of a cascade are ideal here", where="optics", mend=mend)
+            cascade = Cascade(front)
+            ratio = cascade.cost().share / cascade.cost_of_fold(tiled=bench.layout.inputs == "tiled").share
+            bench = bench.replace({"source.power": f"{bench.source.power * ratio!r} W"})
         bank = Correlator4f.from_kernels(
             taps, bench, front.plan.size, readout=reader.kind, sensor_pool=reader.given,
             **({"masks": "device"} | options),

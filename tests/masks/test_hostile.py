@@ -1,5 +1,6 @@
 """Files that somebody bent, cut, blew up or made by hand: each is refused in a line before its data are trusted."""
 
+import dataclasses
 import hashlib
 import json
 import shutil
@@ -30,7 +31,12 @@ def good(tmp_path_factory):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         bank = fo.Correlator4f.from_kernels(kernels, SLM, (12, 12), masks="device")
-    MaskSet.from_correlator(bank).save(path)
+    masks = MaskSet.from_correlator(bank)
+    electronics = {"compand": "none", "window": [3, 3], "backend": "fc", "hidden": [4], "classes": ["a", "b"]}
+    dataclasses.replace(
+        masks, network={**masks.network, "electronics": electronics}, results={"accuracy": 0.5},
+        backend={"level": np.ones(2, "<f4"), "backend.1.weight": np.zeros((4, 18), "<f4")},
+    ).save(path)  # fmt: skip
     return path
 
 
@@ -120,6 +126,17 @@ def resealed_array(name, values):
         }  # fmt: skip
 
     return resealed(change)
+
+
+def electronics(**told):
+    """Other words for what stands behind the camera."""
+
+    def bend(file):
+        network = json.loads(file["entry/network"][()])
+        network["electronics"] |= told
+        resealed_text("entry/network", json.dumps(network).encode())(file)
+
+    return bend
 
 
 def external_data(file):
@@ -255,6 +272,13 @@ HOSTILE = {
     "text that is not UTF-8": (resealed_text("entry/title", b"\xff\xfe\xfa"), "not UTF-8"),
     "JSON beyond the words": (resealed_text("entry/network", b'{"exec": "rm"}'), "none of the format's words"),
     "JSON of another type": (resealed_text("entry/network", b'{"size": "large"}'), "not of its type"),
+    "electronics that are no object": (resealed_text("entry/network", b'{"electronics": [1]}'), "is no JSON object"),
+    "electronics beyond the words": (electronics(exec="rm"), "none of the format's words"),
+    "a width that is none": (electronics(hidden=[4, -1]), "hidden = '[4, -1]' is not of its type"),
+    "a class that is no name": (electronics(classes=["a", 7]), "is not of its type"),
+    "too many classes": (electronics(classes=["a"] * 12_000), "is not of its type"),
+    "a backend of texts": (resealed_array("entry/backend/level", np.array([b"rm", b"-r"])), "no tensor of a backend"),
+    "results that are no JSON": (resealed_text("entry/results", b"[1"), "results: is no JSON"),
     "no JSON": (resealed_text("entry/network", b"[" * 100_000), "is no JSON"),
     "a bench that is none": (resealed_text("entry/bench", b"format = 3"), "is not a bench"),
     "a bench that reads a file": (

@@ -38,7 +38,8 @@ class Cost:
     share: float
 
     def __str__(self) -> str:
-        return f"{self.masks:,} masks in {self.planes} planes, {self.together:,} at once, {self.share:.2g} of the light"
+        planes = f"{self.planes} plane{'s' if self.planes > 1 else ''}"
+        return f"{self.masks:,} masks in {planes}, {self.together:,} at once, {self.share:.2g} of the light"
 
 
 class Cascade:

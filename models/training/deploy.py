@@ -14,6 +14,7 @@ from fouroptics.models.sclc import Student
 from fouroptics.models.training import data as pictures_in
 from fouroptics.models.training import ladder as rungs_of
 from fouroptics.models.training.data import Data, Part
+from fouroptics.models.training.ladder_figure import png
 from fouroptics.models.training.loop import Loss, Stage
 from fouroptics.models.training.recipe import RUNGS, Recipe
 from fouroptics.models.training.stages import few, on_bench, prepare, stage_of
@@ -63,6 +64,7 @@ class Deployment:
         network = self._tuned(on_bench(self.recipe, self.student, self.data))
         if self.writes:
             found = self._measured(network.eval())
+            write_whole(self.folder / "ladder.png", png(found, self.recipe.name))
             write_whole(self.folder / LADDER, json.dumps(found, indent=1).encode())
 
     def _tuned(self, network: OSCLC) -> OSCLC:

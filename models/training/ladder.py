@@ -108,7 +108,11 @@ def parts(subject: Subject, tell: Tell = lambda _: None) -> dict[str, float]:
         here = bench.replace({key: value for key, value in off.items() if key not in changes})
         masks = "device" if "mask" in name else "ideal"
         alone = OSCLC.from_student(subject.student, here, pictures, masks=masks, learn="kernels").eval()
-        found[name] = figures(alone, subject.pictures)["accuracy"]
+        found[name] = _accuracy(alone, subject.pictures, _AT_ONCE)["accuracy"]
+        if not changes:
+            found["noise of the camera"] = _accuracy(_Noisy(alone, subject.seed), subject.pictures, _AT_ONCE)[
+                "accuracy"
+            ]
     return found
 
 

@@ -44,6 +44,7 @@ def test_a_ladder_has_every_rung(run):
     assert found["budget"]["captures"] == 8 and found["budget"]["electrons_mean"] > 100
     assert len(table(found).splitlines()) == len(RUNGS) + 1
     assert set(run.summary["ladder"]) == set(RUNGS)
+    assert (run.seed(0) / "ladder.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_the_exported_file_gives_the_quantized_rung_bit_for_bit(run):

@@ -12,7 +12,7 @@ from itertools import pairwise
 
 import torch
 from fouroptics.models.band import waves_of_taps
-from fouroptics.models.front import DeepFront
+from fouroptics.models.front import DeepFront, Front
 from torch import Tensor
 
 from fouroptics.correlator.passive import passive_scale
@@ -49,7 +49,7 @@ class Cascade:
         front: the chain.
     """
 
-    def __init__(self, front: DeepFront) -> None:
+    def __init__(self, front: Front) -> None:
         if not isinstance(front, DeepFront):
             raise InputError("a plane has no blocks", where="optics", mend='"folded", or parameters="deep"')
         self.front, self.plan = front, front.plan
@@ -107,4 +107,5 @@ def _bins(samples: int) -> Tensor:
 def _stop(bins: Tensor, kept: int) -> Tensor:
     """What an opening lets pass of frequencies: of an even band both edges half."""
     inside, edge = 2 * bins.abs() < kept, 2 * bins.abs() == kept
-    return inside.double() + 0.5 * edge.double()
+    passed: Tensor = torch.where(edge, 0.5, inside.double())
+    return passed

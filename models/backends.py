@@ -91,11 +91,13 @@ def describe(network: nn.Module) -> dict[str, Any]:
     layers = [*network.children()]
     kind, of = ("conv", nn.Conv2d) if any(isinstance(one, nn.Conv2d) for one in layers) else ("fc", nn.Linear)
     widths = [one.weight.shape[0] for one in layers if isinstance(one, of)]
+    dropout = max((one.p for one in layers if isinstance(one, nn.Dropout)), default=0.0)
     known = isinstance(network, nn.Sequential) and len(layers) and isinstance(layers[-1], nn.Linear)
     if not known:
         mend = "one of fouroptics.models.backends"
         raise InputError(f"{type(network).__name__} cannot be written down", where="backend", mend=mend)
-    return {"backend": kind, "hidden": widths if kind == "conv" else widths[:-1]}
+    told = {"backend": kind, "hidden": widths if kind == "conv" else widths[:-1]}
+    return told | ({"dropout": float(dropout)} if dropout else {})
 
 
 class UpPath(nn.Module):

@@ -77,16 +77,19 @@ class Cascade:
         spectra = torch.einsum("bi...,oi...->bo...", torch.fft.fft2(field), masks)
         for axis, (bin_, wide, narrow) in enumerate(zip(bins, before, behind, strict=True)):
             if narrow < wide:
-                spectra = spectra * _stop(bin_, narrow).to(spectra.real).reshape((-1, 1) if axis == 0 else (-1,))
+                passed = _stop(bin_, narrow).to(spectra.real)
+                spectra = spectra * (passed[:, None] if axis == 0 else passed)
         made: Tensor = torch.fft.ifft2(spectra)
         return made
 
     def cost(self) -> Cost:
         """Of the cascade: splitting and summing cost 1/(outputs · inputs) in every block, passive masks the rest."""
         share, pairs = 1.0, [inputs * outputs for inputs, outputs in pairwise(self.plan.channels)]
-        for taps, count in zip(self.front.taps(), pairs, strict=True):
-            turned_down = float(passive_scale(taps.detach(), summed=False).min())
-            share *= turned_down**2 / count
+        for number, (taps, count) in enumerate(zip(self.front.taps(), pairs, strict=True), 1):
+            power = passive_scale(taps.detach(), summed=False).square()
+            share *= (
+                float(power.mean() if number == len(pairs) else power.min()) / count
+            )  # what is summed keeps its ratios
         return Cost(sum(pairs), len(pairs), sum(pairs), share)
 
     def cost_of_fold(self, *, tiled: bool = True) -> Cost:
@@ -101,7 +104,8 @@ class Cascade:
 
 def _bins(samples: int) -> Tensor:
     """Numbers of frequencies in FFT order."""
-    return torch.fft.fftfreq(samples, 1 / samples, dtype=torch.float64).round().long()
+    numbers: Tensor = torch.fft.fftfreq(samples, 1 / samples, dtype=torch.float64).round().long()
+    return numbers
 
 
 def _stop(bins: Tensor, kept: int) -> Tensor:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from fouroptics.models.backends import built, describe
 from fouroptics.models.cascade import Cascade
-from fouroptics.models.front import Front
+from fouroptics.models.front import DeepFront, Front
 from fouroptics.models.readouts import Camera, Reader
 from fouroptics.models.sclc import Student
 from fouroptics.models.summary import count_macs
@@ -28,6 +28,7 @@ from fouroptics.masks import MaskSet
 from fouroptics.optics.fourier import kernel_centre
 
 Pair = tuple[int, int]
+_ROUNDING = 1e-10  # of the energy of all taps
 _CHUNK = 32  # pictures at a time where a bench is measured
 
 
@@ -49,7 +50,7 @@ class OSCLC(nn.Module):
     def __init__(self, bank: Correlator4f, reader: Reader, backend: nn.Module) -> None:
         super().__init__()
         self.bank, self.reader, self.backend = bank, reader, backend
-        self.register_buffer("level", torch.ones(reader.outputs))
+        self.register_buffer("level", torch.ones_like(reader.mean[: reader.outputs]))
 
     @classmethod
     def from_student(
@@ -77,15 +78,16 @@ class OSCLC(nn.Module):
         front, reader = student.front, student.reader
         check_hardware(reader, bench)
         check_choice("optics", optics, ("folded", "cascade"))
-        taps = responses(front, bench)
+        taps, pictures = responses(front, bench), pictures.to(reader.mean.device)
         if optics == "cascade":
             options = {"masks": "ideal"} | options
             if options["masks"] != "ideal":
                 mend = 'masks="ideal", or optics="folded"'
                 raise InputError("blocks of a cascade are ideal here", where="optics", mend=mend)
             cascade = Cascade(front)
-            ratio = cascade.cost().share / cascade.cost_of_fold(tiled=bench.layout.inputs == "tiled").share
-            bench = bench.replace({"source.power": f"{bench.source.power * ratio!r} W"})
+            tiled = options.get("layout", bench.layout.inputs) == "tiled"
+            ratio = cascade.cost().share / cascade.cost_of_fold(tiled=tiled).share
+            bench = bench.replace({"mask.transmission": f"{100 * bench.mask.transmission * ratio!r} %"})
         bank = Correlator4f.from_kernels(
             taps, bench, front.plan.size, readout=reader.kind, sensor_pool=reader.given,
             **({"masks": "device"} | options),
@@ -209,8 +211,9 @@ class OSCLC(nn.Module):
         reader = Reader(
             bank.readout, told["compand"], camera, None if pool is None else (pool[0], pool[1]), bank.channels[0]
         )
-        backend = built(told["backend"], told["hidden"]).build(reader.channels, reader.size, size, len(told["classes"]))
-        network = cls(bank, reader, backend)
+        kind = built(told["backend"], told["hidden"], told.get("dropout", 0.0))
+        backend = kind.build(reader.channels, reader.size, size, len(told["classes"]))
+        network = cls(bank, reader, backend).to(bank.kernels.dtype)
         state = {name: torch.from_numpy(np.asarray(tensor)) for name, tensor in masks.backend.items()}
         own = {name: value for name, value in network.state_dict().items() if not name.startswith("bank.")}
         for name in own.keys() | state.keys():
@@ -218,7 +221,7 @@ class OSCLC(nn.Module):
                 what = f"{name!r} is not of the network that it tells"
                 raise InputError(what, where=f"{masks.title}: backend", mend="export it again")
         network.load_state_dict(state, strict=False)
-        return network.to(bank.kernels.dtype).eval()
+        return network.eval()
 
     @torch.no_grad()
     def centre(self, pictures: Iterable[Tensor]) -> None:
@@ -233,24 +236,35 @@ class OSCLC(nn.Module):
 def responses(front: Front, bench: Bench) -> Tensor:
     """What a front correlates pictures with, as taps ``[out, in, ky, kx]`` that reach as far as the bench's guard lets.
 
-    The taps of a chain without crops are as they are; a crop's ring on, and are cut off where the guard ends.
+    The taps of a chain without crops are as they are. Those of a crop ring on, those of a learned plane lie anywhere:
+    they are cut off where the guard ends, or the picture.
     """
     plan = front.plan
     taps = front.kernels(front.transfer()).detach()
     room = math.floor(bench.layout.guard / bench.input.sample + 1e-6)
-    reach = plan.reach
-    if all(crop == plan.size for crop in plan.crops):
+    reach = _support(taps)
+    if isinstance(front, DeepFront) and all(crop == plan.size for crop in plan.crops):
+        reach = plan.reach
         if max(reach) > room:
             what = f"responses reach {max(reach)} samples beyond a picture, and its dark border is {room} wide"
             mend = f'layout.guard = "{max(reach) * bench.input.sample * 1e6:g} um" or wider, or fewer taps'
             raise InputError(what, where="layout.guard", mend=mend)
-    else:
-        reach = room, room
+    within = (min(far, room, (n - 1) // 2) for far, n in zip(reach, plan.size, strict=True))
     rows, columns = (
         slice(max(0, kernel_centre(n) - far), kernel_centre(n) + far + 1)
-        for n, far in zip(plan.grid, (min(r, (n - 1) // 2) for r, n in zip(reach, plan.grid, strict=True)), strict=True)
+        for n, far in zip(plan.grid, within, strict=True)
     )
     return taps[..., rows, columns].contiguous()
+
+
+def _support(taps: Tensor) -> Pair:
+    """How far from their centre taps go, rounding aside, ``(y, x)``."""
+    energy, reach = taps.abs().square().sum((0, 1)).double(), []
+    for axis, n in enumerate(taps.shape[-2:]):
+        line = energy.sum(1 - axis)
+        far = (torch.arange(n, device=line.device) - kernel_centre(n)).abs()
+        reach.append(int(far[line > _ROUNDING * line.sum()].max()))
+    return reach[0], reach[1]
 
 
 def check_hardware(reader: Reader, bench: Bench) -> None:

@@ -76,7 +76,10 @@ def evaluate(
             found[str(folder)] = evaluate_file(folder, data, pictures)
             continue
         run = Run.open(folder)
-        found[str(folder)] = run.summary if data is None else run.summary | {"results": figures_on(run, data)}
+        summary = run.summary
+        if data is not None:  # its ladder is of its own pictures
+            summary = {k: v for k, v in summary.items() if k != "ladder"} | {"results": figures_on(run, data)}
+        found[str(folder)] = summary
     say(table(found), found, as_json)
 
 

@@ -70,15 +70,18 @@ _MAYBE = {
     "/entry/design_rules/min_area": ("f", ()), "/entry/design_rules/grid": ("f", ()),
     "/entry/design_rules/limits": ("S", ()), "/entry/design_rules/report": ("S", ()), "/entry/results": ("S", ()),
 }  # fmt: skip
+_MOST_TENSOR = 2**30  # bytes of a layer of a backend
+_LONGEST = 255  # letters of a class's name, as of a folder's
 _MOST_LISTED = 10_000  # classes, or layers of a backend
 _MOST_SMALL = 2**26  # bytes of anything but levels and what viewers are shown
 _NETWORK: dict[str, Any] = {
     "size": [int, int], "channels": [int, int], "kernel": [int, int], "complex": bool, "dtype": str, "upright": bool,
     "stop": bool, "light": str, "readout": str, "compand": str, "sensor_pool": [int, int], "exposure": float,
 }  # fmt: skip
-_OPTIONAL = ("sensor_pool", "exposure", "electronics")
+_OPTIONAL = ("sensor_pool", "exposure", "electronics", "pool", "dropout")
 _ELECTRONICS: dict[str, Any] = {  # of a network whose bank this is: a list of one kind is of any length
     "compand": str, "window": [int, int], "pool": [int, int], "backend": str, "hidden": (int,), "classes": (str,),
+    "dropout": float,
 }  # fmt: skip
 _TENSOR = re.compile(r"/entry/backend/[a-z0-9_]+(\.[a-z0-9_]+){0,6}")
 
@@ -113,7 +116,7 @@ def check(path: Path, found: Mapping[str, Stored]) -> None:
         if stored is None or stored.dtype.kind != "f" or len(stored.shape) not in ranks or stored.nbytes > _MOST_SMALL:
             raise wrong(path, f"/entry/kernels/{name}", "is missing, or not an array of its kind")
     for name, stored in found.items():
-        if _TENSOR.fullmatch(name) and (stored.dtype.kind not in "fi" or stored.nbytes > _MOST_SMALL):
+        if _TENSOR.fullmatch(name) and (stored.dtype.kind not in "fi" or stored.nbytes > _MOST_TENSOR):
             raise wrong(path, name, "is no tensor of a backend")
     patterns = [f"/entry/commissioning/{name}" for name in COMMISSIONING]
     _check_all(path, found, {name: ("u", ("Y", "X")) for name in patterns if name in found}, "", {})
@@ -206,7 +209,7 @@ def _check_words(path: Path, given: Mapping[str, Any], words: Mapping[str, Any])
             raise wrong(path, where, f"{key[:40]!r} is none of the format's words")
     for key, kind in words.items():
         value = given.get(key)
-        if value is None and (key in _OPTIONAL or key == "pool"):
+        if value is None and key in _OPTIONAL:
             continue
         if kind is not dict and not _is_of(value, kind):
             raise wrong(path, where, f"{key} = {str(value)[:40]!r} is not of its type")
@@ -257,7 +260,11 @@ def _is_of(value: Any, kind: Any) -> bool:
     if isinstance(kind, list):
         return isinstance(value, list) and len(value) == len(kind) and all(map(_is_of, value, kind))
     if isinstance(kind, tuple):
-        return isinstance(value, list) and len(value) <= _MOST_LISTED and all(_is_of(one, kind[0]) for one in value)
+        if not isinstance(value, list) or len(value) > _MOST_LISTED:
+            return False
+        if kind[0] is str:
+            return all(isinstance(one, str) and len(one) <= _LONGEST for one in value)
+        return all(_is_of(one, kind[0]) for one in value)
     if kind is int:
         return isinstance(value, int) and not isinstance(value, bool) and 0 < value < 2**31
     if kind is float:

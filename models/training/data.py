@@ -152,10 +152,14 @@ def for_evaluation(section: DataSection, path: Path | None, fingerprint: str, cl
     if path is not None and section.reader == "shapes":
         raise InputError("shapes are made, not read", where="--data", mend="evaluate on folders, or leave it out")
     if path is None:
-        return of_section(section)
+        own = of_section(section)
+        if fingerprint and own.fingerprint != fingerprint:
+            what = "the network was trained on pictures of one's own, and not on these shapes"
+            raise InputError(what, where="--data", mend="give a folder of such pictures")
+        return own
     section = section.model_copy(update={"path": str(path.expanduser().absolute())})
     every = of_section(section, whole=True)
-    if fingerprint == every.fingerprint:  # its own pictures: only those it never saw
+    if fingerprint.split("-")[0] == every.fingerprint:  # its own pictures: only those it never saw
         every = of_section(section)
     if list(every.classes) != list(classes):
         what = f"its classes are {', '.join(every.classes)}"

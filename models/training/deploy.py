@@ -16,8 +16,8 @@ from fouroptics.models.training import ladder as rungs_of
 from fouroptics.models.training.data import Data, Part
 from fouroptics.models.training.ladder_figure import png
 from fouroptics.models.training.loop import Loss, Stage
-from fouroptics.models.training.recipe import RUNGS, Recipe
-from fouroptics.models.training.stages import few, on_bench, prepare, stage_of
+from fouroptics.models.training.recipe import RUNGS, EvaluateSection, Recipe
+from fouroptics.models.training.stages import MEASURED, few, on_bench, prepare, stage_of
 from torch import nn
 
 from fouroptics import toml
@@ -45,6 +45,7 @@ class Deployment:
         fit: trains a network through a stage.
         number: the seed.
         writes: whether this process writes.
+        is_given: pictures came from a program, and no other process can read them.
     """
 
     recipe: Recipe
@@ -56,6 +57,7 @@ class Deployment:
     fit: Fit
     number: int
     writes: bool = True
+    is_given: bool = False
 
     def run(self) -> None:
         """All stages that are not done yet, the masks, the ladder."""
@@ -84,18 +86,22 @@ class Deployment:
 
     def _measured(self, network: OSCLC) -> dict[str, Any]:
         section, path = self.recipe.evaluate, self.folder / MASKS
-        pictures = few(self.data.test, section.pictures)
+        pictures, is_exported = few(self.data.test, section.pictures), network.bank.device is not None
         subject = rungs_of.Subject(
             self.teacher, self.student, network, pictures, Tolerances.load(section.tolerances),
+            self.data.some(MEASURED, seed=0).to(network.level.device),
             draws=section.draws, seed=self.number, file=path, again=self._again(),
         )  # fmt: skip
+        if is_exported:  # now, so that what the format refuses is not found behind an hour of measuring
+            self._mask_set(network, {"pictures": 0, "rungs": {}}).save(path)
         wanted = RUNGS if section.rungs == "all" else section.rungs
         found = rungs_of.ladder(subject, tuple(rung for rung in wanted if rung != "file"))
         if section.rungs == "all":
             found["parts"] = rungs_of.parts(subject)
         found["budget"] = network.budget(pictures.batch(slice(0, 64))[0])
-        self._mask_set(network, found).save(path)
-        if "file" in wanted:
+        if is_exported:
+            self._mask_set(network, found).save(path)
+        if "file" in wanted and is_exported and not self.is_given:
             found["rungs"] |= rungs_of.ladder(subject, ("file",))["rungs"]
         return found
 
@@ -103,6 +109,7 @@ class Deployment:
         recipe = self.recipe.to_dict()
         recipe["data"]["path"] = recipe["teacher"]["weights"] = recipe["bench"] = ""
         recipe["stage"] = []
+        recipe["evaluate"]["tolerances"] = EvaluateSection().tolerances
         return network.mask_set(
             title=self.recipe.name, classes=self.data.classes,
             results={"pictures": found["pictures"], "rungs": found["rungs"], "seed": self.number},

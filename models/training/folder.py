@@ -17,6 +17,7 @@ from fouroptics.models.training.recipe import Recipe
 from fouroptics.bench import Bench
 from fouroptics.errors import InputError
 from fouroptics.files import MARKER, PROGRAM, write_whole
+from fouroptics.imperfections import Tolerances
 from fouroptics.tensors import load_tensors
 
 STATE = "state.safetensors"
@@ -78,7 +79,7 @@ def begin(folder: Path, recipe: Recipe, data: Data, taught_by: str) -> None:
         write_whole(folder / MARKER, json.dumps(about, indent=1).encode())
     if recipe.bench:
         Bench.load(recipe.bench).standing_alone().save(folder / "bench.toml")
-        recipe = recipe.model_copy(update={"bench": "bench.toml"})
+        recipe = _with_tolerances(folder, recipe.model_copy(update={"bench": "bench.toml"}))
     recipe.save(folder / "recipe.toml")
     environment = {
         "python": sys.version.split()[0], "torch": str(torch.__version__), "machine": platform.platform(),
@@ -88,6 +89,18 @@ def begin(folder: Path, recipe: Recipe, data: Data, taught_by: str) -> None:
         write_whole(folder / "environment.json", json.dumps(environment, indent=1).encode())
     if data.skipped:
         log(folder, f"{len(data.skipped)} pictures could not be read and are left out: {', '.join(data.skipped[:20])}")
+
+
+def _with_tolerances(folder: Path, recipe: Recipe) -> Recipe:
+    """The recipe with its tolerances in files beside it, so that the folder stands alone."""
+    sources = dict.fromkeys(filter(None, (recipe.evaluate.tolerances, *(stage.tolerances for stage in recipe.stage))))
+    names = {source: f"tolerances{f'-{number}' if number else ''}.toml" for number, source in enumerate(sources)}
+    loaded = {name: Tolerances.load(source) for source, name in names.items()}
+    for name, tolerances in loaded.items():
+        tolerances.save(folder / name)
+    stages = [one.model_copy(update={"tolerances": names.get(one.tolerances, "")}) for one in recipe.stage]
+    evaluated = recipe.evaluate.model_copy(update={"tolerances": names.get(recipe.evaluate.tolerances, "")})
+    return recipe.model_copy(update={"stage": tuple(stages), "evaluate": evaluated})
 
 
 def write_metrics(folder: Path, history: list[dict[str, Any]] | None = None) -> None:

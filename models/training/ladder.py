@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import statistics
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from fouroptics.models.front import DeepFront, Plan
+from fouroptics.models.front import DeepFront, Front, Plan
 from fouroptics.models.osclc import OSCLC, responses
 from fouroptics.models.readouts import Camera, Reader
 from fouroptics.models.sclc import Student, fold
@@ -24,6 +25,7 @@ from fouroptics.models.training.recipe import RUNGS
 from torch import Tensor, nn
 
 from fouroptics.bench import Bench
+from fouroptics.correlator.flaws import PIXELS
 from fouroptics.devices.detector import Pattern
 from fouroptics.errors import FailedRun
 from fouroptics.imperfections import Imperfections, Tolerances
@@ -35,7 +37,7 @@ Tell = Callable[[str], object]
 PARTS: dict[str, dict[str, Any]] = {
     "errors of the lenses": {"aberration.zernike": {}},
     "profile of the beam": {"source.waist": None},
-    "steps of the reference": {"reference.phase_step_error": "0 rad", "reference.visibility": "100 %"},
+    "the reference's steps": {"reference.phase_step_error": "0 rad", "reference.visibility": "100 %"},
     "crosstalk of the mask": {"mask.crosstalk": "0 um"},
     "flicker of the mask": {"mask.flicker": "0 rad"},
 }
@@ -51,6 +53,7 @@ class Subject:
         osclc: on its bench, as it is exported.
         pictures: that all rungs see.
         tolerances: of the bench.
+        known: training pictures, by which other benches are exposed and measured.
         draws: misaligned benches.
         seed: of noise and draws.
         file: the exported masks; None leaves their rung out.
@@ -62,6 +65,7 @@ class Subject:
     osclc: OSCLC
     pictures: Part
     tolerances: Tolerances
+    known: Tensor
     draws: int = 32
     seed: int = 0
     file: Path | None = None
@@ -74,10 +78,11 @@ def ladder(subject: Subject, rungs: tuple[str, ...] = RUNGS, tell: Tell = lambda
         "teacher": lambda: None if subject.teacher is None else _accuracy(subject.teacher, subject.pictures),
         "student": lambda: _accuracy(subject.student, subject.pictures),
         "folded": lambda: _accuracy(fold(subject.student), subject.pictures),
-        "guard": lambda: _accuracy(unwrapped(subject.student, subject.osclc.bank.bench), subject.pictures),
-        "light": lambda: _on_light(subject),
+        "guard": lambda: _guarded(subject),
+        "tuned": lambda: _accuracy(tuned(subject), subject.pictures),
+        "light": lambda: _accuracy(_on(subject, subject.osclc.bank.bench, "ideal"), subject.pictures, _AT_ONCE),
         "masks": lambda: _unquantized(subject),
-        "quantized": lambda: figures(subject.osclc, subject.pictures),
+        "quantized": lambda: None if subject.osclc.bank.device is None else figures(subject.osclc, subject.pictures),
         "noise": lambda: _accuracy(_Noisy(subject.osclc, subject.seed), subject.pictures, _AT_ONCE),
         "misaligned": lambda: _misaligned(subject, tell),
         "file": lambda: None if subject.file is None else _reimported(subject),
@@ -93,71 +98,132 @@ def ladder(subject: Subject, rungs: tuple[str, ...] = RUNGS, tell: Tell = lambda
 
 
 def parts(subject: Subject, tell: Tell = lambda _: None) -> dict[str, float]:
-    """Accuracy with each part of the bench at fault alone, all others ideal; ``nothing`` is the bench with none."""
+    """Accuracy with each part of the bench at fault alone, all others as they should be.
+
+    ``nothing`` is the bench with no fault and ideal masks, ``the mask device`` that with its masks; what is of the mask
+    comes on top of that.
+    """
     bench = subject.osclc.bank.bench
-    off: dict[str, Any] = {}
-    for changes in PARTS.values():
-        off |= changes
-    if bench.reference is None:
-        off = {key: value for key, value in off.items() if not key.startswith("reference.")}
-    pictures, found = _measured_by(subject), {}
-    for name, changes in ({"nothing": {}} | PARTS).items():
-        if not set(changes) <= set(off):
+    faults = {name: changes for name, changes in PARTS.items() if bench.reference or "reference" not in name}
+    off = {key: value for changes in faults.values() for key, value in changes.items()}
+
+    def with_only(changes: Mapping[str, Any], masks: str) -> OSCLC:
+        return _on(subject, bench.replace({key: off[key] for key in off if key not in changes}), masks)
+
+    tell("parts of the bench, one at a time")
+    ideal = with_only({}, "ideal")
+    found = {
+        "nothing": _accuracy(ideal, subject.pictures, _AT_ONCE)["accuracy"],
+        "noise of the camera": _accuracy(_Noisy(ideal, subject.seed), subject.pictures, _AT_ONCE)["accuracy"],
+    }
+    is_device = subject.osclc.bank.device is not None
+    for name, changes in (faults | ({"the mask device": {}} if is_device else {})).items():
+        of_masks = "mask" in name
+        if of_masks and not is_device:
             continue
-        tell(f"only {name}" if changes else name)
-        here = bench.replace({key: value for key, value in off.items() if key not in changes})
-        masks = "device" if "mask" in name else "ideal"
-        alone = OSCLC.from_student(subject.student, here, pictures, masks=masks, learn="kernels").eval()
-        found[name] = _accuracy(alone, subject.pictures, _AT_ONCE)["accuracy"]
-        if not changes:
-            found["noise of the camera"] = _accuracy(_Noisy(alone, subject.seed), subject.pictures, _AT_ONCE)[
-                "accuracy"
-            ]
+        tell(f"only {name}")
+        network = with_only(changes, "device" if of_masks else "ideal")
+        found[name] = _accuracy(network, subject.pictures, _AT_ONCE)["accuracy"]
     return found
 
 
-def figures(network: nn.Module, pictures: Part) -> dict[str, Any]:
-    """Accuracy of a network on a bench, and a digest of all its scores: the same bits give the same one."""
-    scores = all_scores(network, pictures, chunk=_AT_ONCE)
+def lost_to(found: Mapping[str, float]) -> dict[str, float]:
+    """Of ``parts``, what each costs against the bench without it."""
+    device = found.get("the mask device", 0.0)
+    return {
+        name: (device if name.endswith("of the mask") else found["nothing"]) - value
+        for name, value in found.items()
+        if name != "nothing"
+    }
+
+
+def figures(network: OSCLC, pictures: Part) -> dict[str, Any]:
+    """Accuracy of a network on a bench, and a digest of all its scores: the same bits give the same one.
+
+    It is worked out on the processor, whatever trained the network: another device rounds otherwise.
+    """
+    device = network.level.device
+    here = pictures.to("cpu")
+    scores = all_scores(network.cpu(), here, chunk=_AT_ONCE)
+    network.to(device)
     digest = hashlib.sha256(scores.contiguous().numpy().tobytes()).hexdigest()
-    return {"accuracy": _right(scores, pictures), "scores_sha256": digest}
+    return {"accuracy": _right(scores, here), "scores_sha256": digest}
+
+
+def tuned(subject: Subject) -> Student:
+    """The network as it left its stages, without its bench: its kernels, in units of the levels that it has."""
+    osclc, front = subject.osclc, subject.student.front
+    taps = osclc.bank.taps.detach()
+    alone = _alone(taps, front, osclc.reader, osclc.backend)
+    now = copy.deepcopy(osclc).measure(alone, subject.known).level
+    gained = now / osclc.level  # as kernels change, so does the amplitude of 1 that a passive mask can show
+    if osclc.reader.kind != "homodyne":
+        gained = gained.clamp_min(0).sqrt()
+    return _alone(taps * gained[:, None, None, None], front, osclc.reader, osclc.backend)
+
+
+def _guarded(subject: Subject) -> dict[str, Any] | None:
+    """Of pairs, the parts of cut responses are others than those of the band, and levels make up for it."""
+    student = subject.student
+    if student.reader.kind == "pair_intensity" and any(
+        crop != student.front.plan.size for crop in student.front.plan.crops
+    ):
+        return None
+    return _accuracy(unwrapped(student, subject.osclc.bank.bench), subject.pictures)
 
 
 def unwrapped(student: Student, bench: Bench) -> Student:
     """The student with responses as a bench has them: they end where its dark border ends, and nothing wraps."""
-    front, reader = student.front, student.reader
-    taps = responses(front, bench)
-    plan = Plan.of(front.plan.size, (taps.shape[1], taps.shape[0]), [(taps.shape[-2], taps.shape[-1])], [None])
-    alone = DeepFront(plan, is_complex=front.is_complex)
+    return _alone(responses(student.front, bench), student.front, student.reader, student.backend)
+
+
+def _alone(taps: Tensor, front: Front, reader: Reader, backend: nn.Module) -> Student:
+    """One layer of given taps in a wide dark surround, read as before."""
+    plan, size = front.plan, front.plan.size
+    one = Plan.of(size, (taps.shape[1], taps.shape[0]), [(taps.shape[-2], taps.shape[-1])], [None], size)
+    layer = DeepFront(one, is_complex=taps.is_complex())
     with torch.no_grad():
-        alone.weights[0].copy_(torch.view_as_real(taps) if front.is_complex else taps)
-    old = reader.camera
-    grain = None
+        layer.weights[0].copy_(torch.view_as_real(taps) if taps.is_complex() else taps)
+    old, grain = reader.camera, None
     if old.grain is not None:
-        rows, columns = (g * new[1] / was[1] for g, new, was in zip(old.grain, plan.area, old.area, strict=True))
+        widths = zip(old.grain, one.area, plan.area, strict=True)
+        rows, columns = (pixel * new[1] / was[1] for pixel, new, was in widths)
         grain = rows, columns
-    camera = Camera(alone.geometry.kept, alone.geometry.fine, old.pixels, plan.area, grain)
+    camera = Camera(layer.geometry.kept, layer.geometry.fine, old.pixels, one.area, grain)
     again = Reader(reader.kind, reader.compand, camera, reader.pool, reader.outputs, reference=reader.reference)
     again.load_state_dict(reader.state_dict())
-    return Student(alone.to(taps.device, taps.real.dtype), again.to(taps.device), student.backend).eval()
+    return Student(layer.to(taps.device, taps.real.dtype), again.to(taps.device), backend).eval()
+
+
+def _on(subject: Subject, bench: Bench, masks: str) -> OSCLC:
+    """The tuned network on another bench, exposed and measured there."""
+    options: dict[str, Any] = {"masks": masks}
+    if bench.mask.encoding != "fit":
+        options["learn"] = "kernels"
+    return OSCLC.from_student(tuned(subject), bench, subject.known, **options).eval()
 
 
 class _Noisy(nn.Module):
     """One noisy capture of each picture, by one camera; noise follows from the seed and the pictures' order."""
 
-    def __init__(self, osclc: OSCLC, seed: int, errors: Imperfections | None = None) -> None:
+    def __init__(self, osclc: OSCLC, seed: int, errors: Imperfections | None = None, draw: int = -1) -> None:
         super().__init__()
         self.osclc, self.errors = osclc, errors
-        device = osclc.level.device
-        self.generator = torch.Generator(device).manual_seed(seed)
-        like = osclc.level.new_empty(0)
-        self.pattern = Pattern.draw(osclc.bank.readings, like, torch.Generator(device).manual_seed(seed + 1))
+        device, like = osclc.level.device, osclc.level.new_empty(0)
+        self.generator = torch.Generator(device).manual_seed(_seed("noise", seed, draw))
+        camera = torch.Generator(device).manual_seed(_seed("camera", seed))
+        self.pattern = Pattern.draw(osclc.bank.readings, like, camera)
 
     def forward(self, pictures: Tensor) -> Tensor:
         found: Tensor = self.osclc(
             pictures, errors=self.errors, noisy=True, generator=self.generator, pattern=self.pattern
         )
         return found
+
+
+def _seed(*told: Any) -> int:
+    """Of what it is for, so that no two streams are one."""
+    return int.from_bytes(hashlib.sha256(repr(told).encode()).digest()[:8], "big") >> 1
 
 
 def _accuracy(network: nn.Module, pictures: Part, chunk: int = 250) -> dict[str, Any]:
@@ -168,22 +234,11 @@ def _right(scores: Tensor, pictures: Part) -> float:
     return float((scores.argmax(1) == pictures.targets.to(scores.device)).double().mean())
 
 
-def _measured_by(subject: Subject) -> Tensor:
-    """Pictures that another bench's exposure and levels are fixed by."""
-    return subject.pictures.batch(slice(0, 64))[0]
-
-
-def _on_light(subject: Subject) -> dict[str, Any]:
-    """Ideal masks on the bench: its beam, its lenses' errors, its camera's pixels."""
-    bench = subject.osclc.bank.bench
-    ideal = OSCLC.from_student(subject.student, bench, _measured_by(subject), masks="ideal").eval()
-    return _accuracy(ideal, subject.pictures, _AT_ONCE)
-
-
-def _unquantized(subject: Subject) -> dict[str, Any]:
+def _unquantized(subject: Subject) -> dict[str, Any] | None:
     """The device's masks before their levels are chosen."""
     device = subject.osclc.bank.device
-    assert device is not None
+    if device is None:
+        return None
     before = device.quantize
     with _hooked_off(subject.osclc, device):
         device.quantize = "none"
@@ -215,18 +270,20 @@ def _hooked_off(osclc: OSCLC, device: nn.Module) -> Iterator[None]:
         device.train(False)
 
 
-def _misaligned(subject: Subject, tell: Tell) -> dict[str, Any]:
+def _misaligned(subject: Subject, tell: Tell) -> dict[str, Any] | None:
     """Draws of the bench, each with its own noise; nothing is turned after assembly."""
     bank = subject.osclc.bank
-    generator = torch.Generator().manual_seed(subject.seed)
+    if not subject.draws:
+        return None
+    generator = torch.Generator().manual_seed(_seed("draws", subject.seed))
     drawn = subject.tolerances.draw(bank.bench, subject.draws, generator, bank.channels)
+    if bank.device is None:  # which has no pixels to be off
+        drawn = drawn.without(*PIXELS)
     found = []
     for i in range(subject.draws):
-        network = _Noisy(subject.osclc, subject.seed + i, drawn.at(i))
+        network = _Noisy(subject.osclc, subject.seed, drawn.at(i), i)
         found.append(_accuracy(network, subject.pictures, _AT_ONCE)["accuracy"])
         tell(f"misaligned, draw {i + 1} of {subject.draws}")
-    if not found:
-        return {}
     ends = statistics.quantiles(found, n=4) if len(found) > 1 else [found[0]] * 3
     return {
         "accuracy": statistics.median(found), "quartiles": [ends[0], ends[2]],

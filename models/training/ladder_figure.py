@@ -6,6 +6,7 @@ import io
 from collections.abc import Mapping
 from typing import Any
 
+from fouroptics.models.training.ladder import lost_to
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -54,10 +55,9 @@ def _rungs(axes: Axes, rungs: Mapping[str, Any]) -> None:
 
 
 def _parts(axes: Axes, parts: Mapping[str, float]) -> None:
-    """What is lost to the same bench with no part at fault."""
-    base = parts["nothing"]
-    names = [name for name in parts if name != "nothing"]
-    lost = [100 * (base - parts[name]) for name in names]
+    """What is lost to the same bench without that fault."""
+    losses = lost_to(parts)
+    names, lost = [*losses], [100 * loss for loss in losses.values()]
     axes.barh(range(len(names)), lost, color=_PALE, edgecolor=_INK)
     for place, value in enumerate(lost):
         axes.annotate(

@@ -59,10 +59,13 @@ def student_of(recipe: Recipe, data: Data, teacher: nn.Module, *, is_new: bool =
     return make(teacher, data.size, section.sensor_pool, classes, backend)
 
 
-def control_of(kind: str, recipe: Recipe, data: Data, *, is_new: bool = True) -> nn.Module:
+def control_of(
+    kind: str, recipe: Recipe, data: Data, given: nn.Module | None = None, *, is_new: bool = True
+) -> nn.Module:
     """What a student is compared with, with the same backend: its optics off, at random, or electronic."""
     section = recipe.student
-    student = _sclc(recipe, data, teacher_of(recipe, data) if recipe.needs_teacher else nn.Module())
+    teacher = given or (teacher_of(recipe, data) if recipe.needs_teacher else nn.Module())
+    student = _sclc(recipe, data, teacher)
     if kind == "electronic-same-backend":
         return controls.electronic(student, data.channels, data.size, len(data.classes), _backend(section.backend))
     student.front = controls.still(student.front) if kind == "optics-off" else student.front

@@ -6,10 +6,13 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+
+_PATIENCE = timedelta(hours=6)  # the others wait while the first measures a bench
 
 
 @dataclass(frozen=True)
@@ -31,12 +34,13 @@ class Ranks:
         """Sum the gradients of all, and the losses: each rank's is weighed by its share of the batch already."""
         if self.world == 1:
             return
-        gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in network.parameters()]
+        learned = [p for p in network.parameters() if p.requires_grad]  # others have no gradient, not one of 0
+        gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in learned]
         whole = torch.cat([gradient.flatten().to(torch.float64) for gradient in gradients] + [lost.reshape(1)])
         dist.all_reduce(whole)
         lost.copy_(whole[-1])
         first = 0
-        for parameter, gradient in zip(network.parameters(), gradients, strict=True):
+        for parameter, gradient in zip(learned, gradients, strict=True):
             parameter.grad = whole[first : first + gradient.numel()].reshape(gradient.shape).to(gradient)
             first += gradient.numel()
 
@@ -70,7 +74,7 @@ def joined() -> Iterator[Ranks]:
     if "RANK" not in os.environ or int(os.environ.get("WORLD_SIZE", "1")) < 2:
         yield Ranks()
         return
-    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=_PATIENCE)
     try:
         yield Ranks(dist.get_rank(), dist.get_world_size())
     finally:

@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from importlib.resources import files
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,18 +18,19 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSeriali
 
 from fouroptics import toml, units
 from fouroptics.bench import Bench
-from fouroptics.devices.modulator import Quantize
 from fouroptics.devices.readout import Compand, Readout
 from fouroptics.errors import InputError, check_choice
 from fouroptics.files import write_whole
+from fouroptics.imperfections import Tolerances
 
 FORMAT = "fouroptics-recipe/1"
 _PRESETS = files("fouroptics") / "presets" / "recipes"
 Pair = tuple[int, int]
 _PATHS = (("data", "path"), ("teacher", "weights"))
+_LATER = {"optics": "folded", "batch": 0}
 # Of a ladder, in their order: from the teacher down to the masks of a file.
 RUNGS = (
-    "teacher", "student", "folded", "guard", "light", "masks", "quantized", "noise", "misaligned", "file",
+    "teacher", "student", "folded", "guard", "tuned", "light", "masks", "quantized", "noise", "misaligned", "file",
 )  # fmt: skip
 
 
@@ -110,6 +112,7 @@ class StudentSection(Section):
 
     model: Literal["sclc", "released", "max-pool", "squared", "backend-only"] = "sclc"
     like: Literal["", "teacher"] = ""
+    optics: Literal["folded", "cascade"] = "folded"
     channels: tuple[Count, ...] = (3, 128)
     kernel: Literal["full"] | Count | tuple[Count, ...] = 7
     crops: tuple[Some, ...] = ()
@@ -167,11 +170,12 @@ class StageSection(Section):
     name: Annotated[str, Field(pattern=r"[a-zA-Z0-9][a-zA-Z0-9 _-]{0,39}$")]
     epochs: Count = 1
     pictures: Some = 0
-    quantize: Quantize = "straight-through"
+    batch: Some = 0
+    quantize: Literal["straight-through", "soft", "none"] = "straight-through"
     noise: bool = False
     tolerances: str = ""
     draws: Count = 1
-    learn: tuple[Literal["kernels", "masks", "backend"], ...] = ("backend",)
+    learn: tuple[Literal["kernels", "masks", "backend"], ...] = ("masks", "backend")
     lr: RateSection = RateSection()
 
     @model_validator(mode="after")
@@ -180,6 +184,9 @@ class StageSection(Section):
             raise InputError("masks follow kernels, or are learned themselves", where="learn", mend="one of the two")
         if not self.learn:
             raise InputError("nothing is learned", where="learn", mend='["backend"], or with "kernels" or "masks"')
+        if self.learn == ("backend",) and self.quantize != "straight-through":
+            mend = 'leave it out, or learn "kernels" or "masks"'
+            raise InputError("electronics are tuned to the levels that are shown", where="quantize", mend=mend)
         return self
 
 
@@ -225,9 +232,13 @@ class Recipe(Section):
             given = data.get(section, {}).get(key, "") if isinstance(data.get(section, {}), dict) else ""
             if given and isinstance(given, str):
                 data[section][key] = str((folder / Path(given).expanduser()).absolute())
-        bench = data.get("bench", "")
-        if isinstance(bench, str) and bench.endswith(".toml"):
-            data["bench"] = str((folder / Path(bench).expanduser()).absolute())
+        stages = data.get("stage", [])
+        beside = [(data, "bench"), (data.get("evaluate", {}), "tolerances")]
+        beside += [(stage, "tolerances") for stage in stages] if isinstance(stages, list) else []
+        for table, key in beside:
+            given = table.get(key, "") if isinstance(table, dict) else ""
+            if isinstance(given, str) and given.endswith(".toml"):
+                table[key] = str((folder / Path(given).expanduser()).absolute())
         return cls.from_dict(data, changes, place=str(source))
 
     @classmethod
@@ -248,6 +259,13 @@ class Recipe(Section):
             raise InputError("mixup mixes pictures and no labels", where=f"{place}: data.augment", mend=mend)
         if recipe.stage and not recipe.bench:
             raise InputError("stages without a bench", where=f"{place}: stage", mend='bench = "slm-532nm"')
+        order = [stage.learn for stage in recipe.stage if set(stage.learn) & {"kernels", "masks"}]
+        if any("masks" in one and "kernels" in behind for one, behind in pairwise(order)):
+            mend = "stages that learn kernels before those that learn masks"
+            raise InputError("masks that were learned follow no kernels", where=f"{place}: stage.learn", mend=mend)
+        if order and recipe.student.optics == "cascade":
+            mend = 'learn = ["backend"], or student.optics = "folded"'
+            raise InputError("blocks of a cascade are ideal here", where=f"{place}: stage.learn", mend=mend)
         if len({stage.name for stage in recipe.stage}) < len(recipe.stage):
             raise InputError("two stages of one name", where=f"{place}: stage", mend="name each otherwise")
         if recipe.format != FORMAT:
@@ -295,9 +313,15 @@ class Recipe(Section):
         told["train"].pop("tensorboard")
         for section, key in _PATHS:  # what lies there counts, and is counted elsewhere
             told[section].pop(key)
+        for kept in (told["student"], *told["stage"]):  # later keys, where they say what was always so
+            for key, usual in _LATER.items():
+                if kept.get(key) == usual:
+                    kept.pop(key)
         if not self.bench:  # which then is nowhere
             for key in ("bench", "encoding", "stage", "evaluate"):
                 told.pop(key)
         else:
             told["bench"] = self.on_bench().fingerprint()
+            for table in (told["evaluate"], *told["stage"]):
+                table["tolerances"] = table["tolerances"] and Tolerances.load(table["tolerances"]).fingerprint()
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]

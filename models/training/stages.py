@@ -12,11 +12,13 @@ from fouroptics.models.training.loop import Loss, Stage
 from fouroptics.models.training.recipe import Recipe, StageSection
 from torch import Tensor, nn
 
+from fouroptics.bench import Bench
 from fouroptics.correlator import Correlator4f
+from fouroptics.correlator.device import Learn
 from fouroptics.errors import InputError
 from fouroptics.imperfections import Tolerances
 
-_MEASURED = 64  # training pictures that exposure and levels are fixed by
+MEASURED = 64  # training pictures that exposure and levels are fixed by
 _AT_ONCE = 25  # pictures on a bench where no gradient is wanted
 _SOFTEST, _HARDEST = 0.9, 0.05  # of the staircase that is annealed
 
@@ -51,8 +53,14 @@ class Flawed(nn.Module):
 
 def on_bench(recipe: Recipe, student: Student, data: Data) -> OSCLC:
     """A student's masks on the recipe's bench, before any fine-tuning."""
-    pictures = data.some(_MEASURED, seed=0)
-    return OSCLC.from_student(student, recipe.on_bench(), pictures, learn="kernels")
+    bench, optics = recipe.on_bench(), recipe.student.optics
+    options = {"learn": _begun_by(bench)} if optics == "folded" else {}
+    return OSCLC.from_student(student, bench, data.some(MEASURED, seed=0), optics=optics, **options)
+
+
+def _begun_by(bench: Bench) -> Learn:
+    """Masks follow their kernels until a stage says otherwise; a fit cannot."""
+    return "masks" if bench.mask.encoding == "fit" else "kernels"
 
 
 def check_bench(recipe: Recipe, student: Student) -> None:
@@ -63,10 +71,13 @@ def check_bench(recipe: Recipe, student: Student) -> None:
     """
     bench = recipe.on_bench()
     check_hardware(student.reader, bench)
+    if any("kernels" in section.learn for section in recipe.stage) and _begun_by(bench) == "masks":
+        mend = 'learn = ["masks"], or another encoding'
+        raise InputError("a fit passes no gradient to kernels", where="stage.learn", mend=mend)
     taps, reader = responses(student.front, bench), student.reader
     Correlator4f.from_kernels(
         taps, bench, student.front.plan.size, readout=reader.kind, sensor_pool=reader.given,
-        masks="device", learn="kernels",
+        masks="device" if recipe.student.optics == "folded" else "ideal", learn="kernels",
     )  # fmt: skip
     for section in recipe.stage:
         if section.tolerances:
@@ -83,8 +94,9 @@ def prepare(osclc: OSCLC, section: StageSection) -> Flawed:
     for parameter in osclc.bank.parameters():
         parameter.requires_grad_(False)
     bank = osclc.bank
-    if learns_light and bank.device is not None:
+    if bank.device is not None:
         bank.device.quantize = section.quantize
+    if learns_light and bank.device is not None:
         (bank.kernels if bank.device.drive is None else bank.device.drive).requires_grad_(True)
     tolerances = Tolerances.load(section.tolerances) if section.tolerances else None
     return Flawed(osclc, tolerances, noise=section.noise, draws=section.draws)
@@ -108,8 +120,11 @@ def relearn(osclc: OSCLC, learn: str) -> None:
 def stage_of(recipe: Recipe, section: StageSection, network: Flawed, loss: Loss, name: str) -> Stage:
     """The loop's view of a stage: its length and rates, and a staircase that hardens where it is soft."""
     settings = recipe.train.model_copy(
-        update={"epochs": section.epochs, "lr": section.lr, "ema": 0.0, "patience": 0, "schedule": "warmup-cosine"}
-    )
+        update={
+            "epochs": section.epochs, "lr": section.lr, "batch": section.batch or recipe.train.batch,
+            "ema": 0.0, "patience": 0, "schedule": "warmup-cosine",
+        }
+    )  # fmt: skip
     device = network.osclc.bank.device
     soft = section.quantize == "soft" and device is not None
     return Stage(name, loss, settings, optics="osclc.bank.", before_step=partial(_harden, network) if soft else None)

@@ -73,7 +73,7 @@ def train(
     with joined() as ranks, torch.random.fork_rng():  # the caller's random numbers are left alone
         found = _data(read, data)
         if read.bench:
-            _check_bench(read, found)
+            _check_bench(read, found, teacher)
         folder = Path(out)
         taught_by = _taught_by(read, teacher)
         if ranks.is_first:
@@ -85,7 +85,7 @@ def train(
             found, train=found.train.to(device), validation=found.validation.to(device), test=found.test.to(device)
         )
         for seed in read.seeds:
-            _Seed(run, here, seed, device, ranks, tell, told).run(copy.deepcopy(teacher))
+            _Seed(run, here, seed, device, ranks, tell, told, data is not None).run(copy.deepcopy(teacher))
             if ranks.is_first:
                 _summarise(run)
         return run
@@ -102,6 +102,7 @@ class _Seed:
     ranks: Ranks
     tell: Tell | None
     fingerprint: str
+    is_given: bool = False
 
     def run(self, given: nn.Module | None) -> None:
         recipe = self.into.recipe
@@ -170,7 +171,7 @@ class _Seed:
         torch.manual_seed(self.number)
         recipe, data = self.into.recipe, self.data
         network = (
-            control_of(name.removeprefix(CONTROL), recipe, data)
+            control_of(name.removeprefix(CONTROL), recipe, data, teacher)
             if name.startswith(CONTROL)
             else student_of(recipe, data, teacher or nn.Module())
         ).to(self.device)
@@ -183,7 +184,7 @@ class _Seed:
         student = load(self.into, self.number, STUDENT if taught else ALONE).to(self.device)
         Deployment(
             recipe, self.folder, self.data, student, teacher, self._loss(teacher), self._through, self.number,
-            self.ranks.is_first,
+            self.ranks.is_first, self.is_given,
         ).run()  # fmt: skip
         self.ranks.wait()
 
@@ -289,7 +290,7 @@ def evaluate(run: Run | str | Path, data: Data | None = None) -> dict[str, dict[
 def figures_on(run: Run, path: Path) -> dict[str, Any]:
     """Mean and spread over a run's seeds on the pictures of another folder, all of them."""
     told = run.summary
-    own = told["fingerprint"].split("-")[1]
+    own = told["fingerprint"].split("-")[1]  # without the split's seed
     every = pictures_in.for_evaluation(run.recipe.data, path, own, told["data"]["classes"])
     return _results(evaluate(run, every))
 
@@ -335,9 +336,11 @@ def _data(recipe: Recipe, given: Data | tuple[Any, Any] | None) -> Data:
     return pictures_in.of_section(recipe.data)
 
 
-def _check_bench(recipe: Recipe, data: Data) -> None:
+def _check_bench(recipe: Recipe, data: Data, given: nn.Module | None) -> None:
     """What the bench cannot carry is refused before anything is trained."""
-    teacher = teacher_of(recipe, data) if recipe.needs_teacher else nn.Module()
+    if data.is_segmentation:
+        raise InputError("pixels of pictures on a bench are still to come", where="bench", mend="leave it out")
+    teacher = given or (teacher_of(recipe, data) if recipe.needs_teacher else nn.Module())
     student = student_of(recipe, data, teacher, is_new=False)
     if not isinstance(student, SCLC):
         raise InputError(f"{recipe.student.model!r} has no masks", where="bench", mend='student.model = "sclc"')

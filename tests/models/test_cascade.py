@@ -74,11 +74,13 @@ def test_on_a_bench_it_sees_the_same_and_less_light():
         for optics in ("folded", "cascade")
     )
     with torch.no_grad():
-        assert torch.allclose(folded(pictures), cascade(pictures), rtol=1e-2, atol=1e-2)
+        assert torch.allclose(folded(pictures), cascade(pictures), rtol=2e-2, atol=2e-2)
     ratio = Cascade(student.front).cost().share / Cascade(student.front).cost_of_fold().share
-    assert cascade.bank.bench.source.power == pytest.approx(bench.source.power * ratio)
+    assert cascade.bank.bench.mask.transmission == pytest.approx(bench.mask.transmission * ratio)
+    assert cascade.bank.bench.source.power == bench.source.power
     assert ratio < 1 and float(cascade.bank.shutter) > float(folded.bank.shutter)
-    assert math.isclose(float(cascade.bank.shutter / folded.bank.shutter), 1 / ratio, rel_tol=0.5)
+    lit, dim = (one.level / one.bank.shutter for one in (folded, cascade))  # of a signed reading: E·r, and r stays
+    assert torch.allclose(dim / lit, torch.full_like(dim, math.sqrt(ratio)), rtol=1e-3)
     with pytest.raises(InputError, match="ideal"):
         OSCLC.from_student(student, bench, pictures, masks="device", optics="cascade")
 

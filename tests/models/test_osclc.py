@@ -134,7 +134,10 @@ def test_responses_of_a_deep_chain_are_what_its_layers_correlate_with():
 def test_without_a_crop_the_guard_costs_nothing_and_with_one_a_little():
     student, pictures = student_of()
     wide = unwrapped(student, SLM)
-    assert torch.allclose(wide(pictures), student(pictures), atol=1e-4)
+    roomy, _ = student_of(guard=16)
+    roomy.front.load_state_dict(student.front.state_dict())
+    roomy.reader.load_state_dict(student.reader.state_dict())
+    assert torch.allclose(wide.readings(pictures), roomy.readings(pictures), atol=1e-4)  # neither wraps
     cropped, pictures = student_of(crops=[8], sensor_pool=None)
     other = unwrapped(cropped, SLM)
     here, there = cropped.readings(pictures), other.readings(pictures)
@@ -160,11 +163,9 @@ def test_what_a_bench_cannot_carry_is_refused():
 def test_a_backend_is_built_again_from_its_words(backend):
     network = backend.build(6, (4, 4), (16, 16), 3)
     told = describe(network)
-    again = built(told["backend"], told["hidden"]).build(6, (4, 4), (16, 16), 3)
-    assert [v.shape for v in network.state_dict().values()] == [v.shape for v in again.state_dict().values()]
+    again = built(told["backend"], told["hidden"], told.get("dropout", 0.0)).build(6, (4, 4), (16, 16), 3)
     readings = torch.rand(2, 6, 4, 4)
-    for one, other in zip(network.parameters(), again.parameters(), strict=True):
-        other.data.copy_(one.data)
+    again.load_state_dict(network.state_dict())
     assert torch.equal(network.eval()(readings), again.eval()(readings))
 
 
@@ -179,6 +180,35 @@ def test_readings_of_whole_pixels():
     assert torch.allclose(found[1:-1], (centres / 31)[1:-1], atol=0.02)
     with pytest.raises(InputError, match="pixel"):
         SCLC((1, 1), 1, None, 32, readout="homodyne", classes=2, sensor_pool=16, camera_pixel=3)
+
+
+def test_taps_of_a_learned_plane_are_not_cut_to_its_kernel():
+    """A plane that has learned lies anywhere: as far as a bank's taps may go nothing of it is lost."""
+    student, _ = student_of(parameters="plane", guard=16)
+    draw = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        spread = student.front.plane.std()
+        student.front.plane += 0.3 * spread * torch.randn(student.front.plane.shape, generator=draw)
+    bench = SLM.replace(STILL | PERFECT | {"layout.guard": "192 um"})
+    taps = responses(student.front, bench)
+    whole = student.front.kernels(student.front.transfer())
+    assert torch.equal(taps, whole[..., 8:23, 8:23])  # 15 of them, where pictures are of 16
+    again = fold(student_of()[0])
+    assert responses(again.front, bench).shape[-2:] == (5, 5)
+
+
+def test_a_cropped_student_on_small_pictures_finds_room():
+    student, _ = student_of(crops=[8], sensor_pool=None)
+    assert responses(student.front, SLM.replace({"layout.guard": "320 um"})).shape[-2:] == (15, 15)
+
+
+def test_double_precision_comes_back_bit_for_bit(tmp_path):
+    student, pictures = student_of()
+    student, pictures = student.double(), pictures.double()
+    here = placed(student, SLM.replace({"mask.encoding": "carrier"}), pictures)
+    here.mask_set(title="double", classes=("a", "b", "c")).save(tmp_path / "m.h5")
+    with torch.no_grad():
+        assert torch.equal(OSCLC.from_maskset(tmp_path / "m.h5")(pictures), here(pictures))
 
 
 def test_a_fold_stands_on_a_bench_as_its_student_does():

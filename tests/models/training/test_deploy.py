@@ -2,18 +2,22 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from fouroptics.models import OSCLC
 from fouroptics.models.training import Recipe, train
 from fouroptics.models.training.data import Part
 from fouroptics.models.training.deploy import evaluate_file
-from fouroptics.models.training.ladder import table
+from fouroptics.models.training.ladder import lost_to, table
 from fouroptics.models.training.recipe import RUNGS
 from fouroptics.models.training.stages import few, prepare, relearn
+from PIL import Image
+from torch.utils.data import TensorDataset
 from typer.testing import CliRunner
 
 import fouroptics as fo
+from fouroptics import Tolerances, toml
 from fouroptics.cli.main import app
 from fouroptics.errors import InputError
 
@@ -40,9 +44,14 @@ def test_a_ladder_has_every_rung(run):
     assert tuple(found["rungs"]) == RUNGS
     assert found["pictures"] == 20 and len(found["rungs"]["misaligned"]["draws"]) == 2
     assert found["rungs"]["student"] == found["rungs"]["folded"]
-    assert {"nothing", "errors of the lenses", "crosstalk of the mask"} <= set(found["parts"])
+    assert {"nothing", "noise of the camera", "errors of the lenses", "the mask device"} <= set(found["parts"])
+    losses = lost_to({"nothing": 0.9, "errors of the lenses": 0.7, "the mask device": 0.8, "flicker of the mask": 0.75})
+    assert losses == pytest.approx(
+        {"errors of the lenses": 0.2, "the mask device": 0.1, "flicker of the mask": 0.05}
+    )  # the last on top of its device
     assert found["budget"]["captures"] == 8 and found["budget"]["electrons_mean"] > 100
     assert len(table(found).splitlines()) == len(RUNGS) + 1
+    assert {path.name for path in run.folder.glob("*.toml")} == {"recipe.toml", "bench.toml", "tolerances.toml"}
     assert set(run.summary["ladder"]) == set(RUNGS)
     assert (run.seed(0) / "ladder.png").read_bytes().startswith(b"\x89PNG")
 
@@ -96,6 +105,80 @@ def test_pixels_are_learned_from_where_kernels_put_them(run):
         relearn(network, "kernels")
 
 
+def test_a_stage_chooses_levels_its_own_way(run):
+    """What one stage said of levels is not what the next one trains by."""
+    network = OSCLC.from_maskset(run.seed(0) / "masks.h5")
+    stages = Recipe.load("shapes-bench", {"stage": [stage(learn=["masks"], quantize="none"), stage(name="two")]}).stage
+    prepare(network, stages[0])
+    assert network.bank.device.quantize == "none"
+    flawed = prepare(network, stages[1]).train()
+    assert network.bank.device.quantize == "straight-through"
+    assert {n.split(".")[1] for n, p in flawed.named_parameters() if p.requires_grad} == {"backend", "reader"}
+
+
+def folders(root, count, parts=("train", "test")):
+    """Pictures of two classes, told by their brightness."""
+    draw = np.random.default_rng(0)
+    for part in parts:
+        for number, name in enumerate(("dark", "pale")):
+            (root / part / name).mkdir(parents=True)
+            for which in range(count):
+                pixels = draw.integers(100 * number, 100 * number + 90, (16, 16, 3)).astype(np.uint8)
+                Image.fromarray(pixels).save(root / part / name / f"{which}.png")
+    return root
+
+
+@pytest.mark.parametrize("parts", [("train", "test"), ("",)])
+def test_a_file_of_a_run_on_folders_is_measured_on_the_run_s_own_test_pictures(tmp_path, parts):
+    where = folders(tmp_path / "pictures", 60, parts)
+    changes = QUICK | {
+        "data.reader": "folders", "data.path": str(where), "data.options": {}, "stage": [], "evaluate.pictures": 5,
+        "evaluate.rungs": ["student", "quantized", "file"], "distill.loss": "none",
+        "student.backend": {"hidden": [8], "dropout": 0.2},
+    }  # fmt: skip
+    run = train("shapes-bench", tmp_path / "run", changes=changes)
+    rungs = json.loads((run.seed(0) / "ladder.json").read_text())["rungs"]
+    assert rungs["file"]["scores_sha256"] == rungs["quantized"]["scores_sha256"]
+    with pytest.raises(InputError, match="--data FOLDER"):
+        evaluate_file(run.seed(0) / "masks.h5", None)
+    assert str(tmp_path) not in (run.seed(0) / "masks.h5").read_bytes().decode("latin-1")
+
+
+def test_a_run_on_ones_own_pictures_claims_nothing_of_others(tmp_path):
+    pictures, labels = torch.rand(60, 3, 16, 16), torch.arange(60) % 3
+    sets = TensorDataset(pictures, labels), TensorDataset(pictures[:20], labels[:20])
+    changes = QUICK | {"evaluate.rungs": ["student", "quantized", "file"], "stage": [], "distill.loss": "none"}
+    run = train("shapes-bench", tmp_path / "run", changes=changes, data=sets)
+    assert set(json.loads((run.seed(0) / "ladder.json").read_text())["rungs"]) == {"student", "quantized"}
+    with pytest.raises(InputError, match="one's own"):
+        evaluate_file(run.seed(0) / "masks.h5", None)
+
+
+def test_tolerances_are_what_they_say_and_come_along(tmp_path):
+    """A file beside the recipe, its content a part of the run, its copy in the run's folder."""
+    (tmp_path / "tol.toml").write_text(
+        'format = "fouroptics-tolerances/1"\nname = "mine"\n[camera]\nshift = { normal = "0.2 pixel" }\n'
+    )
+    text = toml.text(Recipe.load("shapes-bench", QUICK | {"evaluate.tolerances": "tol.toml"}).to_dict())
+    (tmp_path / "r.toml").write_text(text)
+    one = Recipe.load(tmp_path / "r.toml", {"evaluate.rungs": ["student"], "stage": []})
+    before = one.fingerprint()
+    run = train(one, tmp_path / "run")
+    assert Tolerances.load(run.folder / "tolerances.toml").name == "mine"
+    assert run.recipe.evaluate.tolerances == str(run.folder / "tolerances.toml")
+    assert run.recipe.fingerprint() == before
+    (tmp_path / "tol.toml").write_text((tmp_path / "tol.toml").read_text().replace("0.2", "0.3"))
+    assert one.fingerprint() != before
+
+
+def test_a_cascade_has_the_rungs_that_it_has(tmp_path):
+    changes = QUICK | {"student.optics": "cascade", "stage": [stage(noise=True)], "distill.loss": "none"}
+    run = train("shapes-bench", tmp_path / "run", changes=changes)
+    found = json.loads((run.seed(0) / "ladder.json").read_text())
+    assert set(found["rungs"]) == set(RUNGS) - {"teacher", "masks", "quantized", "file"}
+    assert not (run.seed(0) / "masks.h5").exists() and "the mask device" not in found["parts"]
+
+
 def test_few_are_a_fixed_draw():
     part = Part(torch.arange(10).reshape(10, 1, 1, 1), torch.arange(10))
     assert torch.equal(few(part, 4).targets, few(part, 4).targets) and len(few(part, 4)) == 4
@@ -109,6 +192,11 @@ def test_few_are_a_fixed_draw():
         ({"stage": [stage(learn=["kernels", "masks"])]}, "one of the two"),
         ({"stage": [stage(), stage()]}, "two stages of one name"),
         ({"stage": [stage(quantise="soft")]}, "quantize"),
+        ({"stage": [stage(quantize="soft")]}, "tuned to the levels that are shown"),
+        ({"stage": [stage(quantize="hard", learn=["masks"])]}, "straight-through"),
+        ({"stage": [stage(learn=["masks"]), stage(name="two", learn=["kernels"])]}, "follow no kernels"),
+        ({"stage": [stage(learn=["kernels"])], "encoding": "fit"}, "passes no gradient"),
+        ({"stage": [stage(learn=["kernels"])], "student.optics": "cascade"}, "ideal here"),
         ({"evaluate.rungs": ["light", "heavy"]}, "heavy"),
         ({"bench": "slm-533nm"}, "slm-532nm"),
         ({"student.readout": "ideal_field"}, "homodyne"),

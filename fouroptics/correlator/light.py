@@ -60,6 +60,7 @@ class FourierLight:
         self._slopes = wavefront_reach(bench)
         self._pupils: Kept[Tensor] = Kept()
         self._transfers: Kept[Tensor] = Kept(most=2)
+        self._drawn: Kept[Tensor] = Kept(most=1)
 
     def working_size(self, *, aberrated: bool = False, whole: bool = False) -> Pair:
         """Samples of the grid that the transforms run on; ``whole``: with the light on both sides of the picture.
@@ -167,7 +168,13 @@ class FourierLight:
         return correlation.filtered(fields, transfer, pupil=pupil, see=window)
 
     def _own_transfer(self, masks: Tensor | Shown, draw: Imperfections, size: Pair, beside: Pair) -> Tensor:
-        """Transfer functions of one draw's own masks and combiner."""
+        """Transfer functions of one draw's own masks and combiner; the last draw's are kept for its next pictures."""
+        if not isinstance(masks, Shown) or masks.key is None or torch.is_grad_enabled():
+            return self._made_transfer(masks, draw, size, beside)
+        key = (masks.key, draw.fingerprint(), size, beside, masks.dtype, masks.device)
+        return self._drawn.get(key, lambda: self._made_transfer(masks, draw, size, beside))
+
+    def _made_transfer(self, masks: Tensor | Shown, draw: Imperfections, size: Pair, beside: Pair) -> Tensor:
         if isinstance(masks, Shown):
             assert self.plan is not None
             transfer = self.plan.transfer(masks.flawed(draw), size, beside, draw)

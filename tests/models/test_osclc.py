@@ -12,7 +12,7 @@ from fouroptics.models.training.ladder import unwrapped
 
 import fouroptics as fo
 from fouroptics.errors import InputError
-from tests.device_banks import STILL
+from tests.device_banks import STILL, bench_of
 
 PERFECT = {
     "camera.read_noise": 0, "camera.dark_current": 0, "reference.phase_step_error": "0 rad",
@@ -106,6 +106,26 @@ def test_noise_follows_its_generator_and_masks_their_draw():
         moved = here(pictures, errors=fo.Imperfections({"camera.shift": [8e-6, 0.0]}))
     assert torch.equal(one, same) and not torch.equal(one, other)
     assert not torch.equal(moved, here(pictures))
+
+
+def test_masks_of_a_draw_are_made_once_for_all_its_pictures(monkeypatch):
+    from fouroptics.correlator.masks import MaskPlan
+
+    student, pictures = student_of()
+    here = placed(student, bench_of(240, {"mask.encoding": "carrier"}), pictures)
+    made, flawed = [], MaskPlan.flawed
+    monkeypatch.setattr(MaskPlan, "flawed", lambda *args, **told: made.append(1) or flawed(*args, **told))
+    one, other = (fo.Imperfections({"mask.phase_scale": scale}) for scale in (0.05, 0.1))
+    with torch.no_grad():
+        whole = here(pictures, errors=one)
+        halves = torch.cat([here(part, errors=one) for part in pictures.split(3)])
+        assert len(made) == 1 and torch.allclose(whole, halves, atol=1e-6)
+        assert not torch.equal(here(pictures, errors=other), whole) and len(made) == 2
+        here.bank.put((here.bank.masks + 1) % 256)
+        assert not torch.equal(here(pictures, errors=other), whole) and len(made) == 3
+    here(pictures, errors=one).sum().backward()
+    here(pictures, errors=one).sum().backward()
+    assert len(made) >= 5  # a gradient wants its own
 
 
 def test_gradients_reach_kernels_pixels_and_electronics():

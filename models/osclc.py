@@ -152,7 +152,12 @@ class OSCLC(nn.Module):
             pictures: those that the light is told for.
         """
         bank = self.bank
-        collected = torch.cat([bank.electrons(part) for part in torch.split(pictures, _CHUNK)])
+        parts = torch.split(pictures, _CHUNK)
+        collected = torch.cat([bank.electrons(part) for part in parts])
+        due = torch.cat([bank(part) for part in parts])
+        generator = torch.Generator(due.device).manual_seed(0)
+        even = Pattern(*(due.new_zeros(due.shape[-2:]) for _ in range(2)))  # a camera whose pixels are alike
+        noise = torch.cat([bank.capture(part, generator=generator, pattern=even) for part in parts]) - due
         latency = bank.latency()
         well = float(bank.bench.camera.full_well)
         behind = self.level.new_zeros(1, self.reader.channels, *self.reader.size)
@@ -161,6 +166,7 @@ class OSCLC(nn.Module):
             "masks": bank.device.plan.masks if bank.device is not None else bank.channels[0],
             "frames": latency.frames, "captures": latency.captures, "adc_samples": latency.samples,
             "exposure_s": float(bank.shutter), "latency_s": latency.seconds, "latency": latency.data["terms"],
+            "signal_to_noise": float(due.std() / noise.std()),
             "electrons_mean": float(collected.mean()), "electrons_share_of_well": float(collected.mean()) / well,
             "backend_macs": count_macs(self.backend, behind),
         }  # fmt: skip

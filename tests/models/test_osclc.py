@@ -108,6 +108,18 @@ def test_noise_follows_its_generator_and_masks_their_draw():
     assert not torch.equal(moved, here(pictures))
 
 
+def test_a_signed_reading_has_the_shot_noise_of_both_captures():
+    student, pictures = student_of()
+    here = placed(student, SLM.replace({"mask.encoding": "carrier", "camera.prnu": "0 %"}), pictures)
+    told, camera = here.budget(pictures), here.bank.bench.camera
+    with torch.no_grad():
+        signal = float(here.bank(pictures).std())
+    variance = (
+        camera.gain**2 * 2 * (told["electrons_mean"] + camera.read_noise**2) + 2 / 12
+    )  # and the converter's steps
+    assert told["signal_to_noise"] == pytest.approx(signal / variance**0.5, rel=0.05)
+
+
 def test_masks_of_a_draw_are_made_once_for_all_its_pictures(monkeypatch):
     from fouroptics.correlator.masks import MaskPlan
 

@@ -171,7 +171,7 @@ class FourierLight:
         """Transfer functions of one draw's own masks and combiner; the last draw's are kept for its next pictures."""
         if not isinstance(masks, Shown) or masks.key is None or torch.is_grad_enabled():
             return self._made_transfer(masks, draw, size, beside)
-        key = (masks.key, draw.fingerprint(), size, beside, masks.dtype, masks.device)
+        key = (masks.key, draw.without("reference").fingerprint(), size, beside, masks.dtype, masks.device)
         return self._drawn.get(key, lambda: self._made_transfer(masks, draw, size, beside))
 
     def _made_transfer(self, masks: Tensor | Shown, draw: Imperfections, size: Pair, beside: Pair) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import math
 import statistics
 import subprocess
 import sys
@@ -25,11 +26,13 @@ from fouroptics.models.training.recipe import RUNGS
 from torch import Tensor, nn
 
 from fouroptics.bench import Bench
+from fouroptics.correlator import Correlator4f
 from fouroptics.correlator.flaws import PIXELS
 from fouroptics.devices.detector import Pattern
 from fouroptics.errors import FailedRun
 from fouroptics.imperfections import Imperfections, Tolerances
 
+_TO_SET = 8  # pictures that a reference's phase is set by
 _AT_ONCE = 25  # pictures on a bench: fixed, so that no figure depends on how it was split
 Tell = Callable[[str], object]
 
@@ -271,7 +274,7 @@ def _hooked_off(osclc: OSCLC, device: nn.Module) -> Iterator[None]:
 
 
 def _misaligned(subject: Subject, tell: Tell) -> dict[str, Any] | None:
-    """Draws of the bench, each with its own noise; nothing is turned after assembly."""
+    """Draws of the bench, each with its own noise. Of a signed reading the reference's phase is set in each."""
     bank = subject.osclc.bank
     if not subject.draws:
         return None
@@ -281,7 +284,7 @@ def _misaligned(subject: Subject, tell: Tell) -> dict[str, Any] | None:
         drawn = drawn.without(*PIXELS)
     found = []
     for i in range(subject.draws):
-        network = _Noisy(subject.osclc, subject.seed, drawn.at(i), i)
+        network = _Noisy(subject.osclc, subject.seed, with_reference_set(bank, drawn.at(i), subject.known), i)
         found.append(_accuracy(network, subject.pictures, _AT_ONCE)["accuracy"])
         tell(f"misaligned, draw {i + 1} of {subject.draws}")
     ends = statistics.quantiles(found, n=4) if len(found) > 1 else [found[0]] * 3
@@ -289,6 +292,25 @@ def _misaligned(subject: Subject, tell: Tell) -> dict[str, Any] | None:
         "accuracy": statistics.median(found), "quartiles": [ends[0], ends[2]],
         "least": min(found), "greatest": max(found), "draws": found,
     }  # fmt: skip
+
+
+@torch.no_grad()
+def with_reference_set(bank: Correlator4f, errors: Imperfections, known: Tensor) -> Imperfections:
+    """One draw's errors, its reference beam's phase turned to where known pictures give the readings that are due.
+
+    Nobody reads a signed field before doing so: a mask on a carrier that has moved by an eighth of the carrier's
+    period turns all responses by an eighth of a turn.
+    """
+    if bank.readout != "homodyne":
+        return errors
+    some, values = known[:_TO_SET], {name: errors[name] for name in errors.names}
+    before = values.get("reference.phase", torch.zeros(errors.shape, dtype=torch.float64))
+    due, seen = bank(some), []
+    for turn in (0.0, math.pi / 2):
+        there = Imperfections(values | {"reference.phase": before + turn}, errors.shape, errors.seed)
+        seen.append(float((bank(some, errors=there) * due).double().sum()))
+    best = math.atan2(seen[1], seen[0])
+    return Imperfections(values | {"reference.phase": before + best}, errors.shape, errors.seed)
 
 
 def _reimported(subject: Subject) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """A run with a bench: its ladder, its file in another process, its stages, and what is refused."""
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from fouroptics.models import OSCLC
 from fouroptics.models.training import Recipe, train
 from fouroptics.models.training.data import Part
 from fouroptics.models.training.deploy import evaluate_file
-from fouroptics.models.training.ladder import lost_to, table
+from fouroptics.models.training.ladder import lost_to, table, with_reference_set
 from fouroptics.models.training.recipe import RUNGS
 from fouroptics.models.training.stages import few, prepare, relearn
 from PIL import Image
@@ -177,6 +178,21 @@ def test_a_cascade_has_the_rungs_that_it_has(tmp_path):
     found = json.loads((run.seed(0) / "ladder.json").read_text())
     assert set(found["rungs"]) == set(RUNGS) - {"teacher", "masks", "quantized", "file"}
     assert not (run.seed(0) / "masks.h5").exists() and "the mask device" not in found["parts"]
+
+
+def test_a_reference_is_set_in_every_draw(run):
+    """A mask that moves by an eighth of its carrier's four pixels turns all responses by an eighth of a turn."""
+    bank = OSCLC.from_maskset(run.seed(0) / "masks.h5").bank
+    known = fo.pictures.natural(8, 3, bank.size)
+    for eighths in (1, 4):
+        moved = fo.Imperfections({"mask.shift_x": eighths * 4 * bank.bench.mask.pitch / 8})
+        due = with_reference_set(bank, moved, known)
+        with torch.no_grad():
+            nominal, off, found = bank(known), bank(known, errors=moved), bank(known, errors=due)
+        turned = math.cos(eighths * math.pi / 4 - 0.2)  # this bench's lenses turn them by 0.2 rad by themselves
+        assert float((off * nominal).sum() / nominal.square().sum()) == pytest.approx(turned, abs=0.1)
+        assert float((found - nominal).norm() / nominal.norm()) < 0.08
+        assert abs(float(due["reference.phase"]) - eighths * math.pi / 4) < 0.3
 
 
 def test_few_are_a_fixed_draw():

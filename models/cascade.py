@@ -87,9 +87,8 @@ class Cascade:
         share, pairs = 1.0, [inputs * outputs for inputs, outputs in pairwise(self.plan.channels)]
         for number, (taps, count) in enumerate(zip(self.front.taps(), pairs, strict=True), 1):
             power = passive_scale(taps.detach(), summed=False).square()
-            share *= (
-                float(power.mean() if number == len(pairs) else power.min()) / count
-            )  # what is summed keeps its ratios
+            is_last = number == len(pairs)  # before it outputs are summed again, and keep their ratios
+            share *= float(power.mean() if is_last else power.min()) / count
         return Cost(sum(pairs), len(pairs), sum(pairs), share)
 
     def cost_of_fold(self, *, tiled: bool = True) -> Cost:

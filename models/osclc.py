@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -228,15 +227,6 @@ class OSCLC(nn.Module):
                 raise InputError(what, where=f"{masks.title}: backend", mend="export it again")
         network.load_state_dict(state, strict=False)
         return network.eval()
-
-    @torch.no_grad()
-    def centre(self, pictures: Iterable[Tensor]) -> None:
-        """Freeze the readings' mean and spread anew, as they are on this bench."""
-        mode = self.training
-        self.eval()
-        given = (self.bank(part) / self.level[:, None, None] for part in pictures)
-        self.reader.normalise(self.reader.followed(part) for part in given)
-        self.train(mode)
 
 
 def responses(front: Front, bench: Bench) -> Tensor:

@@ -9,8 +9,7 @@ import math
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -243,11 +242,14 @@ def _unquantized(subject: Subject) -> dict[str, Any] | None:
     if device is None:
         return None
     before = device.quantize
-    with _hooked_off(subject.osclc, device):
-        device.quantize = "none"
-        found = _accuracy(_AsItIs(subject.osclc), subject.pictures, _AT_ONCE)
-    device.quantize = before
-    return found
+    subject.osclc.eval()
+    device.train(True)  # in evaluation it chooses levels, whatever it is told
+    device.quantize = "none"
+    try:
+        return _accuracy(_AsItIs(subject.osclc), subject.pictures, _AT_ONCE)
+    finally:
+        device.quantize = before
+        device.train(False)
 
 
 class _AsItIs(nn.Module):
@@ -260,17 +262,6 @@ class _AsItIs(nn.Module):
     def forward(self, pictures: Tensor) -> Tensor:
         found: Tensor = self._network[0](pictures)
         return found
-
-
-@contextmanager
-def _hooked_off(osclc: OSCLC, device: nn.Module) -> Iterator[None]:
-    """All in evaluation but the masks, which choose levels hard there."""
-    osclc.eval()
-    device.train(True)
-    try:
-        yield
-    finally:
-        device.train(False)
 
 
 def _misaligned(subject: Subject, tell: Tell) -> dict[str, Any] | None:
@@ -322,18 +313,3 @@ def _reimported(subject: Subject) -> dict[str, Any]:
         raise FailedRun(f"the exported file could not be evaluated: {done.stdout or done.stderr}"[:400])
     told = json.loads(done.stdout)[str(subject.file)]
     return {name: told[name] for name in ("accuracy", "scores_sha256")}
-
-
-def table(found: Mapping[str, Any]) -> str:
-    """Rungs as lines, each with what it loses to the one above."""
-    lines, above = [], None
-    for rung, value in found["rungs"].items():
-        here = 100 * value["accuracy"]
-        lost = "" if above is None else f"{here - above:+7.2f}"
-        spread = ""
-        if "quartiles" in value:
-            low, high = (100 * one for one in value["quartiles"])
-            spread = f"  median of {len(value['draws'])} draws, half of them {low:.1f} … {high:.1f}"
-        lines.append(f"{rung:<12}{here:7.2f} %{lost:>9}{spread}")
-        above = here
-    return "\n".join([*lines, f"{found['pictures']} pictures that nothing was chosen by"])

@@ -115,9 +115,9 @@ class _Seed:
         teacher = self.teacher(given) if needed or given is not None else None
         without = recipe.distill.also_without or recipe.distill.loss == "none"
         if without:
-            self.student(ALONE, teacher, lambda scores, pictures, targets: hard_loss(scores, targets))
+            self.student(ALONE, teacher, partial(_labelled, 0.0))
         if recipe.distill.loss != "none" and teacher is not None:
-            self.student(STUDENT, teacher, partial(_distilled, teacher, recipe))
+            self.student(STUDENT, teacher, self._loss(teacher))
         for kind in recipe.evaluate.controls:
             self.student(f"{CONTROL}{kind}", teacher, self._loss(teacher))
         if recipe.bench:

@@ -63,7 +63,7 @@ class Flaws:
         self.inputs, self.outputs = inputs.to(like.device), outputs.to(like.device)
         self.wavelength = bench.source.wavelength + self._of("source.wavelength")
         self.focal = tuple(
-            _as_tensor(material.focal_length(lens.focal_length, lens.glass, bench.source.wavelength, self.wavelength))
+            self._number(material.focal_length(lens.focal_length, lens.glass, bench.source.wavelength, self.wavelength))
             for lens in (bench.lens1, bench.lens2)
         )
 
@@ -256,7 +256,7 @@ class Flaws:
         scale = 1.0 if ways_in else self._output_change()
         lines = []
         for shift, x in zip(shifts, places, strict=True):
-            x = x * _as_tensor(scale)[..., None, None]
+            x = x * self._number(scale)[..., None, None]
             linear = (shift / reach)[..., None, None] * x
             lines.append(linear + 0.5 * (away / (reach * self.focal[0]))[..., None, None] * x.square())
         sign = -1 if ways_in else 1
@@ -318,6 +318,9 @@ class Flaws:
             return torch.zeros(*self.shape, 2, dtype=torch.float64, device=self.like.device)
         return value.double()
 
+    def _number(self, value: float | Tensor) -> Tensor:
+        return torch.as_tensor(value, dtype=torch.float64, device=self.like.device)
+
     def _wave(self, turns: Tensor) -> Tensor:
         """e^{i2π·turns} in the light's precision, worked out in float64."""
         turns = turns - turns.detach().round()
@@ -360,7 +363,3 @@ def _sandwich(matrices: list[Tensor], field: Tensor) -> Tensor:
         return rows @ (field @ columns.mT)
     parts = [rows @ (part @ columns.mT) for part in (field.real, field.imag)]
     return torch.complex(parts[0], parts[1])
-
-
-def _as_tensor(value: float | Tensor) -> Tensor:
-    return torch.as_tensor(value, dtype=torch.float64)

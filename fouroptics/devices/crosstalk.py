@@ -15,6 +15,7 @@ from torch import Tensor
 
 _GAUSS = ((0.1699905, 0.3260726), (0.4305682, 0.1739274))  # points of a pixel beside its centre, and their weights
 _NARROW = 0.15  # pixels; a blur below that only reaches a pixel's edges
+_IN_CACHE = 2**16  # pixels of a band
 
 
 def blurred(phase: Tensor, sigma: float) -> Tensor:
@@ -24,31 +25,45 @@ def blurred(phase: Tensor, sigma: float) -> Tensor:
 
 
 class _Blurred(torch.autograd.Function):
-    """Mask by mask, with its gradient by hand: autograd would keep, or work out twice, every point of every pixel."""
+    """Mask by mask, with its gradient by hand: autograd would keep, or work out twice, every point of every pixel.
+
+    On a processor a mask is done in bands of rows that its cache holds.
+    """
 
     @staticmethod
     def forward(ctx: Any, phase: Tensor, sigma: float) -> Tensor:
         ctx.save_for_backward(phase)
         ctx.sigma = sigma
-        masks = []
-        for one in _stacked(phase):
-            cosine, sine = torch.zeros_like(one), torch.zeros_like(one)
-            for _, _, weight, moved in _moved(one, sigma):
-                cosine.add_(moved.cos(), alpha=weight)
-                sine.add_(moved.sin(), alpha=weight)
-            masks.append(torch.complex(cosine, sine))
-        return torch.stack(masks).reshape(phase.shape)
+        masks = _stacked(phase)
+        mean = torch.empty_like(masks, dtype=torch.promote_types(phase.dtype, torch.complex64))
+        for one, out in zip(masks, mean, strict=True):
+            wide = _beyond_edges(one, sigma)
+            for band in _bands(one):
+                cosine, sine = torch.zeros_like(one[band]), torch.zeros_like(one[band])
+                for _, along in _moved(_about(wide, band, sigma), sigma):
+                    for _, weight, moved in along:
+                        cosine.add_(moved.cos(), alpha=weight)
+                        sine.add_(moved.sin(), alpha=weight)
+                torch.complex(cosine, sine, out=out[band])
+        return mean.reshape(phase.shape)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         (phase,), sigma = ctx.saved_tensors, ctx.sigma
         masks = []
         for one, gradient in zip(_stacked(phase), _stacked(gradients[0]), strict=True):
-            total = torch.zeros_like(one)
-            for down, along, weight, moved in _moved(one, sigma):
-                turned = gradient.imag * moved.cos() - gradient.real * moved.sin()
-                total = total + _given_back(_given_back(turned * weight, along, sigma, -1), down, sigma, -2)
-            masks.append(total)
+            wide = _beyond_edges(one, sigma)
+            total = torch.zeros_like(wide)
+            for band in _bands(one):
+                strip = _about(wide, band, sigma)
+                cosine, sine = gradient[band].imag.contiguous(), gradient[band].real.contiguous()
+                for down, along in _moved(strip, sigma):
+                    rows = torch.zeros_like(strip[: len(cosine)])
+                    for at, weight, moved in along:
+                        turned = (cosine * moved.cos()).addcmul_(sine, moved.sin(), value=-1)
+                        _give_back(rows, turned * weight, at, sigma, -1)
+                    _give_back(_about(total, band, sigma), rows, down, sigma, -2)
+            masks.append(_folded(_folded(total, sigma, -1), sigma, -2))
         return torch.stack(masks).reshape(phase.shape), None
 
 
@@ -56,12 +71,32 @@ def _stacked(masks: Tensor) -> Tensor:
     return masks.reshape(-1, *masks.shape[-2:])
 
 
-def _moved(phase: Tensor, sigma: float) -> Iterator[tuple[float, float, float, Tensor]]:
-    """The blurred phase at the points of all pixels: where in the pixel, ``(y, x)``, its weight, its phases."""
+def _beyond_edges(phase: Tensor, sigma: float) -> Tensor:
+    """A mask with its neighbours' phases beyond its edges: the edges' own."""
+    far = _far(sigma)
+    return torch.nn.functional.pad(phase[None], (far, far, far, far), mode="replicate")[0]
+
+
+def _bands(mask: Tensor) -> list[slice]:
+    count, width = mask.shape
+    rows = count if mask.device.type != "cpu" else max(1, _IN_CACHE // width)
+    return [slice(top, min(top + rows, count)) for top in range(0, count, rows)]
+
+
+def _about(wide: Tensor, band: slice, sigma: float) -> Tensor:
+    """A band and its neighbours' rows."""
+    return wide[band.start : band.stop + 2 * _far(sigma)]
+
+
+Points = Iterator[tuple[float, float, Tensor]]
+
+
+def _moved(wide: Tensor, sigma: float) -> Iterator[tuple[float, Points]]:
+    """The blurred phase at the points of all pixels: y in the pixel, then for each x its weight and the phases."""
     for down, heavy in _points(sigma):
-        rows = _weighed_neighbours(phase, down, sigma, -2)
-        for along, weight in _points(sigma):
-            yield down, along, heavy * weight, _weighed_neighbours(rows, along, sigma, -1)
+        rows = _weighed_neighbours(wide, down, sigma, -2)
+        along = ((at, heavy * weight, _weighed_neighbours(rows, at, sigma, -1)) for at, weight in _points(sigma))
+        yield down, along
 
 
 def _points(sigma: float) -> list[tuple[float, float]]:
@@ -72,36 +107,40 @@ def _points(sigma: float) -> list[tuple[float, float]]:
     return [*edges, (0.0, 1 - 4 * sigma)]
 
 
-def _weighed_neighbours(phase: Tensor, at: float, sigma: float, dim: int) -> Tensor:
+def _weighed_neighbours(wide: Tensor, at: float, sigma: float, dim: int) -> Tensor:
     """The blurred phase at a point of each pixel: what of the Gaussian about it falls on each neighbour."""
-    parts = _neighbours(at, sigma)
-    far, count = len(parts) // 2, phase.shape[dim]
-    first, last = phase.narrow(dim, 0, 1), phase.narrow(dim, count - 1, 1)
-    wide = torch.cat((*[first] * far, phase, *[last] * far), dim)
-    total = torch.zeros_like(phase)
-    for step, part in enumerate(parts):
+    first, *others = _neighbours(at, sigma)
+    count = wide.shape[dim] - len(others)
+    total = wide.narrow(dim, 0, count) * first
+    for step, part in enumerate(others, 1):
         total.add_(wide.narrow(dim, step, count), alpha=part)
     return total
 
 
-def _given_back(gradient: Tensor, at: float, sigma: float, dim: int) -> Tensor:
-    """The transpose of ``_weighed_neighbours``."""
-    parts = _neighbours(at, sigma)
-    far, count = len(parts) // 2, gradient.shape[dim]
-    room = list(gradient.shape)
-    room[dim] += 2 * far
-    wide = gradient.new_zeros(room)
-    for step, part in enumerate(parts):
-        wide.narrow(dim, step, count).add_(gradient, alpha=part)
-    own = wide.narrow(dim, far, count).clone()  # what lies beyond the edges is their own
+def _give_back(wide: Tensor, gradient: Tensor, at: float, sigma: float, dim: int) -> None:
+    """The transpose of ``_weighed_neighbours``, added."""
+    for step, part in enumerate(_neighbours(at, sigma)):
+        wide.narrow(dim, step, gradient.shape[dim]).add_(gradient, alpha=part)
+
+
+def _folded(wide: Tensor, sigma: float, dim: int) -> Tensor:
+    """The transpose of ``_beyond_edges``: what lies beyond the edges is their own."""
+    far = _far(sigma)
+    count = wide.shape[dim] - 2 * far
+    own = wide.narrow(dim, far, count).clone()
     own.narrow(dim, 0, 1).add_(wide.narrow(dim, 0, far).sum(dim, keepdim=True))
     own.narrow(dim, count - 1, 1).add_(wide.narrow(dim, far + count, far).sum(dim, keepdim=True))
     return own
 
 
+def _far(sigma: float) -> int:
+    """Pixels by which a neighbour reaches."""
+    return max(1, math.ceil(4 * sigma))
+
+
 def _neighbours(at: float, sigma: float) -> list[float]:
     """Of the Gaussian about a point of a pixel, what falls on each neighbour and on the pixel itself."""
-    far = max(1, math.ceil(4 * sigma))
+    far = _far(sigma)
     edges = [_normal_below((step - 0.5 - at) / sigma) for step in range(-far, far + 2)]
     return [above - below for below, above in pairwise(edges)]
 

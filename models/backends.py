@@ -70,7 +70,11 @@ class Up:
     widths: tuple[int, ...] = (128, 64, 32)
 
     def build(self, channels: int, readings: Pair, size: Pair, classes: int) -> nn.Module:
-        return UpPath([(channels, readings)], self.widths, size, classes)
+        return self.build_levels([(channels, readings)], size, classes)
+
+    def build_levels(self, levels: Sequence[Level], size: Pair, classes: int) -> nn.Module:
+        """For readings of several levels, the coarsest first."""
+        return UpPath(levels, self.widths, size, classes)
 
 
 def built(kind: str, widths: Sequence[int], dropout: float = 0.0) -> Backend:

@@ -8,6 +8,7 @@ import math
 import torch
 from fouroptics.models.backends import Backend
 from fouroptics.models.front import Front, PlaneFront
+from fouroptics.models.readouts import Reader
 from fouroptics.models.sclc import Student
 from torch import Tensor, nn
 
@@ -56,6 +57,9 @@ def still(front: Front) -> PlaneFront:
 def electronic(student: Student, inputs: int, size: Pair, classes: int, backend: Backend) -> nn.Module:
     """One electronic convolution as wide as the student, rectified as it is, and the same backend."""
     plan, reader = student.front.plan, student.reader
+    if not isinstance(reader, Reader):
+        mend = 'detect="last", or another control'
+        raise InputError("one convolution has one level", where="evaluate.controls", mend=mend)
     sides = [n + n % 2 - 1 for n in (2 * r + 1 for r in plan.reach)]
     conv = nn.Conv2d(inputs, plan.channels[-1], (sides[0], sides[1]), padding=(sides[0] // 2, sides[1] // 2))
     two_sided = reader.compand == "two-sided-rectify"

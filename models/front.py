@@ -180,6 +180,7 @@ class Front(nn.Module, ABC):
     def __init__(self, plan: Plan, is_complex: bool) -> None:
         super().__init__()
         self.plan, self.is_complex = plan, is_complex
+        self.chain = plan  # of what it was made, where that is more than the plan of what it is
         self.geometry = plan.geometry(is_complex)
         self._analyses: Kept[Analysis] = Kept()
         self._syntheses: Kept[Synthesis] = Kept()
@@ -295,13 +296,7 @@ class DeepFront(Front):
 
     def __init__(self, plan: Plan, *, is_complex: bool = False) -> None:
         super().__init__(plan, is_complex)
-        pairs = (2,) if is_complex else ()
-        self.weights = nn.ParameterList(
-            nn.Parameter(torch.empty(outputs, inputs, *kernel, *pairs))
-            for (inputs, outputs), kernel in zip(pairwise(plan.channels), plan.kernels, strict=True)
-        )
-        for weight in self.weights:
-            nn.init.normal_(weight, std=1 / math.sqrt(math.prod(weight.shape[1:])))
+        self.weights = new_weights(plan, is_complex)
         self._to_unit_rms()
 
     def taps(self) -> list[Tensor]:
@@ -363,6 +358,18 @@ class DeepFront(Front):
         rms = self.transfer().abs().square().mean().sqrt()
         for weight in self.weights:
             weight /= rms ** (1 / len(self.weights))
+
+
+def new_weights(plan: Plan, is_complex: bool) -> nn.ParameterList:
+    """Kernels of a chain's layers, drawn; of complex ones their pairs."""
+    pairs = (2,) if is_complex else ()
+    weights = nn.ParameterList(
+        nn.Parameter(torch.empty(outputs, inputs, *kernel, *pairs))
+        for (inputs, outputs), kernel in zip(pairwise(plan.channels), plan.kernels, strict=True)
+    )
+    for weight in weights:
+        nn.init.normal_(weight, std=1 / math.sqrt(math.prod(weight.shape[1:])))
+    return weights
 
 
 class PlaneFront(Front):

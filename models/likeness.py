@@ -18,7 +18,7 @@ _POOLS = (nn.MaxPool2d, nn.AvgPool2d, SpectralPool2d)
 
 def blocks_of(teacher: nn.Module, size: Pair) -> tuple[list[int], list[Pair], list[Pair | None]]:
     """Channels, taps and what is left of the picture, convolution by convolution."""
-    features = getattr(teacher, "features", None)
+    features = getattr(teacher, "features", getattr(teacher, "contracting", None))
     if not isinstance(features, nn.Sequential):
         mend = "a teacher whose convolutions are an nn.Sequential called features"
         raise InputError("has no features to be like", where=type(teacher).__name__, mend=mend)

@@ -10,10 +10,11 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from fouroptics.models.backends import built, describe
+from fouroptics.models.backends import Up, built, describe
 from fouroptics.models.cascade import Cascade
 from fouroptics.models.front import DeepFront, Front
-from fouroptics.models.readouts import Camera, Reader
+from fouroptics.models.pyramid import LevelReader
+from fouroptics.models.readouts import Camera, Reader, Sensor
 from fouroptics.models.sclc import Student
 from fouroptics.models.summary import count_macs
 from torch import Generator, Tensor, nn
@@ -46,10 +47,10 @@ class OSCLC(nn.Module):
 
     level: Tensor
 
-    def __init__(self, bank: Correlator4f, reader: Reader, backend: nn.Module) -> None:
+    def __init__(self, bank: Correlator4f, reader: Reader | LevelReader, backend: nn.Module) -> None:
         super().__init__()
         self.bank, self.reader, self.backend = bank, reader, backend
-        self.register_buffer("level", torch.ones_like(reader.mean[: reader.outputs]))
+        self.register_buffer("level", reader.mean.new_ones(reader.outputs))
 
     @classmethod
     def from_student(
@@ -122,7 +123,7 @@ class OSCLC(nn.Module):
 
     def scores(self, given: Tensor) -> Tensor:
         """What electronics makes of what the camera gives ``[batch, out, Y, X]``."""
-        readings = self.reader.followed(given / self.level[:, None, None])
+        readings: Any = self.reader.followed(given / self.level[:, None, None])
         found: Tensor = self.backend(self.reader.normalised(readings))
         return found
 
@@ -159,7 +160,6 @@ class OSCLC(nn.Module):
         noise = torch.cat([bank.capture(part, generator=generator, pattern=even) for part in parts]) - due
         latency = bank.latency()
         well = float(bank.bench.camera.full_well)
-        behind = self.level.new_zeros(1, self.reader.channels, *self.reader.size)
         return {
             "outputs": bank.channels[0], "inputs": bank.channels[1],
             "masks": bank.device.plan.masks if bank.device is not None else bank.channels[0],
@@ -167,7 +167,7 @@ class OSCLC(nn.Module):
             "exposure_s": float(bank.shutter), "latency_s": latency.seconds, "latency": latency.data["terms"],
             "signal_to_noise": float(due.std() / noise.std()),
             "electrons_mean": float(collected.mean()), "electrons_share_of_well": float(collected.mean()) / well,
-            "backend_macs": count_macs(self.backend, behind),
+            "backend_macs": count_macs(self.backend, self.reader.dark(1)),
         }  # fmt: skip
 
     def mask_set(self, **told: Any) -> MaskSet:
@@ -183,7 +183,9 @@ class OSCLC(nn.Module):
         electronics: dict[str, Any] = {
             "compand": self.reader.compand, "window": [*self.reader.window], "classes": [*map(str, classes)], **backend,
         }  # fmt: skip
-        if self.reader.pool is not None:
+        if isinstance(self.reader, LevelReader):
+            electronics["levels"] = [[outputs, *size] for outputs, size in self.reader.levels]
+        elif self.reader.pool is not None:
             electronics["pool"] = [*self.reader.pool]
         state = {"level": self.level} | {
             f"{part}.{name}": tensor
@@ -210,14 +212,21 @@ class OSCLC(nn.Module):
             raise InputError("holds masks and no network", where=masks.title, mend=mend)
         bank = masks.correlator()
         size, window = bank.size, (told["window"][0], told["window"][1])
-        pool = told.get("pool")
         here = tuple(((n - 1) / 2, float(n)) for n in size)
         camera = Camera(size, size, window, (here[0], here[1]))
-        reader = Reader(
-            bank.readout, told["compand"], camera, None if pool is None else (pool[0], pool[1]), bank.channels[0]
-        )
-        kind = built(told["backend"], told["hidden"], told.get("dropout", 0.0))
-        backend = kind.build(reader.channels, reader.size, size, len(told["classes"]))
+        kind, classes = built(told["backend"], told["hidden"], told.get("dropout", 0.0)), len(told["classes"])
+        reader: Reader | LevelReader
+        if "levels" in told and isinstance(kind, Up):
+            levels = [(outputs, (rows, columns)) for outputs, rows, columns in told["levels"]]
+            if sum(outputs for outputs, _ in levels) != bank.channels[0]:
+                what = f"levels of other outputs than the {bank.channels[0]} of its masks"
+                raise InputError(what, where=f"{masks.title}: network", mend="export it again")
+            reader = LevelReader(bank.readout, told["compand"], camera, levels)
+            backend = kind.build_levels([(one.channels, one.size) for one in reader.readers], size, classes)
+        else:
+            pool = (told["pool"][0], told["pool"][1]) if "pool" in told else None
+            reader = Reader(bank.readout, told["compand"], camera, pool, bank.channels[0])
+            backend = kind.build(reader.channels, reader.size, size, classes)
         network = cls(bank, reader, backend).to(bank.kernels.dtype)
         state = {name: torch.from_numpy(np.asarray(tensor)) for name, tensor in masks.backend.items()}
         own = {name: value for name, value in network.state_dict().items() if not name.startswith("bank.")}
@@ -263,7 +272,7 @@ def _support(taps: Tensor) -> Pair:
     return reach[0], reach[1]
 
 
-def check_hardware(reader: Reader, bench: Bench) -> None:
+def check_hardware(reader: Sensor, bench: Bench) -> None:
     """Refuse a readout that no bench has, or this one has not."""
     if reader.kind == "ideal_field":
         what = "no camera reads the field itself"

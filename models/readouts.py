@@ -22,6 +22,7 @@ Line = tuple[float, float]
 _RECTIFIED = ("rectify", "two-sided-rectify")
 _LEAST_SPREAD = 0.1  # of the usual one: a channel that hardly ever answers is not blown up
 _LINEAR = ("ideal_field", "homodyne")
+_MEND = "give training pictures, numbers in [0, 1]"
 
 
 @dataclass(frozen=True)
@@ -43,60 +44,35 @@ class Camera:
     grain: Line | None = None
 
 
-class Reader(nn.Module):
-    """What is read of a field ``[batch, out, v, u]``, as ``[batch, channels, Y, X]``.
-
-    The picture's area is shared out among pixels about as wide as a sample of the field, as many as make whole pools,
-    and each takes the mean over its own. Charge is summed over a pool before the electronics see it; but what is
-    rectified is rectified pixel by pixel and summed by the electronics then, or a pool would see the mean of a response
-    and not its strength. Before it is rectified a reading gets its output's ``bias``, which is learned: light has none,
-    electronics may.
+class Sensor(nn.Module):
+    """What a camera gives of a field ``[batch, out, v, u]``: ``given`` readings of every output.
 
     Args:
         kind: the readout. ``homodyne`` is the signed field itself, as two captures half a wave apart give it.
         compand: what electronics does to each number.
         camera: where its pixels stand.
-        pool: readings that are left ``(Y, X)``; None for one a pixel.
+        given: numbers ``(y, x)`` of an output, before electronics pools them.
+        outputs: of the optics.
         reference: amplitude of the beam of ``interference``, in units of the field.
     """
 
-    mean: Tensor
-    spread: Tensor
-
     def __init__(
-        self,
-        kind: Readout,
-        compand: Compand,
-        camera: Camera,
-        pool: Pair | None,
-        channels: int,
-        *,
-        reference: float = 1.0,
+        self, kind: Readout, compand: Compand, camera: Camera, given: Pair, outputs: int, reference: float
     ) -> None:
         super().__init__()
         check_choice("readout", kind, READOUTS)
         check_choice("compand", compand, COMPANDS)
-        window = camera.pixels
-        if pool is not None and any(not 1 <= p <= n for p, n in zip(pool, window, strict=True)):
-            what = f"{pool[0]}×{pool[1]} readings of {window[0]}×{window[1]} samples"
-            raise InputError(what, where="sensor_pool", mend=f"1 to {min(window)}")
-        self.kind, self.compand, self.camera, self.window, self.pool = kind, compand, camera, window, pool
-        if any(self._readings(axis).pitch <= 0 for axis in (0, 1)):
-            what = f"{self.given[0]}×{self.given[1]} readings are less than a sensor's pixel wide"
-            raise InputError(what, where="camera_pixel", mend="smaller pixels, or fewer readings (sensor_pool)")
-        self.reference = reference
-        self.outputs = channels
-        self.channels = channels * (2 if compand == "two-sided-rectify" else 1)
-        thresholds = torch.zeros(channels) if compand in _RECTIFIED else None
-        self.bias = None if thresholds is None else nn.Parameter(thresholds)
-        self.register_buffer("mean", torch.zeros(self.channels))
-        self.register_buffer("spread", torch.ones(self.channels))
+        self.kind, self.compand, self.camera, self.window = kind, compand, camera, camera.pixels
+        self.given, self.outputs, self.reference = given, outputs, reference
         self._plans: Kept[Separable] = Kept()
+        if any(self._readings(axis).pitch <= 0 for axis in (0, 1)):
+            what = f"{given[0]}×{given[1]} readings are less than a sensor's pixel wide"
+            raise InputError(what, where="camera_pixel", mend="smaller pixels, or fewer readings (sensor_pool)")
 
     @property
     def key(self) -> tuple[object, ...]:
         """What its ``means`` follow from."""
-        return self.kind, self.compand, self.camera, self.pool
+        return self.kind, self.camera, self.given
 
     @property
     def is_linear(self) -> bool:
@@ -104,41 +80,18 @@ class Reader(nn.Module):
         return self.kind in _LINEAR and self.compand == "none"
 
     @property
-    def size(self) -> Pair:
-        """Readings ``(Y, X)``."""
-        return self.pool or self.window
-
-    @property
     def macs(self) -> int:
         """Multiplications of the camera's integration for an output, where it is not done beforehand."""
-        if self._follows_field:
+        if self.kind in _LINEAR:
             return 0
         means = self._plan(torch.float64, torch.device("cpu"))
         (height, width), (y, x) = means.shape, (means.rows.shape[1], means.columns.shape[1])
         return y * x * width + y * width * height
 
     @property
-    def given(self) -> Pair:
-        """Numbers ``(y, x)`` that the camera gives of an output, before electronics pools them."""
-        rows, columns = self._bin if self._pools_behind else (1, 1)
-        return self.size[0] * rows, self.size[1] * columns
-
-    @property
     def samples(self) -> int:
         """Numbers that leave the camera for each picture."""
         return self.outputs * readout.CAPTURES[self.kind] * math.prod(self.given)
-
-    def forward(self, field: Tensor) -> Tensor:
-        return self.normalised(self.raw(field))
-
-    @exactly
-    def raw(self, field: Tensor) -> Tensor:
-        """Readings before they are normalised."""
-        means = self.means
-        if means is None:
-            return self.read(field)
-        rows, columns = (matrix.to(field.device, field.real.dtype) for matrix in means)
-        return self.read(rows @ (field.real if field.is_complex() else field) @ columns.mT)
 
     @property
     def means(self) -> tuple[Tensor, Tensor] | None:
@@ -147,25 +100,14 @@ class Reader(nn.Module):
         They may be taken beforehand, with whatever else is linear. None where a square comes first.
         """
         plan = self._plan(torch.float64, torch.device("cpu"))
-        return (plan.rows, plan.columns) if self._follows_field else None
-
-    def read(self, seen: Tensor) -> Tensor:
-        """Readings before they are normalised, of a field, or of its ``means`` where it has some."""
-        return self.followed(self.detected(seen))
-
-    def followed(self, detected: Tensor) -> Tensor:
-        """What electronics makes of what the camera gives: thresholds, companding, pools behind a rectifier."""
-        seen = detected if self.bias is None else detected + self.bias[:, None, None]
-        if not self._pools_behind:
-            return readout.compand(seen, self.compand)
-        positive = self._pooled(seen.relu())
-        if self.compand == "rectify":
-            return positive
-        return torch.cat((positive, positive - self._pooled(seen)), -3)  # for max(-r, 0) = max(r, 0) - r
+        return (plan.rows, plan.columns) if self.kind in _LINEAR else None
 
     def detected(self, seen: Tensor) -> Tensor:
-        """What the camera gives of the same, a number a reading, signed where two captures are subtracted."""
-        if self._follows_field:
+        """What the camera gives of a field, or of its ``means`` where it has some.
+
+        It is a number a reading, signed where two captures are subtracted.
+        """
+        if self.kind in _LINEAR:
             return seen.real if seen.is_complex() else seen  # (|E + r|² - |E - r|²) / 4r
         square = self.kind != "interference"
         pattern = readout.intensity(seen) if square else readout.interference(seen, self.reference)
@@ -175,55 +117,13 @@ class Reader(nn.Module):
             return positive - negative
         return found
 
-    @torch.no_grad()
-    def centre(self, detected: Iterable[Tensor]) -> None:
-        """Put the thresholds where readings are on average, so that what is rectified has both signs."""
-        if self.bias is None:
-            return
-        means = [(part.mean((0, 2, 3)), len(part)) for part in detected]
-        count = sum(number for _, number in means)
-        self.bias.copy_(-sum((mean * (number / count) for mean, number in means), torch.zeros_like(self.bias)))
-
-    def normalised(self, raw: Tensor) -> Tensor:
-        """Readings less the frozen mean, over the frozen spread."""
-        return (raw - self.mean[:, None, None]) / self.spread[:, None, None]
-
-    @torch.no_grad()
-    def normalise(self, raw: Iterable[Tensor]) -> None:
-        """Take mean and spread of every channel from readings, and keep them: they are part of the student."""
-        sums = [torch.zeros(self.channels, dtype=torch.float64, device=self.mean.device) for _ in range(2)]
-        count = 0
-        for part in raw:
-            each = part.detach().double()
-            sums[0] += each.sum((0, 2, 3))
-            sums[1] += (each**2).sum((0, 2, 3))
-            count += each[:, 0].numel()
-        mean = sums[0] / max(count, 1)
-        spread = (sums[1] / max(count, 1) - mean**2).clamp_min(0).sqrt()
-        if not count or not (mean.isfinite().all() and spread.isfinite().all()):
-            what = "no pictures" if not count else "readings that are not finite"
-            raise InputError(what, where="normalise", mend="give training pictures, numbers in [0, 1]")
-        if self.compand == "two-sided-rectify":  # a reading that is nearly always of one sign has one spread
-            spread = torch.maximum(*spread.chunk(2)).repeat(2)
-        self.mean.copy_(mean)
-        self.spread.copy_(spread.clamp_min(_LEAST_SPREAD * float(spread.median()) + 1e-30))
-
-    @property
-    def _follows_field(self) -> bool:
-        return self.kind in _LINEAR
-
-    @property
-    def _pools_behind(self) -> bool:
-        return self.pool is not None and self.compand in _RECTIFIED
-
-    @property
-    def _bin(self) -> Pair:
-        """Pixels a reading."""
-        rows, columns = (max(1, round(n / count)) for n, count in zip(self.window, self.size, strict=True))
-        return rows, columns
-
-    def _pooled(self, seen: Tensor) -> Tensor:
-        return torch.nn.functional.avg_pool2d(seen, self._bin)
+    def averaged(self, field: Tensor) -> Tensor:
+        """A field, or its ``means`` where it has some."""
+        means = self.means
+        if means is None:
+            return field
+        rows, columns = (matrix.to(field.device, field.real.dtype) for matrix in means)
+        return rows @ (field.real if field.is_complex() else field) @ columns.mT
 
     def _plan(self, dtype: torch.dtype, device: torch.device) -> Separable:
         """Means of the field's samples over every reading's area."""
@@ -247,5 +147,159 @@ class Reader(nn.Module):
             pitch = math.floor(pitch / grain + 1e-6) * grain
         return Readings(count, middle, pitch, pitch)
 
+
+class Reader(Sensor):
+    """What is read of a field ``[batch, out, v, u]``, as ``[batch, channels, Y, X]``.
+
+    The picture's area is shared out among pixels about as wide as a sample of the field, as many as make whole pools,
+    and each takes the mean over its own. Charge is summed over a pool before the electronics see it; but what is
+    rectified is rectified pixel by pixel and summed by the electronics then, or a pool would see the mean of a response
+    and not its strength. Before it is rectified a reading gets its output's ``bias``, which is learned: light has none,
+    electronics may.
+
+    Args:
+        kind: the readout.
+        compand: what electronics does to each number.
+        camera: where its pixels stand.
+        pool: readings that are left ``(Y, X)``; None for one a pixel.
+        channels: outputs of the optics.
+        reference: amplitude of the beam of ``interference``, in units of the field.
+        behind: whether it is always electronics that pools.
+    """
+
+    mean: Tensor
+    spread: Tensor
+
+    def __init__(
+        self,
+        kind: Readout,
+        compand: Compand,
+        camera: Camera,
+        pool: Pair | None,
+        channels: int,
+        *,
+        reference: float = 1.0,
+        behind: bool = False,
+    ) -> None:
+        window = camera.pixels
+        if pool is not None and any(not 1 <= p <= n for p, n in zip(pool, window, strict=True)):
+            what = f"{pool[0]}×{pool[1]} readings of {window[0]}×{window[1]} samples"
+            raise InputError(what, where="sensor_pool", mend=f"1 to {min(window)}")
+        size = pool or window
+        rows, columns = (max(1, round(n / count)) for n, count in zip(window, size, strict=True))
+        pools_behind = pool is not None and (behind or compand in _RECTIFIED)
+        given = (size[0] * rows, size[1] * columns) if pools_behind else size
+        super().__init__(kind, compand, camera, given, channels, reference)
+        self.pool, self.size = pool, size
+        self._behind, self._bin = behind, (rows, columns) if pools_behind else None
+        self.channels = channels * (2 if compand == "two-sided-rectify" else 1)
+        thresholds = torch.zeros(channels) if compand in _RECTIFIED else None
+        self.bias = None if thresholds is None else nn.Parameter(thresholds)
+        self.register_buffer("mean", torch.zeros(self.channels))
+        self.register_buffer("spread", torch.ones(self.channels))
+
+    def on(self, camera: Camera) -> Reader:
+        """The same, its pixels standing elsewhere."""
+        made = Reader(
+            self.kind, self.compand, camera, self.pool, self.outputs, reference=self.reference, behind=self._behind
+        )
+        made.load_state_dict(self.state_dict())
+        return made.to(self.mean)
+
+    def forward(self, field: Tensor) -> Tensor:
+        return self.normalised(self.raw(field))
+
+    @exactly
+    def raw(self, field: Tensor) -> Tensor:
+        """Readings before they are normalised."""
+        return self.read(self.averaged(field))
+
+    def read(self, seen: Tensor) -> Tensor:
+        """Readings before they are normalised, of a field, or of its ``means`` where it has some."""
+        return self.followed(self.detected(seen))
+
+    def followed(self, detected: Tensor) -> Tensor:
+        """What electronics makes of what the camera gives: thresholds, companding, pools behind them."""
+        seen = detected if self.bias is None else detected + self.bias[:, None, None]
+        if self._bin is None or self.compand not in _RECTIFIED:
+            return self._pooled(readout.compand(seen, self.compand))
+        positive = self._pooled(seen.relu())
+        if self.compand == "rectify":
+            return positive
+        return torch.cat((positive, positive - self._pooled(seen)), -3)  # for max(-r, 0) = max(r, 0) - r
+
+    def dark(self, count: int) -> Tensor:
+        """Readings of so many pictures, all 0."""
+        return self.mean.new_zeros(count, self.channels, *self.size)
+
+    @property
+    def has_thresholds(self) -> bool:
+        """Whether they are to be put somewhere, for nobody has yet."""
+        return self.bias is not None and not bool(self.bias.any())
+
+    @torch.no_grad()
+    def centre(self, detected: Iterable[Tensor]) -> None:
+        """Put the thresholds where readings are on average, so that what is rectified has both signs."""
+        self.put_thresholds(mean_reading(detected))
+
+    @torch.no_grad()
+    def put_thresholds(self, where: Tensor) -> None:
+        if self.bias is not None:
+            self.bias.copy_(-where)
+
+    def normalised(self, raw: Tensor) -> Tensor:
+        """Readings less the frozen mean, over the frozen spread."""
+        return (raw - self.mean[:, None, None]) / self.spread[:, None, None]
+
+    @torch.no_grad()
+    def normalise(self, raw: Iterable[Tensor]) -> None:
+        """Take mean and spread of every channel from readings, and keep them: they are part of the student."""
+        moments = Moments()
+        for part in raw:
+            moments.add(part)
+        self.freeze(moments)
+
+    @torch.no_grad()
+    def freeze(self, moments: Moments) -> None:
+        """Keep the mean and the spread that readings had."""
+        mean, spread = moments.mean_and_spread()
+        if self.compand == "two-sided-rectify":  # a reading that is nearly always of one sign has one spread
+            spread = torch.maximum(*spread.chunk(2)).repeat(2)
+        self.mean.copy_(mean)
+        self.spread.copy_(spread.clamp_min(_LEAST_SPREAD * float(spread.median()) + 1e-30))
+
+    def _pooled(self, seen: Tensor) -> Tensor:
+        return seen if self._bin is None else torch.nn.functional.avg_pool2d(seen, self._bin)
+
     def extra_repr(self) -> str:
         return f"{self.kind}, {self.compand}, {self.size[0]}×{self.size[1]} readings of {self.channels} channels"
+
+
+class Moments:
+    """Sums of readings and of their squares, channel by channel, in double precision."""
+
+    def __init__(self) -> None:
+        self._sums: list[Tensor] = []
+        self._count = 0
+
+    def add(self, readings: Tensor) -> None:
+        each = readings.detach().double()
+        seen = [each.sum((0, 2, 3)), (each**2).sum((0, 2, 3))]
+        self._sums = [a + b for a, b in zip(self._sums, seen, strict=True)] if self._sums else seen
+        self._count += each[:, 0].numel()
+
+    def mean_and_spread(self) -> tuple[Tensor, Tensor]:
+        if not self._count:
+            raise InputError("no pictures", where="normalise", mend=_MEND)
+        mean = self._sums[0] / self._count
+        spread = (self._sums[1] / self._count - mean**2).clamp_min(0).sqrt()
+        if not (mean.isfinite().all() and spread.isfinite().all()):
+            raise InputError("readings that are not finite", where="normalise", mend=_MEND)
+        return mean, spread
+
+
+def mean_reading(detected: Iterable[Tensor]) -> Tensor:
+    """Of every output, over parts of many pictures."""
+    means = [(part.mean((0, 2, 3)), len(part)) for part in detected]
+    count = sum(number for _, number in means)
+    return torch.stack([mean * (number / count) for mean, number in means]).sum(0)

@@ -9,10 +9,11 @@ from functools import partial
 from typing import Any, Literal
 
 import torch
-from fouroptics.models.backends import FC, Backend
+from fouroptics.models.backends import FC, Backend, Up
 from fouroptics.models.band import Synthesis
 from fouroptics.models.front import DeepFront, Front, Plan, PlaneFront
 from fouroptics.models.likeness import blocks_of, not_foldable
+from fouroptics.models.pyramid import LevelReader, PyramidFront
 from fouroptics.models.readouts import Camera, Reader
 from fouroptics.models.summary import Summary, summarised
 from torch import Tensor, nn
@@ -37,7 +38,7 @@ class Student(nn.Module):
         backend: readings to scores.
     """
 
-    def __init__(self, front: Front, reader: Reader, backend: nn.Module) -> None:
+    def __init__(self, front: Front, reader: Reader | LevelReader, backend: nn.Module) -> None:
         super().__init__()
         self.front, self.reader, self.backend = front, reader, backend
         self._syntheses: Kept[Synthesis] = Kept()
@@ -49,8 +50,8 @@ class Student(nn.Module):
         return found
 
     @exactly
-    def readings(self, pictures: Tensor) -> Tensor:
-        """What leaves the electronics, ``[batch, channels, Y, X]``, before it is normalised."""
+    def readings(self, pictures: Tensor) -> Any:
+        """What leaves the electronics, ``[batch, channels, Y, X]``, before it is normalised; of levels a list."""
         return self.reader.read(self.seen(pictures))
 
     def seen(self, pictures: Tensor) -> Tensor:
@@ -78,7 +79,7 @@ class Student(nn.Module):
         Thresholds before a rectifier that were not learned yet are put at the mean reading first: pictures are light,
         and of a kernel with a mean all readings would have one sign.
         """
-        if self.reader.bias is not None and not self.reader.bias.any():
+        if self.reader.has_thresholds:
             self.reader.centre(self.reader.detected(self.seen(part)) for part in torch.split(pictures, _CHUNK))
         self.reader.normalise(self.readings(part) for part in torch.split(pictures, _CHUNK))
 
@@ -114,6 +115,8 @@ class SCLC(Student):
             ringing, or as the picture where taps may lie anywhere (a plane, pairs). 0 lets pictures wrap.
         reference: amplitude of the beam of ``interference``, in units of the field.
         is_complex: of the kernels.
+        detect: ``"last"``: what comes behind all convolutions; ``"each"``: what comes before each crop too, as the
+            expanding path of a U-Net wants it (``backends.Up``).
         parameters: ``"deep"`` trains the convolutions, ``"plane"`` the transfer function that they come to.
         camera_pixel: width of a sensor's pixel in samples of the picture; readings then take whole ones, as on a bench.
             None lets them be as wide as their share of the picture.
@@ -134,10 +137,12 @@ class SCLC(Student):
         guard: Side = None,
         reference: float = 1.0,
         is_complex: bool = False,
+        detect: Literal["last", "each"] = "last",
         parameters: Literal["deep", "plane"] = "deep",
         camera_pixel: float | None = None,
     ) -> None:
         check_choice("parameters", parameters, ("deep", "plane"))
+        check_choice("detect", detect, ("last", "each"))
         if not isinstance(channels, Sequence) or not all(isinstance(n, int) for n in channels):
             raise InputError(f"{channels!r} are no channels", where="channels", mend="inputs, then outputs: (3, 64)")
         if not isinstance(classes, int) or classes < 1:
@@ -153,18 +158,31 @@ class SCLC(Student):
             _crops(crops, layers),
             dark,
         )
-        front: Front = DeepFront(plan, is_complex=is_complex)
-        if parameters == "plane":
-            front = PlaneFront(plan, front.transfer(), is_complex=is_complex)
-        pool = None if sensor_pool is None else _pair(sensor_pool, "sensor_pool")
-        grain = None if camera_pixel is None else _grain(camera_pixel, plan)
-        camera = Camera(front.geometry.kept, front.geometry.fine, plan.crops[-1], plan.area, grain)
-        reader = Reader(readout, compand, camera, pool, channels[-1], reference=reference)
         chosen = FC(tuple(backend)) if isinstance(backend, list | tuple) else backend
         if not hasattr(chosen, "build"):
             mend = "widths such as (512, 256), or one of fouroptics.models.backends"
             raise InputError(f"{backend!r} is no backend", where="backend", mend=mend)
-        super().__init__(front, reader, chosen.build(reader.channels, reader.size, side, classes))
+        pool = None if sensor_pool is None else _pair(sensor_pool, "sensor_pool")
+        front: Front
+        reader: Reader | LevelReader
+        if detect == "each":
+            if pool is not None:
+                mend = "leave it out: crops say it, level by level"
+                raise InputError("every level has readings of its own", where="sensor_pool", mend=mend)
+            if not isinstance(chosen, Up):
+                mend = 'fouroptics.models.backends.Up, or detect="last"'
+                raise InputError("readings of several levels", where="backend", mend=mend)
+            front = pyramid = PyramidFront(plan, is_complex=is_complex)
+            camera = _camera(front, camera_pixel)
+            reader = LevelReader(readout, compand, camera, pyramid.levels, reference=reference)
+            behind = chosen.build_levels([(one.channels, one.size) for one in reader.readers], side, classes)
+        else:
+            front = DeepFront(plan, is_complex=is_complex)
+            reader = Reader(readout, compand, _camera(front, camera_pixel), pool, channels[-1], reference=reference)
+            behind = chosen.build(reader.channels, reader.size, side, classes)
+        if parameters == "plane":
+            front = PlaneFront(front.plan, front.transfer(), is_complex=is_complex)
+        super().__init__(front, reader, behind)
 
     @classmethod
     def like(
@@ -198,7 +216,7 @@ class SCLC(Student):
 
     def forward_layers(self, pictures: Tensor) -> Tensor:
         """The same scores by one layer after another: the slow reference."""
-        if not isinstance(self.front, DeepFront):
+        if not isinstance(self.front, DeepFront):  # nor does a pyramid have one that is the last
             raise InputError("a plane has no layers", where="forward_layers", mend='parameters="deep"')
         if self.reader.kind == "pair_intensity":
             raise InputError("pairs are parts of the composed kernels", where="forward_layers", mend="another readout")
@@ -231,6 +249,13 @@ def fold(student: nn.Module) -> FoldedSCLC:
     folded = FoldedSCLC(plane, copy.deepcopy(student.reader), copy.deepcopy(student.backend))
     folded.training = student.training
     return folded
+
+
+def _camera(front: Front, pixel: float | None) -> Camera:
+    """A camera on a front's field."""
+    plan, geometry = front.plan, front.geometry
+    grain = None if pixel is None else _grain(pixel, plan)
+    return Camera(geometry.kept, geometry.fine, plan.crops[-1], plan.area, grain)
 
 
 def _grain(pixel: float, plan: Plan) -> tuple[float, float]:

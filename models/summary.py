@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 from fouroptics.models.front import Front
-from fouroptics.models.readouts import Reader
+from fouroptics.models.pyramid import LevelReader
+from fouroptics.models.readouts import Reader, Sensor
 from torch import Tensor, nn
 
 Pair = tuple[int, int]
@@ -49,10 +50,9 @@ class Summary:
         return "\n".join(f"{name:<15} {value}" for name, value in rows)
 
 
-def summarised(front: Front, reader: Reader, backend: nn.Module) -> Summary:
+def summarised(front: Front, reader: Reader | LevelReader, backend: nn.Module) -> Summary:
     """What a student of these is."""
     plan, pairs = front.plan, 2 if reader.kind == "pair_intensity" else 1
-    behind = reader.mean.new_zeros(1, reader.channels, *reader.size)
     return Summary(
         function=_function(reader, backend),
         parameters=sum(p.numel() for part in (front, reader, backend) for p in part.parameters()),
@@ -62,12 +62,12 @@ def summarised(front: Front, reader: Reader, backend: nn.Module) -> Summary:
         grid=plan.grid,
         deep_macs=_deep_macs(front),
         folded_macs=_folded_macs(front, reader, pairs),
-        backend_macs=count_macs(backend, behind),
+        backend_macs=count_macs(backend, reader.dark(1)),
         adc_samples=reader.samples,
     )
 
 
-def count_macs(network: nn.Module, given: Tensor) -> int:
+def count_macs(network: nn.Module, given: Any) -> int:
     """Multiplications of a network's convolutions and fully connected layers for what is given."""
     counted: list[int] = []
 
@@ -88,7 +88,7 @@ def count_macs(network: nn.Module, given: Tensor) -> int:
 
 
 def _deep_macs(front: Front) -> int:
-    plan = front.plan
+    plan = front.chain
     seen = (plan.size, *plan.crops)
     complex_ones = [1] * len(plan.kernels) if not front.is_complex else [2] + [4] * (len(plan.kernels) - 1)
     return sum(
@@ -99,7 +99,7 @@ def _deep_macs(front: Front) -> int:
     )
 
 
-def _folded_macs(front: Front, reader: Reader, pairs: int) -> int:
+def _folded_macs(front: Front, reader: Sensor, pairs: int) -> int:
     plan, geometry = front.plan, front.geometry
     (height, width), (rows, columns) = plan.size, geometry.shape
     inputs, outputs = plan.channels[0], plan.channels[-1] * pairs
@@ -112,7 +112,7 @@ def _folded_macs(front: Front, reader: Reader, pairs: int) -> int:
     return analysis + product + synthesis + outputs * reader.macs
 
 
-def _function(reader: Reader, backend: nn.Module) -> str:
+def _function(reader: Sensor, backend: nn.Module) -> str:
     """The class of functions of the pixels that a student can make."""
     leaves = [layer for layer in backend.modules() if not list(layer.children())]
     other = [type(layer).__name__ for layer in leaves if not isinstance(layer, _AFFINE)]

@@ -134,6 +134,12 @@ class UNet(nn.Module):
         self.merge = nn.ModuleList(convolutions(2 * here, here) for _, here in levels)
         self.head = nn.Conv2d(widths[0], classes, 1)
 
+    @property
+    def contracting(self) -> nn.Sequential:
+        """The path down, in its order."""
+        steps = [one for level in self.down for one in (self.pool, level)]
+        return nn.Sequential(*steps[1:])
+
     def forward(self, pictures: Tensor) -> Tensor:
         """Scores of every pixel ``[batch, classes, y, x]``."""
         halvings = 2 ** (len(self.down) - 1)

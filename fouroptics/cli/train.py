@@ -15,6 +15,7 @@ RecipeChanges = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="A key of the recipe, such as train.epochs=5."),
 ]
+_FIGURES = ("accuracy", "miou", "dice", "pixel_accuracy", "majority_accuracy")
 _ORDER = ("teacher", "student-alone", "student")
 
 
@@ -88,8 +89,10 @@ def table(summaries: dict[str, Any]) -> str:
     lines = []
     for folder, summary in summaries.items():
         if "scores_sha256" in summary:
-            accuracy, count = 100 * summary["accuracy"], summary["pictures"]
-            lines.append(f"{folder}: {summary['name']}, its masks on their bench: accuracy {accuracy:.2f} % of {count}")
+            told = ", ".join(
+                f"{name.replace('_', ' ')} {100 * summary[name]:.2f}" for name in _FIGURES if name in summary
+            )
+            lines.append(f"{folder}: {summary['name']}, its masks on their bench: {told} % of {summary['pictures']}")
             continue
         lines.append(f"{folder}: {summary['name']}, {summary.get('function', 'not trained yet')}")
         results = summary.get("results", {})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
 from fouroptics.models.sclc import Student
@@ -20,7 +21,7 @@ class Electronics(nn.Module):
         super().__init__()
         self.reader, self.backend = student.reader, student.backend
 
-    def forward(self, readings: Tensor) -> Tensor:
+    def forward(self, readings: Any) -> Tensor:
         found: Tensor = self.backend(self.reader.normalised(readings))
         return found
 
@@ -28,6 +29,7 @@ class Electronics(nn.Module):
 def export_backend(student: Student, path: str | Path) -> None:
     """Write a student's electronics as ONNX: ``readings`` ``[batch, channels, Y, X]`` in, ``scores`` out.
 
+    Of several levels they are ``readings_0``, ``readings_1``, …, the coarsest first.
     Readings are those of ``student.readings``: what the camera gave, companded and pooled, not yet normalised.
 
     Raises:
@@ -38,14 +40,14 @@ def export_backend(student: Student, path: str | Path) -> None:
         import onnxscript  # type: ignore[import-not-found, unused-ignore]  # noqa: F401
     except ImportError:
         raise InputError("onnx is not installed", where=str(path), mend='pip install "fouroptics[onnx]"') from None
-    reader = student.reader
-    given = reader.mean.new_zeros(2, reader.channels, *reader.size)
-    batch = torch.export.Dim("batch", min=1)
+    given, batch = student.reader.dark(2), {0: torch.export.Dim("batch", min=1)}
+    names = [f"readings_{number}" for number in range(len(given))] if isinstance(given, list) else ["readings"]
+    shapes = [batch] * len(given) if isinstance(given, list) else batch
     with warnings.catch_warnings(), whole_file(Path(path)) as temporary:
         warnings.simplefilter("ignore")  # torch's exporter speaks of other packages' layers
         program = torch.onnx.export(
-            Electronics(student).eval(), (given,), input_names=["readings"], output_names=["scores"],
-            dynamic_shapes=({0: batch},), dynamo=True, verbose=False,
+            Electronics(student).eval(), (given,), input_names=names, output_names=["scores"],
+            dynamic_shapes=(shapes,), dynamo=True, verbose=False,
         )  # fmt: skip
         assert program is not None
         temporary.write_bytes(program.model_proto.SerializeToString())

@@ -17,10 +17,11 @@ from typing import Any
 import torch
 from fouroptics.models.front import DeepFront, Front, Plan
 from fouroptics.models.osclc import OSCLC, responses
+from fouroptics.models.pyramid import LevelReader
 from fouroptics.models.readouts import Camera, Reader
 from fouroptics.models.sclc import Student, fold
 from fouroptics.models.training.data import Part
-from fouroptics.models.training.metrics import all_scores
+from fouroptics.models.training.metrics import all_scores, main_of, measured, of_scores
 from fouroptics.models.training.recipe import RUNGS
 from torch import Tensor, nn
 
@@ -75,17 +76,17 @@ class Subject:
 
 
 def ladder(subject: Subject, rungs: tuple[str, ...] = RUNGS, tell: Tell = lambda _: None) -> dict[str, Any]:
-    """Accuracy of each rung, in order; of misaligned benches the median and the spread of all draws."""
+    """Figures of each rung, in order, the one to choose by first; of misaligned benches its median and all draws."""
     made: dict[str, Callable[[], dict[str, Any] | None]] = {
-        "teacher": lambda: None if subject.teacher is None else _accuracy(subject.teacher, subject.pictures),
-        "student": lambda: _accuracy(subject.student, subject.pictures),
-        "folded": lambda: _accuracy(fold(subject.student), subject.pictures),
+        "teacher": lambda: None if subject.teacher is None else measured(subject.teacher, subject.pictures),
+        "student": lambda: measured(subject.student, subject.pictures),
+        "folded": lambda: measured(fold(subject.student), subject.pictures),
         "guard": lambda: _guarded(subject),
-        "tuned": lambda: _accuracy(tuned(subject), subject.pictures),
-        "light": lambda: _accuracy(_on(subject, subject.osclc.bank.bench, "ideal"), subject.pictures, _AT_ONCE),
+        "tuned": lambda: measured(tuned(subject), subject.pictures),
+        "light": lambda: _on_bench(_on(subject, subject.osclc.bank.bench, "ideal"), subject.pictures),
         "masks": lambda: _unquantized(subject),
         "quantized": lambda: None if subject.osclc.bank.device is None else figures(subject.osclc, subject.pictures),
-        "noise": lambda: _accuracy(_Noisy(subject.osclc, subject.seed), subject.pictures, _AT_ONCE),
+        "noise": lambda: _on_bench(_Noisy(subject.osclc, subject.seed), subject.pictures),
         "misaligned": lambda: _misaligned(subject, tell),
         "file": lambda: None if subject.file is None else _reimported(subject),
     }
@@ -100,7 +101,7 @@ def ladder(subject: Subject, rungs: tuple[str, ...] = RUNGS, tell: Tell = lambda
 
 
 def parts(subject: Subject, tell: Tell = lambda _: None) -> dict[str, float]:
-    """Accuracy with each part of the bench at fault alone, all others as they should be.
+    """The figure to choose by, with each part of the bench at fault alone, all others as they should be.
 
     ``nothing`` is the bench with no fault and ideal masks, ``the mask device`` that with its masks; what is of the mask
     comes on top of that.
@@ -115,8 +116,8 @@ def parts(subject: Subject, tell: Tell = lambda _: None) -> dict[str, float]:
     tell("parts of the bench, one at a time")
     ideal = with_only({}, "ideal")
     found = {
-        "nothing": _accuracy(ideal, subject.pictures, _AT_ONCE)["accuracy"],
-        "noise of the camera": _accuracy(_Noisy(ideal, subject.seed), subject.pictures, _AT_ONCE)["accuracy"],
+        "nothing": main_of(_on_bench(ideal, subject.pictures)),
+        "noise of the camera": main_of(_on_bench(_Noisy(ideal, subject.seed), subject.pictures)),
     }
     is_device = subject.osclc.bank.device is not None
     for name, changes in (faults | ({"the mask device": {}} if is_device else {})).items():
@@ -125,7 +126,7 @@ def parts(subject: Subject, tell: Tell = lambda _: None) -> dict[str, float]:
             continue
         tell(f"only {name}")
         network = with_only(changes, "device" if of_masks else "ideal")
-        found[name] = _accuracy(network, subject.pictures, _AT_ONCE)["accuracy"]
+        found[name] = main_of(_on_bench(network, subject.pictures))
     return found
 
 
@@ -140,7 +141,7 @@ def lost_to(found: Mapping[str, float]) -> dict[str, float]:
 
 
 def figures(network: OSCLC, pictures: Part) -> dict[str, Any]:
-    """Accuracy of a network on a bench, and a digest of all its scores: the same bits give the same one.
+    """Figures of a network on a bench, and a digest of all its scores: the same bits give the same one.
 
     It is worked out on the processor, whatever trained the network: another device rounds otherwise.
     """
@@ -149,7 +150,11 @@ def figures(network: OSCLC, pictures: Part) -> dict[str, Any]:
     scores = all_scores(network.cpu(), here, chunk=_AT_ONCE)
     network.to(device)
     digest = hashlib.sha256(scores.contiguous().numpy().tobytes()).hexdigest()
-    return {"accuracy": _right(scores, here), "scores_sha256": digest}
+    return of_scores(scores, here) | {"scores_sha256": digest}
+
+
+def _on_bench(network: nn.Module, pictures: Part) -> dict[str, Any]:
+    return measured(network, pictures, chunk=_AT_ONCE)
 
 
 def tuned(subject: Subject) -> Student:
@@ -171,7 +176,7 @@ def _guarded(subject: Subject) -> dict[str, Any] | None:
         crop != student.front.plan.size for crop in student.front.plan.crops
     ):
         return None
-    return _accuracy(unwrapped(student, subject.osclc.bank.bench), subject.pictures)
+    return measured(unwrapped(student, subject.osclc.bank.bench), subject.pictures)
 
 
 def unwrapped(student: Student, bench: Bench) -> Student:
@@ -179,7 +184,7 @@ def unwrapped(student: Student, bench: Bench) -> Student:
     return _alone(responses(student.front, bench), student.front, student.reader, student.backend)
 
 
-def _alone(taps: Tensor, front: Front, reader: Reader, backend: nn.Module) -> Student:
+def _alone(taps: Tensor, front: Front, reader: Reader | LevelReader, backend: nn.Module) -> Student:
     """One layer of given taps in a wide dark surround, read as before."""
     plan, size = front.plan, front.plan.size
     one = Plan.of(size, (taps.shape[1], taps.shape[0]), [(taps.shape[-2], taps.shape[-1])], [None], size)
@@ -192,9 +197,7 @@ def _alone(taps: Tensor, front: Front, reader: Reader, backend: nn.Module) -> St
         rows, columns = (pixel * new[1] / was[1] for pixel, new, was in widths)
         grain = rows, columns
     camera = Camera(layer.geometry.kept, layer.geometry.fine, old.pixels, one.area, grain)
-    again = Reader(reader.kind, reader.compand, camera, reader.pool, reader.outputs, reference=reader.reference)
-    again.load_state_dict(reader.state_dict())
-    return Student(layer.to(taps.device, taps.real.dtype), again.to(taps.device), backend).eval()
+    return Student(layer.to(taps.device, taps.real.dtype), reader.on(camera), backend).eval()
 
 
 def _on(subject: Subject, bench: Bench, masks: str) -> OSCLC:
@@ -228,14 +231,6 @@ def _seed(*told: Any) -> int:
     return int.from_bytes(hashlib.sha256(repr(told).encode()).digest()[:8], "big") >> 1
 
 
-def _accuracy(network: nn.Module, pictures: Part, chunk: int = 250) -> dict[str, Any]:
-    return {"accuracy": _right(all_scores(network, pictures, chunk=chunk), pictures)}
-
-
-def _right(scores: Tensor, pictures: Part) -> float:
-    return float((scores.argmax(1) == pictures.targets.to(scores.device)).double().mean())
-
-
 def _unquantized(subject: Subject) -> dict[str, Any] | None:
     """The device's masks before their levels are chosen."""
     device = subject.osclc.bank.device
@@ -246,7 +241,7 @@ def _unquantized(subject: Subject) -> dict[str, Any] | None:
     device.train(True)  # in evaluation it chooses levels, whatever it is told
     device.quantize = "none"
     try:
-        return _accuracy(_AsItIs(subject.osclc), subject.pictures, _AT_ONCE)
+        return _on_bench(_AsItIs(subject.osclc), subject.pictures)
     finally:
         device.quantize = before
         device.train(False)
@@ -273,14 +268,15 @@ def _misaligned(subject: Subject, tell: Tell) -> dict[str, Any] | None:
     drawn = subject.tolerances.draw(bank.bench, subject.draws, generator, bank.channels)
     if bank.device is None:  # which has no pixels to be off
         drawn = drawn.without(*PIXELS)
-    found = []
+    name, found = "", []
     for i in range(subject.draws):
         network = _Noisy(subject.osclc, subject.seed, with_reference_set(bank, drawn.at(i), subject.known), i)
-        found.append(_accuracy(network, subject.pictures, _AT_ONCE)["accuracy"])
+        name, value = next(iter(_on_bench(network, subject.pictures).items()))
+        found.append(value)
         tell(f"misaligned, draw {i + 1} of {subject.draws}")
     ends = statistics.quantiles(found, n=4) if len(found) > 1 else [found[0]] * 3
     return {
-        "accuracy": statistics.median(found), "quartiles": [ends[0], ends[2]],
+        name: statistics.median(found), "quartiles": [ends[0], ends[2]],
         "least": min(found), "greatest": max(found), "draws": found,
     }  # fmt: skip
 
@@ -312,4 +308,4 @@ def _reimported(subject: Subject) -> dict[str, Any]:
     if done.returncode:
         raise FailedRun(f"the exported file could not be evaluated: {done.stdout or done.stderr}"[:400])
     told = json.loads(done.stdout)[str(subject.file)]
-    return {name: told[name] for name in ("accuracy", "scores_sha256")}
+    return {name: value for name, value in told.items() if name not in ("pictures", "name")}

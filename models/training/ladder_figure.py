@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from fouroptics.models.training.ladder import lost_to
+from fouroptics.models.training.metrics import main_of
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 _INK, _LINE, _PALE = "#1f3b57", "#7a8ca0", "#c9d3de"
-_ROOM = 4.0  # points of accuracy beside the lowest and the highest
+_ROOM = 4.0  # points beside the lowest and the highest
 
 
 def figure(found: Mapping[str, Any], title: str) -> Figure:
@@ -36,7 +37,8 @@ def png(found: Mapping[str, Any], title: str) -> bytes:
 
 
 def _rungs(axes: Axes, rungs: Mapping[str, Any]) -> None:
-    names, values = [*rungs], [100 * rung["accuracy"] for rung in rungs.values()]
+    names, values = [*rungs], [100 * main_of(rung) for rung in rungs.values()]
+    figure_of = {"miou": "mean IoU"}.get(next(iter(rungs[names[0]])), "accuracy")
     places = range(len(names))
     axes.plot(values, places, color=_LINE, linewidth=1, zorder=1)
     axes.scatter(values, places, color=_INK, zorder=3, clip_on=False)
@@ -49,7 +51,7 @@ def _rungs(axes: Axes, rungs: Mapping[str, Any]) -> None:
     axes.set_yticks(places, names)
     axes.set_ylim(len(names) - 0.5, -0.8)
     axes.set_xlim(max(0.0, low - _ROOM), min(100.0, high + _ROOM))
-    axes.set_xlabel("accuracy [%]; of misaligned benches each draw and their median")
+    axes.set_xlabel(f"{figure_of} [%]; of misaligned benches each draw and their median")
     axes.grid(axis="x", color=_PALE)
     axes.spines[["top", "right"]].set_visible(False)
 

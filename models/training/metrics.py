@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from fouroptics.models.training.data import IGNORED, Part
 from torch import Tensor, nn
@@ -31,32 +34,45 @@ def all_scores(network: nn.Module, part: Part, *, amp: bool = False, chunk: int 
     return torch.cat(found)
 
 
-def measured(network: nn.Module, part: Part, *, amp: bool = False) -> dict[str, float]:
+def measured(network: nn.Module, part: Part, *, amp: bool = False, chunk: int = _CHUNK) -> dict[str, float]:
     """Its figures, the one to choose by first."""
     if part.targets.dim() == 1:
-        scores = all_scores(network, part, amp=amp)
-        return {"accuracy": float((scores.argmax(1) == part.targets).double().mean())}
-    return _of_pixels(network, part, amp)
-
-
-def _of_pixels(network: nn.Module, part: Part, amp: bool) -> dict[str, float]:
-    """Mean IoU and Dice over the classes that are there or were said to be, and the share of pixels that are right."""
+        return of_scores(all_scores(network, part, amp=amp, chunk=chunk), part)
     counts: Tensor | None = None
-    for first in range(0, len(part), _CHUNK):
-        some = part.take(slice(first, first + _CHUNK))
-        scores = all_scores(network, some, amp=amp, chunk=min(_CHUNK, len(some)))
-        said = (scores[:, 0] > 0).long() if scores.shape[1] == 1 else scores.argmax(1)
-        classes = max(2, scores.shape[1])
-        seen = some.targets != IGNORED
-        pairs = some.targets[seen].long() * classes + said[seen]
-        here = torch.bincount(pairs, minlength=classes**2).reshape(classes, classes)
+    for first in range(0, len(part), chunk):  # scores of all pixels at once may be more than there is room for
+        some = part.take(slice(first, first + chunk))
+        here = _confusion(all_scores(network, some, amp=amp, chunk=min(chunk, len(some))), some)
         counts = here if counts is None else counts + here
     assert counts is not None
     return of_confusion(counts)
 
 
+def of_scores(scores: Tensor, part: Part) -> dict[str, float]:
+    """The same of scores that are there."""
+    if part.targets.dim() == 1:
+        return {"accuracy": float((scores.argmax(1) == part.targets).double().mean())}
+    return of_confusion(_confusion(scores, part))
+
+
+def main_of(figures: Mapping[str, Any]) -> float:
+    """The figure to choose by."""
+    return float(next(iter(figures.values())))
+
+
+def _confusion(scores: Tensor, part: Part) -> Tensor:
+    """Pixels by their class (row) and what they were said to be (column)."""
+    said = (scores[:, 0] > 0).long() if scores.shape[1] == 1 else scores.argmax(1)
+    classes = max(2, scores.shape[1])
+    seen = part.targets != IGNORED
+    pairs = part.targets[seen].long() * classes + said[seen]
+    return torch.bincount(pairs, minlength=classes**2).reshape(classes, classes)
+
+
 def of_confusion(counts: Tensor) -> dict[str, float]:
-    """From how many pixels of a class (row) were said to be of another (column)."""
+    """From how many pixels of a class (row) were said to be of another (column).
+
+    Mean IoU and Dice are over the classes that are there or were said to be.
+    """
     right, there, said = counts.diag().double(), counts.sum(1).double(), counts.sum(0).double()
     either = there + said - right
     known = either > 0

@@ -99,7 +99,8 @@ def _readers(recipe: Recipe, data: Data) -> dict[str, Any]:
     return {
         "readout": section.readout, "compand": section.compand, "classes": len(data.classes),
         "sensor_pool": section.sensor_pool, "backend": _backend(section.backend), "reference": section.reference,
-        "is_complex": section.is_complex, "parameters": section.parameters, "camera_pixel": recipe.camera_pixel,
+        "is_complex": section.is_complex, "detect": section.detect, "parameters": section.parameters,
+        "camera_pixel": recipe.camera_pixel,
     }  # fmt: skip
 
 

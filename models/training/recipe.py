@@ -27,7 +27,7 @@ FORMAT = "fouroptics-recipe/1"
 _PRESETS = files("fouroptics") / "presets" / "recipes"
 Pair = tuple[int, int]
 _PATHS = (("data", "path"), ("teacher", "weights"))
-_LATER = {"optics": "folded", "batch": 0}
+_LATER = {"optics": "folded", "batch": 0, "detect": "last"}
 # Of a ladder, in their order: from the teacher down to the masks of a file.
 RUNGS = (
     "teacher", "student", "folded", "guard", "tuned", "light", "masks", "quantized", "noise", "misaligned", "file",
@@ -121,6 +121,7 @@ class StudentSection(Section):
     compand: Compand = "none"
     reference: Annotated[float, Field(gt=0)] = 1.0
     is_complex: bool = False
+    detect: Literal["last", "each"] = "last"
     parameters: Literal["deep", "plane"] = "deep"
     backend: BackendSection = BackendSection()
     initial: Literal["random", "patches"] = "random"

@@ -37,7 +37,7 @@ from fouroptics.models.training.folder import (
     write_metrics,
 )
 from fouroptics.models.training.loop import Fitting, Loss, Stage, Tell
-from fouroptics.models.training.metrics import measured, scores_of
+from fouroptics.models.training.metrics import main_of, measured, scores_of
 from fouroptics.models.training.networks import control_of, sclc_of, student_of, teacher_of
 from fouroptics.models.training.ranks import Ranks, joined
 from fouroptics.models.training.recipe import RateSection, Recipe, TrainSection
@@ -224,7 +224,7 @@ class _Seed:
         if self.ranks.is_first:
             told = {"figures": json.dumps(figures), "history": json.dumps(history)}
             if isinstance(network, SCLC):
-                plan = network.front.plan
+                plan = network.front.chain
                 told["chain"] = json.dumps([plan.channels, plan.kernels, plan.crops, plan.grid])
             save_tensors(self.folder / f"{name}.safetensors", network.state_dict(), told)
             write_metrics(self.folder)
@@ -338,8 +338,6 @@ def _data(recipe: Recipe, given: Data | tuple[Any, Any] | None) -> Data:
 
 def _check_bench(recipe: Recipe, data: Data, given: nn.Module | None) -> None:
     """What the bench cannot carry is refused before anything is trained."""
-    if data.is_segmentation:
-        raise InputError("pixels of pictures on a bench are still to come", where="bench", mend="leave it out")
     teacher = given or (teacher_of(recipe, data) if recipe.needs_teacher else nn.Module())
     student = student_of(recipe, data, teacher, is_new=False)
     if not isinstance(student, SCLC):
@@ -388,7 +386,7 @@ def _summarise(run: Run) -> None:
                if (p := run.seed(seed) / LADDER).is_file()]  # fmt: skip
     if ladders:
         summary["ladder"] = {
-            rung: _spread([one["rungs"][rung]["accuracy"] for one in ladders]) for rung in ladders[0]["rungs"]
+            rung: _spread([main_of(one["rungs"][rung]) for one in ladders]) for rung in ladders[0]["rungs"]
         }
     write_whole(run.folder / MARKER, json.dumps(summary, indent=1).encode())
 

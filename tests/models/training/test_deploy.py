@@ -187,6 +187,25 @@ def test_a_cascade_has_the_rungs_that_it_has(tmp_path):
     assert not (run.seed(0) / "masks.h5").exists() and "the mask device" not in found["parts"]
 
 
+def test_pixels_go_the_same_road(tmp_path):
+    rungs = ["student", "quantized", "noise", "misaligned", "file"]
+    changes = QUICK | {
+        "data.options": {"count": 60, "target": "mask"}, "data.size": [16, 16], "student.channels": [3, 2, 2],
+        "student.crops": [8, 0], "student.backend.hidden": [4, 4], "evaluate.rungs": rungs, "evaluate.pictures": 6,
+        "distill.also_without": False, "stage": [stage(noise=True, tolerances="lab-bench", pictures=20)],
+    }  # fmt: skip
+    run = train("shapes-pixels-bench", tmp_path / "run", changes=changes)
+    found = json.loads((run.seed(0) / "ladder.json").read_text())["rungs"]
+    figures = ["miou", "dice", "pixel_accuracy", "majority_accuracy"]
+    assert [*found] == rungs and all(next(iter(rung)) == "miou" for rung in found.values())
+    assert [*found["student"]] == figures and len(found["misaligned"]["draws"]) == 2
+    assert found["file"] == found["quantized"] and [*found["file"]] == [*figures, "scores_sha256"]
+    assert run.summary["ladder"]["file"]["mean"] == found["file"]["miou"]
+    assert (run.seed(0) / "ladder.png").read_bytes().startswith(b"\x89PNG")
+    told = CliRunner().invoke(app, ["evaluate", str(run.seed(0) / "masks.h5"), "--pictures", "6"])
+    assert told.exit_code == 0 and "miou" in told.output and "majority accuracy" in told.output
+
+
 def test_a_reference_is_set_in_every_draw(run):
     """A mask that moves by an eighth of its carrier's four pixels turns all responses by an eighth of a turn."""
     bank = OSCLC.from_maskset(run.seed(0) / "masks.h5").bank

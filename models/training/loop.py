@@ -292,8 +292,8 @@ def _optimiser(network: nn.Module, stage: Stage) -> torch.optim.Optimizer:
         if params
     ]
     if settings.optimiser == "adamw":
-        return torch.optim.AdamW(groups)
-    return torch.optim.SGD(groups, momentum=0.9)
+        return torch.optim.AdamW(groups, fused=True)
+    return torch.optim.SGD(groups, momentum=0.9, fused=True)
 
 
 def _generator(*told: Any) -> torch.Generator:

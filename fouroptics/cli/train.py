@@ -79,7 +79,8 @@ def evaluate(
         run = Run.open(folder)
         summary = run.summary
         if data is not None:  # its ladder is of its own pictures
-            summary = {k: v for k, v in summary.items() if k != "ladder"} | {"results": figures_on(run, data)}
+            other = {k: v for k, v in summary.items() if k not in ("ladder", "without_stages")}
+            summary = other | {"results": figures_on(run, data)}
         found[str(folder)] = summary
     say(table(found), found, as_json)
 
@@ -110,7 +111,9 @@ def table(summaries: dict[str, Any]) -> str:
         gain = _gain(results)
         lines += [f"  {gain}"] if gain else []
         for rung, value in summary.get("ladder", {}).items():
-            lines.append(f"  {rung:<31} {100 * value['mean']:6.2f} ± {100 * value['std']:.2f} %")
+            before = summary.get("without_stages", {}).get(rung)
+            beside = f"  (without its stages {100 * before['mean']:.2f} ± {100 * before['std']:.2f})" if before else ""
+            lines.append(f"  {rung:<31} {100 * value['mean']:6.2f} ± {100 * value['std']:.2f} %{beside}")
     return "\n".join(lines)
 
 

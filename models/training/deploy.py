@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from fouroptics.masks import MaskSet
 from fouroptics.tensors import load_tensors, save_tensors
 
 MASKS, LADDER = "masks.h5", "ladder.json"
+UNTUNED = ("quantized", "noise", "misaligned")  # rungs that are also measured without the stages
 Fit = Callable[[nn.Module, Stage, Part, Part], list[dict[str, Any]]]
 
 
@@ -96,6 +97,10 @@ class Deployment:
             self._mask_set(network, {"pictures": 0, "rungs": {}}).save(path)
         wanted = RUNGS if section.rungs == "all" else section.rungs
         found = rungs_of.ladder(subject, tuple(rung for rung in wanted if rung != "file"))
+        again = tuple(rung for rung in wanted if rung in UNTUNED)
+        if self.recipe.stage and again:  # the same draws and noise, on masks and electronics as they came
+            untuned = on_bench(self.recipe, self.student, self.data).eval()
+            found["without_stages"] = rungs_of.ladder(replace(subject, osclc=untuned), again)["rungs"]
         if section.rungs == "all":
             found["parts"] = rungs_of.parts(subject)
         found["budget"] = network.budget(pictures.batch(slice(0, 64))[0])

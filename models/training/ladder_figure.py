@@ -23,7 +23,7 @@ def figure(found: Mapping[str, Any], title: str) -> Figure:
     FigureCanvasAgg(drawn)
     panels = drawn.subplots(1, 2, width_ratios=(3, 2), squeeze=False)[0] if parts else [drawn.subplots()]
     drawn.suptitle(f"{title}: {found['pictures']} pictures that nothing was chosen by", fontsize=11)
-    _rungs(panels[0], found["rungs"])
+    _rungs(panels[0], found["rungs"], found.get("without_stages", {}))
     if parts:
         _parts(panels[1], parts)
     return drawn
@@ -36,7 +36,7 @@ def png(found: Mapping[str, Any], title: str) -> bytes:
     return into.getvalue()
 
 
-def _rungs(axes: Axes, rungs: Mapping[str, Any]) -> None:
+def _rungs(axes: Axes, rungs: Mapping[str, Any], without: Mapping[str, Any]) -> None:
     names, values = [*rungs], [100 * main_of(rung) for rung in rungs.values()]
     figure_of = {"miou": "mean IoU"}.get(next(iter(rungs[names[0]])), "accuracy")
     places = range(len(names))
@@ -48,6 +48,13 @@ def _rungs(axes: Axes, rungs: Mapping[str, Any]) -> None:
         low, high = min([low, *draws]), max([high, *draws])
         axes.scatter(draws, [place] * len(draws), color=_LINE, alpha=0.5, s=14, zorder=2)
         axes.annotate(f"{value:.1f}", (value, place), (0, 7), textcoords="offset points", ha="center", fontsize=9)
+    plain = [(100 * main_of(value), names.index(rung)) for rung, value in without.items()]
+    if plain:
+        low, high = min([low, *(x for x, _ in plain)]), max([high, *(x for x, _ in plain)])
+        axes.scatter(
+            *zip(*plain, strict=True), facecolor="white", edgecolor=_INK, zorder=4, label="without fine-tuning"
+        )
+        axes.legend(loc="lower left", frameon=False, fontsize=9)
     axes.set_yticks(places, names)
     axes.set_ylim(len(names) - 0.5, -0.8)
     axes.set_xlim(max(0.0, low - _ROOM), min(100.0, high + _ROOM))

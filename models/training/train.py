@@ -384,10 +384,9 @@ def _summarise(run: Run) -> None:
         summary["function"] = _function_of(student)
     ladders = [json.loads(p.read_text(encoding="utf-8")) for seed in run.recipe.seeds
                if (p := run.seed(seed) / LADDER).is_file()]  # fmt: skip
-    if ladders:
-        summary["ladder"] = {
-            rung: _spread([main_of(one["rungs"][rung]) for one in ladders]) for rung in ladders[0]["rungs"]
-        }
+    for key, told in (("rungs", "ladder"), ("without_stages", "without_stages")):
+        if ladders and key in ladders[0]:
+            summary[told] = {rung: _spread([main_of(one[key][rung]) for one in ladders]) for rung in ladders[0][key]}
     write_whole(run.folder / MARKER, json.dumps(summary, indent=1).encode())
 
 

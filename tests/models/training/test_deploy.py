@@ -61,6 +61,8 @@ def test_a_ladder_has_every_rung(run):
     assert found["budget"]["captures"] == 8 and found["budget"]["electrons_mean"] > 100
     assert {path.name for path in run.folder.glob("*.toml")} == {"recipe.toml", "bench.toml", "tolerances.toml"}
     assert set(run.summary["ladder"]) == set(RUNGS)
+    assert [*found["without_stages"]] == ["quantized", "noise", "misaligned"] == [*run.summary["without_stages"]]
+    assert len(found["without_stages"]["misaligned"]["draws"]) == 2
     assert (run.seed(0) / "ladder.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -94,6 +96,14 @@ def test_a_run_with_a_bench_goes_on_where_it_was(run, tmp_path):
     assert (run.seed(0) / "stage-0.safetensors").stat().st_mtime_ns == kept
     assert fo.MaskSet.load(again.seed(0) / "masks.h5").results["rungs"]["quantized"]
     assert before[:4] == (run.seed(0) / "masks.h5").read_bytes()[:4]
+
+
+def test_without_stages_is_a_run_without_stages(run, tmp_path):
+    rungs = ["quantized", "noise", "misaligned"]
+    plain = train("shapes-bench", tmp_path / "run", changes=QUICK | {"stage": [], "evaluate.rungs": rungs})
+    found, beside = (json.loads((one.seed(0) / "ladder.json").read_text()) for one in (plain, run))
+    assert found["rungs"] == beside["without_stages"] and found["rungs"] != {r: beside["rungs"][r] for r in rungs}
+    assert "without_stages" not in found
 
 
 def test_evaluate_tells_runs_and_files_side_by_side(run):

@@ -1,0 +1,98 @@
+"""Fewer masks: a student of the outputs that its electronics listens to most."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+
+import torch
+from fouroptics.models.front import DeepFront, Front, PlaneFront
+from fouroptics.models.readouts import Reader
+from fouroptics.models.sclc import Student
+from torch import Tensor, nn
+
+from fouroptics.errors import InputError
+
+
+@torch.no_grad()
+def importance(student: Student) -> Tensor:
+    """How loudly the backend's first layer hears each output: the norm of its weights, for readings of spread 1."""
+    reader, first = _reader(student), _first(student.backend)
+    weights = first.weight.flatten(1).square().sum(0)
+    channels = weights.reshape(reader.channels, -1).sum(1)
+    return channels.reshape(-1, reader.outputs).sum(0).sqrt()
+
+
+@torch.no_grad()
+def pruned(student: Student, count: int) -> Student:
+    """The same student with so many of its outputs, the most important ones, detached from the one it was made of.
+
+    What is left out is heard as its mean would be. Nothing is trained: a few epochs of the backend make up for much.
+
+    Raises:
+        InputError: it has not as many, or its electronics does not begin with a layer of weights.
+    """
+    outputs = student.reader.outputs
+    if not 1 <= count <= outputs:
+        mend = f"a number from 1 to {outputs}"
+        raise InputError(f"{count} of {outputs} outputs", where="pruned", mend=mend)
+    kept = importance(student).topk(count).indices.sort().values
+    made = copy.deepcopy(student)
+    made.front, made.reader, made.backend = (
+        _front(student, kept),
+        _kept_readings(student, kept),
+        _backend(student, kept),
+    )
+    return made.train(student.training)
+
+
+def _front(student: Student, kept: Tensor) -> Front:
+    front = student.front
+    plan = replace(front.plan, channels=(*front.plan.channels[:-1], len(kept)))
+    if isinstance(front, DeepFront):
+        chain = copy.deepcopy(front)
+        chain.plan = chain.chain = plan
+        chain.weights[-1] = nn.Parameter(front.weights[-1][kept].clone())
+        return chain
+    return PlaneFront(plan, front.transfer()[kept], is_complex=front.is_complex)
+
+
+def _kept_readings(student: Student, kept: Tensor) -> Reader:
+    old = _reader(student)
+    made = Reader(old.kind, old.compand, old.camera, old.pool, len(kept), reference=old.reference).to(old.mean)
+    made.mean.copy_(old.mean[_channels(old, kept)])
+    made.spread.copy_(old.spread[_channels(old, kept)])
+    if made.bias is not None and old.bias is not None:
+        made.bias.copy_(old.bias[kept])
+    return made
+
+
+def _backend(student: Student, kept: Tensor) -> nn.Module:
+    """The same layers, the first without the weights of what is gone."""
+    reader, made = _reader(student), copy.deepcopy(student.backend)
+    first, channels = _first(made), _channels(reader, kept)
+    weight = first.weight.reshape(len(first.weight), reader.channels, -1, *first.weight.shape[2:])[:, channels]
+    first.weight = nn.Parameter(weight.reshape(len(weight), -1, *first.weight.shape[2:]).clone())
+    if isinstance(first, nn.Linear):
+        first.in_features = first.weight.shape[1]
+    else:
+        first.in_channels = first.weight.shape[1]
+    return made
+
+
+def _channels(reader: Reader, kept: Tensor) -> Tensor:
+    """Numbers of the readings of some outputs: of two-sided ones, all positive before all negative."""
+    return kept if reader.channels == reader.outputs else torch.cat((kept, kept + reader.outputs))
+
+
+def _reader(student: Student) -> Reader:
+    if not isinstance(student.reader, Reader):
+        raise InputError("levels of outputs", where="pruned", mend='a student with detect="last"')
+    return student.reader
+
+
+def _first(backend: nn.Module) -> nn.Linear | nn.Conv2d:
+    for layer in backend.modules():
+        if isinstance(layer, nn.Linear | nn.Conv2d):
+            return layer
+    raise InputError("a backend without weights", where="pruned", mend="one of fouroptics.models.backends")

@@ -1,8 +1,8 @@
 """# Fewer channels, fewer masks, fewer milliseconds
 
-What an engineer chooses from, on shapes of 32 × 32: how wide a band has to be, how many masks pay, what it costs and saves
-to show all masks of a plate at once, where a panel shows one after another. Students are small and trained for seconds;
-what matters is how the curves bend.
+What an engineer chooses from, on shapes of 32 × 32: how wide a band has to be, how many masks pay, what it costs and
+saves to show all masks of a plate at once where a panel shows one after another. Students are small and trained for
+seconds; what matters is how the curves bend.
 
     python examples/gallery/12_budgets.py [FOLDER]
 """

@@ -16,6 +16,7 @@ from torch import Tensor
 _GAUSS = ((0.1699905, 0.3260726), (0.4305682, 0.1739274))  # points of a pixel beside its centre, and their weights
 _NARROW = 0.15  # pixels; a blur below that only reaches a pixel's edges
 _IN_CACHE = 2**16  # pixels of a band
+_AT_ONCE = 2**25  # pixels of masks on another device
 
 
 def blurred(phase: Tensor, sigma: float) -> Tensor:
@@ -27,65 +28,70 @@ def blurred(phase: Tensor, sigma: float) -> Tensor:
 class _Blurred(torch.autograd.Function):
     """Mask by mask, with its gradient by hand: autograd would keep, or work out twice, every point of every pixel.
 
-    On a processor a mask is done in bands of rows that its cache holds.
+    On a processor one mask after another is done in bands of rows that its cache holds; elsewhere as many at once as
+    keep the device busy.
     """
 
     @staticmethod
     def forward(ctx: Any, phase: Tensor, sigma: float) -> Tensor:
         ctx.save_for_backward(phase)
         ctx.sigma = sigma
-        masks = _stacked(phase)
-        mean = torch.empty_like(masks, dtype=torch.promote_types(phase.dtype, torch.complex64))
-        for one, out in zip(masks, mean, strict=True):
-            wide = _beyond_edges(one, sigma)
-            for band in _bands(one):
-                cosine, sine = torch.zeros_like(one[band]), torch.zeros_like(one[band])
+        found = []
+        for some in _groups(phase):
+            wide, mean = _beyond_edges(some, sigma), torch.complex(some, some)
+            for band in _bands(some):
+                cosine, sine = torch.zeros_like(some[:, band]), torch.zeros_like(some[:, band])
                 for _, along in _moved(_about(wide, band, sigma), sigma):
                     for _, weight, moved in along:
                         cosine.add_(moved.cos(), alpha=weight)
                         sine.add_(moved.sin(), alpha=weight)
-                torch.complex(cosine, sine, out=out[band])
-        return mean.reshape(phase.shape)
+                mean[:, band] = torch.complex(cosine, sine)
+            found.append(mean)
+        return torch.cat(found).reshape(phase.shape)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         (phase,), sigma = ctx.saved_tensors, ctx.sigma
-        masks = []
-        for one, gradient in zip(_stacked(phase), _stacked(gradients[0]), strict=True):
-            wide = _beyond_edges(one, sigma)
+        found = []
+        for some, gradient in zip(_groups(phase), _groups(gradients[0]), strict=True):
+            wide = _beyond_edges(some, sigma)
             total = torch.zeros_like(wide)
-            for band in _bands(one):
+            for band in _bands(some):
                 strip = _about(wide, band, sigma)
-                cosine, sine = gradient[band].imag.contiguous(), gradient[band].real.contiguous()
+                cosine, sine = gradient[:, band].imag.contiguous(), gradient[:, band].real.contiguous()
                 for down, along in _moved(strip, sigma):
-                    rows = torch.zeros_like(strip[: len(cosine)])
+                    rows = torch.zeros_like(strip[:, : cosine.shape[1]])
                     for at, weight, moved in along:
                         turned = (cosine * moved.cos()).addcmul_(sine, moved.sin(), value=-1)
                         _give_back(rows, turned * weight, at, sigma, -1)
                     _give_back(_about(total, band, sigma), rows, down, sigma, -2)
-            masks.append(_folded(_folded(total, sigma, -1), sigma, -2))
-        return torch.stack(masks).reshape(phase.shape), None
+            found.append(_folded(_folded(total, sigma, -1), sigma, -2))
+        return torch.cat(found).reshape(phase.shape), None
 
 
-def _stacked(masks: Tensor) -> Tensor:
-    return masks.reshape(-1, *masks.shape[-2:])
+def _groups(masks: Tensor) -> list[Tensor]:
+    """Masks ``[some, y, x]`` that are done at once."""
+    stacked = masks.reshape(-1, *masks.shape[-2:])
+    pixels = max(1, math.prod(masks.shape[-2:]))
+    count = 1 if masks.device.type == "cpu" else max(1, _AT_ONCE // pixels)
+    return [stacked[first : first + count] for first in range(0, len(stacked), count)]
 
 
 def _beyond_edges(phase: Tensor, sigma: float) -> Tensor:
-    """A mask with its neighbours' phases beyond its edges: the edges' own."""
+    """Masks with their neighbours' phases beyond their edges: the edges' own."""
     far = _far(sigma)
-    return torch.nn.functional.pad(phase[None], (far, far, far, far), mode="replicate")[0]
+    return torch.nn.functional.pad(phase, (far, far, far, far), mode="replicate")
 
 
-def _bands(mask: Tensor) -> list[slice]:
-    count, width = mask.shape
-    rows = count if mask.device.type != "cpu" else max(1, _IN_CACHE // width)
+def _bands(masks: Tensor) -> list[slice]:
+    count, width = masks.shape[-2:]
+    rows = count if masks.device.type != "cpu" else max(1, _IN_CACHE // width)
     return [slice(top, min(top + rows, count)) for top in range(0, count, rows)]
 
 
 def _about(wide: Tensor, band: slice, sigma: float) -> Tensor:
     """A band and its neighbours' rows."""
-    return wide[band.start : band.stop + 2 * _far(sigma)]
+    return wide[:, band.start : band.stop + 2 * _far(sigma)]
 
 
 Points = Iterator[tuple[float, float, Tensor]]

@@ -431,6 +431,19 @@ def test_the_gradient_of_a_blur_is_its_slope_twice_over_and_keeps_the_phases_alo
     assert kept == [phase.numel()]
 
 
+def test_bands_and_groups_of_masks_blur_alike(monkeypatch):
+    """In bands of three rows, whole, or all masks at once as on another device: the same numbers and slopes."""
+    phase = (rand(3, 8, 7) * 4).requires_grad_()
+    found = []
+    for rows, count in ((3, 1), (8, 1), (8, 3)):
+        monkeypatch.setattr(crosstalk, "_bands", lambda _, rows=rows: [slice(n, n + rows) for n in range(0, 8, rows)])
+        monkeypatch.setattr(crosstalk, "_groups", lambda masks, count=count: list(masks.split(count)))
+        passed = crosstalk.blurred(phase, 0.2)
+        found.append((passed, torch.autograd.grad(torch.view_as_real(passed).cumsum(-1).square().sum(), phase)[0]))
+    for passed, slope in found[1:]:
+        assert torch.equal(passed, found[0][0]) and torch.allclose(slope, found[0][1], atol=1e-12)
+
+
 def test_crosstalk_leaves_an_even_mask_and_an_amplitude_alone():
     flat = torch.full((5, 5), 2.0, dtype=torch.float64)
     torch.testing.assert_close(slm(crosstalk=0.4).show(flat), slm().show(flat), rtol=0, atol=1e-6)

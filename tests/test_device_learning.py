@@ -203,7 +203,7 @@ def test_what_is_kept_goes_stale_by_no_way_of_changing_it(learn, way):
     assert not torch.equal(seen, before) or (way == "scale" and learn == "kernels")
 
 
-@pytest.mark.parametrize("quantize", ["straight-through", "soft"])
+@pytest.mark.parametrize("quantize", ["straight-through", "soft", "gumbel"])
 @pytest.mark.parametrize("learn", ["masks", "kernels"])
 def test_a_bank_that_was_evaluated_and_frozen_passes_gradients_on(learn, quantize):
     bank = bank_of(randn(1, 1, 3, 3), bench_of(72), (12, 12), learn=learn, quantize=quantize).train()
@@ -224,6 +224,17 @@ def test_a_bank_that_was_made_in_inference_mode_is_evaluated_there():
     with torch.inference_mode():
         bank = bank_of(randn(1, 1, 3, 3), bench_of(72), (12, 12))
         assert torch.equal(bank.field(rand(1, 12, 12)), copy.deepcopy(bank).field(rand(1, 12, 12)))
+
+
+def test_drawn_levels_are_drawn_where_they_are_learned_and_nowhere_else():
+    bank = bank_of(randn(1, 1, 3, 3), bench_of(72, {"mask.levels": 4}), (12, 12), quantize="gumbel").train()
+    pictures = rand(1, 12, 12)
+    one, other = bank.field(pictures), bank.field(pictures)
+    assert not torch.equal(one, other)
+    one.abs().sum().backward()
+    assert bank.device.drive.grad.abs().sum() > 0
+    hard = field_of(bank.eval(), pictures)
+    assert torch.equal(hard, field_of(bank.train(), pictures))  # without a gradient: what is exported
 
 
 def test_a_staircase_is_saved_with_its_bank_and_keeps_its_digits():
@@ -247,7 +258,7 @@ def test_training_and_evaluation_do_not_show_each_other_s_masks():
     assert torch.equal(field_of(bank.eval(), pictures), hard)
     assert len({one.abs().sum().item() for one in (hard, soft, softer)}) == 3
     bank.device.quantize = "round"
-    with pytest.raises(fo.InputError, match="'straight-through', 'soft', 'none'"):
+    with pytest.raises(fo.InputError, match="'straight-through', 'soft', 'gumbel', 'none'"):
         field_of(bank, pictures)
 
 
@@ -296,8 +307,8 @@ def test_a_bank_in_both_precisions():
         (bench_of(144), (1, 1), {"layout": "mathematical"}, "has no masks"),
         (bench_of(144, {"mask.encoding": "fit"}), (1, 1), {"learn": "kernels"}, "a fit passes no gradient to kernels"),
         (bench_of(144), (1, 1), {"learn": "pixels"}, "'masks', 'kernels'"),
-        (bench_of(144), (1, 1), {"quantize": "round"}, "'straight-through', 'soft', 'none'"),
-        (bench_of(144), (1, 1), {"quantize": "hard"}, "'straight-through', 'soft', 'none'"),
+        (bench_of(144), (1, 1), {"quantize": "round"}, "'straight-through', 'soft', 'gumbel', 'none'"),
+        (bench_of(144), (1, 1), {"quantize": "hard"}, "'straight-through', 'soft', 'gumbel', 'none'"),
     ],
 )
 def test_what_a_device_cannot_carry_is_refused_in_a_line(bench, channels, options, says):

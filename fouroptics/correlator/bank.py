@@ -70,7 +70,8 @@ class Correlator4f(nn.Module):
         learn: what is trained behind a device: its ``"masks"``, pixel by pixel (``device.drive``), or the ``"kernels"``
             through their encoding.
         quantize: how a device's levels are chosen in training: ``"straight-through"``, ``"soft"`` (a staircase, by
-            ``device.softness``) or ``"none"``. In evaluation (``eval()``) they are the nearest ones.
+            ``device.softness``), ``"gumbel"`` (one of the two nearest, by a draw) or ``"none"``. In evaluation
+            (``eval()``) they are the nearest ones.
         begin: levels ``[masks, Ny, Nx]`` and scale ``[out]`` that a device's masks begin with, as ``masks`` and
             ``device.fixed_scale`` hand them out; None: the kernels' encoding.
     """

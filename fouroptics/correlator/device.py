@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from fouroptics.correlator.masks import MaskPlan, Shown
 from fouroptics.correlator.passive import positive_negative
-from fouroptics.devices.modulator import Quantize
+from fouroptics.devices.modulator import QUANTIZE, Quantize
 from fouroptics.errors import InputError, check_choice
 from fouroptics.imperfections import Imperfections
 from fouroptics.optics.kept import Kept, Stamp
@@ -107,12 +107,12 @@ class DeviceMasks(nn.Module):
 
     def shown(self, kernels: Tensor) -> Shown:
         """Every pixel's transmission as things are: hard in evaluation, with a gradient in training."""
-        check_choice("quantize", self.quantize, ("straight-through", "soft", "none", "hard"))
+        check_choice("quantize", self.quantize, QUANTIZE)
         source = kernels if self.drive is None else self.drive
         learns = torch.is_grad_enabled() and source.requires_grad
         if learns:
             self._stamp.renew()
-        followed = self.quantize == "straight-through" and not learns
+        followed = self.quantize in ("straight-through", "gumbel") and not learns
         quantize: Quantize = "hard" if followed or not self.training else self.quantize
         make = partial(self._transmission, kernels, quantize)
         flawed = partial(self._flawed, kernels, quantize)

@@ -10,7 +10,9 @@ is held back, and a pair (real, imaginary) on the ideal plate.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Literal
 
 import torch
@@ -21,14 +23,15 @@ from fouroptics.devices.lut import Lut
 from fouroptics.errors import InputError, check_choice
 
 Kind = Literal["phase_slm", "multilevel_phase", "binary_amplitude", "grey_amplitude", "dmd", "metasurface", "complex"]
-Quantize = Literal["hard", "straight-through", "soft", "none"]
-QUANTIZE = ("hard", "straight-through", "soft", "none")
+Quantize = Literal["hard", "straight-through", "soft", "gumbel", "none"]
+QUANTIZE = ("hard", "straight-through", "soft", "gumbel", "none")
 PHASE_KINDS = ("phase_slm", "multilevel_phase", "metasurface")
 AMPLITUDE_KINDS = ("binary_amplitude", "grey_amplitude", "dmd")
 FULL_TURN = 2 * math.pi
 _CLOSE_TO_A_TURN = 1e-3  # rad; a range of 6.283 is meant as a whole turn
 _WORD = 1 << 16  # levels of phase, and of amplitude, of the ideal plate
 _FINE = 4096  # phases at which a table's efficiency is averaged, and its levels are looked for
+_LEAST = 1e-6  # of a share, an odd and a temperature: short of certainty
 _HALVINGS = 24  # of the gaps between those, until no level hides between two others
 
 
@@ -193,8 +196,11 @@ class Modulator:
         Args:
             drive: ``[..., y, x]`` phase or amplitude, ``[..., y, x, 2]`` for the ideal plate.
             quantize: ``"hard"``, the nearest levels, without a gradient; ``"straight-through"``, the same with the
-                gradient of the drive itself; ``"soft"``, a staircase whose steps have a slope; ``"none"``, any value.
-            softness: of the staircase: 1 is a straight line from level to level, 0 the hard one.
+                gradient of the drive itself; ``"soft"``, a staircase whose steps have a slope; ``"gumbel"``, one of
+                the two nearest levels by a draw, the nearer one the likelier, so that their mean is the drive, with the
+                gradient of a soft choice; ``"none"``, any value.
+            softness: of the staircase: 1 is a straight line from level to level, 0 the hard one; of a draw its
+                temperature.
             table: what the levels pass in truth, where that differs from the device's own table.
             stuck: dead pixels (true where dead) and their levels, both ``[..., y, x]``.
         """
@@ -211,7 +217,8 @@ class Modulator:
             wanted = torch.view_as_complex(drive.contiguous())
             passed = wanted / wanted.abs().clamp_min(1.0)
             return passed if stuck is None else torch.where(stuck[0], self.transmission(stuck[1], dtype=real), passed)
-        phase, amplitude = self._graded(self.table, drive, 1.0 if quantize == "none" else softness, table)
+        step = {"none": _line, "soft": _stair, "gumbel": _drawn}[quantize]
+        phase, amplitude = self._graded(self.table, drive, partial(step, softness=softness), table)
         if stuck is not None:
             dead = self._looked_up(stuck[1], table, real)
             phase, amplitude = torch.where(stuck[0], dead[0], phase), torch.where(stuck[0], dead[1], amplitude)
@@ -258,8 +265,10 @@ class Modulator:
             return self._passed(phase + follow, amplitude)
         return self._passed(phase, amplitude + follow)
 
-    def _graded(self, own: Table, drive: Tensor, softness: float, table: Table | None) -> tuple[Tensor, Tensor]:
-        """Phase and amplitude between two neighbouring levels, as near to the nearer one as ``softness`` says."""
+    def _graded(
+        self, own: Table, drive: Tensor, step_at: Callable[[Tensor], Tensor], table: Table | None
+    ) -> tuple[Tensor, Tensor]:
+        """Phase and amplitude between two neighbouring levels, as near to the upper one as ``step_at`` says."""
         own, shown = own.to(drive), (table or own).to(drive)
         turn = FULL_TURN if self.shows == "phase" else 0.0
         column, order = (torch.remainder(own.phase, turn) if turn else own.amplitude).sort()
@@ -270,7 +279,7 @@ class Modulator:
         above = (below + 1) % len(own) if turn else (below + 1).clamp(max=len(own) - 1)
         gap, past = column[above] - column[below], pick - column[below]
         gap, past = (torch.remainder(gap, turn), torch.remainder(past, turn)) if turn else (gap, past)
-        step = _stair((past / torch.where(gap == 0, 1.0, gap)).clamp(0, 1), softness)
+        step = step_at((past / torch.where(gap == 0, 1.0, gap)).clamp(0, 1))
         rise = shown.phase[above] - shown.phase[below]
         rise = rise - turn * torch.round((rise - gap) / turn) if turn else rise  # the short way round
         brighter = shown.amplitude[above] - shown.amplitude[below]
@@ -355,6 +364,18 @@ def _split_word(wanted: Tensor) -> Tensor:
     phase = torch.round(wanted.angle() * (_WORD / FULL_TURN)).long() % _WORD
     amplitude = torch.round(wanted.abs().clamp(max=1.0) * (_WORD - 1)).long()
     return amplitude * _WORD + torch.where(amplitude > 0, phase, 0)  # one level is dark
+
+
+def _line(share: Tensor, softness: float) -> Tensor:
+    return share
+
+
+def _drawn(share: Tensor, softness: float) -> Tensor:
+    """0 or 1 by a draw, 1 with the odds of ``share``; its gradient is that of a draw softened by a temperature."""
+    uniform = torch.rand_like(share).clamp(_LEAST, 1 - _LEAST)
+    odds = torch.logit(share, _LEAST) + torch.logit(uniform)
+    soft = (odds / max(softness, _LEAST)).sigmoid()
+    return (odds > 0).to(share) + (soft - soft.detach())
 
 
 def _stair(share: Tensor, softness: float) -> Tensor:

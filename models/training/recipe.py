@@ -172,7 +172,7 @@ class StageSection(Section):
     epochs: Count = 1
     pictures: Some = 0
     batch: Some = 0
-    quantize: Literal["straight-through", "soft", "none"] = "straight-through"
+    quantize: Literal["straight-through", "soft", "gumbel", "none"] = "straight-through"
     noise: bool = False
     tolerances: str = ""
     draws: Count = 1

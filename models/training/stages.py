@@ -118,7 +118,7 @@ def relearn(osclc: OSCLC, learn: str) -> None:
 
 
 def stage_of(recipe: Recipe, section: StageSection, network: Flawed, loss: Loss, name: str) -> Stage:
-    """The loop's view of a stage: its length and rates, and a staircase that hardens where it is soft."""
+    """The loop's view of a stage: its length and rates, and levels whose choice hardens where it is soft."""
     settings = recipe.train.model_copy(
         update={
             "epochs": section.epochs, "lr": section.lr, "batch": section.batch or recipe.train.batch,
@@ -126,7 +126,7 @@ def stage_of(recipe: Recipe, section: StageSection, network: Flawed, loss: Loss,
         }
     )  # fmt: skip
     device = network.osclc.bank.device
-    soft = section.quantize == "soft" and device is not None
+    soft = section.quantize in ("soft", "gumbel") and device is not None
     return Stage(name, loss, settings, optics="osclc.bank.", before_step=partial(_harden, network) if soft else None)
 
 

@@ -289,6 +289,27 @@ def test_the_soft_staircase_has_the_gradient_of_its_own_slope(device, softness, 
     assert smooth.float().mean() > 0.7  # at a level itself the stairs have a kink
 
 
+def test_a_drawn_level_is_one_of_the_nearest_two_and_on_average_the_drive():
+    """Of a binomial draw of share s: mean s, within five of its standard deviations; its slope is a soft draw's."""
+    device, draws = slm(4), 40_000
+    shares = torch.tensor([0.0, 0.1, 0.5, 0.85, 1.0], dtype=torch.float64)
+    drive = ((1 + shares) * TURN / 4).expand(1, draws, 5).contiguous().requires_grad_()
+    torch.manual_seed(0)
+    shown = device.show(drive, "gumbel", softness=0.3)
+    levels = torch.remainder(shown.detach().angle() / (TURN / 4) + 0.5, 4) - 0.5
+    assert torch.allclose(levels, levels.round(), atol=1e-9) and set(levels.round().unique().tolist()) <= {1.0, 2.0}
+    off = (levels.mean((0, 1)) - 1 - shares).abs()
+    assert bool((off <= 5 * (shares * (1 - shares) / draws).sqrt() + 1e-5).all())
+    (slope,) = torch.autograd.grad((shown / 1j).real.sum(), drive)  # d sin φ = cos φ dφ, at the levels shown
+    assert float(slope[0, :, 2].std()) > 0
+    u = torch.rand(2_000_000, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    soft = (torch.logit(u) / 0.3).sigmoid()
+    due = (soft * (1 - soft) / 0.3 * 4).mean()  # dσ/ds at ½: logit' is 4
+    turned = slope[0, :, 2] / shown.detach()[0, :, 2].real
+    lit = shown.detach()[0, :, 2].real.abs() > 0.5  # of level 1 the cosine is 0
+    assert float(turned[lit].mean()) == pytest.approx(float(due), rel=0.03)
+
+
 @given(devices(), st.floats(0.05, 1))
 def test_the_soft_staircase_is_continuous(device, softness):
     device = replace(device, crosstalk=0.0)
@@ -338,7 +359,7 @@ def test_the_softest_stair_is_a_straight_line_and_none_is_the_drive_itself():
     shown = dim.show(torch.tensor([[1.0, 3.0, 5.0]], dtype=torch.float64), "soft", softness=1)
     share = 1 / (TURN - 4)
     assert shown.abs().tolist() == [pytest.approx([0.75, 0.6, 0.7 + 0.3 * share])]
-    with pytest.raises(fo.InputError, match="'straight-through', 'soft', 'none'"):
+    with pytest.raises(fo.InputError, match="'straight-through', 'soft', 'gumbel', 'none'"):
         grey.show(wanted, "rounded")
 
 

@@ -12,7 +12,7 @@ from fouroptics.models.training.data import Part
 from fouroptics.models.training.deploy import evaluate_file
 from fouroptics.models.training.ladder import lost_to, with_reference_set
 from fouroptics.models.training.recipe import RUNGS
-from fouroptics.models.training.stages import few, prepare, relearn
+from fouroptics.models.training.stages import few, prepare, relearn, stage_of
 from PIL import Image
 from torch.utils.data import TensorDataset
 from typer.testing import CliRunner
@@ -126,9 +126,15 @@ def test_pixels_are_learned_from_where_kernels_put_them(run):
 def test_a_stage_chooses_levels_its_own_way(run):
     """What one stage said of levels is not what the next one trains by."""
     network = OSCLC.from_maskset(run.seed(0) / "masks.h5")
-    stages = Recipe.load("shapes-bench", {"stage": [stage(learn=["masks"], quantize="none"), stage(name="two")]}).stage
-    prepare(network, stages[0])
-    assert network.bank.device.quantize == "none"
+    told = [stage(learn=["masks"], quantize="gumbel"), stage(name="two")]
+    recipe = Recipe.load("shapes-bench", {"stage": told})
+    stages = recipe.stage
+    first = prepare(network, stages[0])
+    assert network.bank.device.quantize == "gumbel"
+    hardening = stage_of(recipe, stages[0], first, None, "one").before_step
+    for share, softness in ((0.0, 0.9), (0.5, (0.9 * 0.05) ** 0.5), (1.0, 0.05)):
+        hardening(share)
+        assert network.bank.device.softness == pytest.approx(softness)
     flawed = prepare(network, stages[1]).train()
     assert network.bank.device.quantize == "straight-through"
     assert {n.split(".")[1] for n, p in flawed.named_parameters() if p.requires_grad} == {"backend", "reader"}

@@ -51,12 +51,17 @@ def still(front: Front) -> PlaneFront:
     outputs, inputs = front.plan.channels[-1], front.plan.channels[0]
     passed = torch.zeros(outputs, inputs, *front.geometry.shape)
     passed[torch.arange(outputs), torch.arange(outputs) % inputs] = 1.0
-    return PlaneFront(front.plan, torch.complex(passed, torch.zeros_like(passed)), is_complex=front.is_complex)
+    return PlaneFront(
+        front.plan, torch.complex(passed, torch.zeros_like(passed)), is_complex=front.is_complex, chain=front.chain
+    )
 
 
 def electronic(student: Student, inputs: int, size: Pair, classes: int, backend: Backend) -> nn.Module:
     """One electronic convolution as wide as the student, rectified as it is, and the same backend."""
     plan, reader = student.front.plan, student.reader
+    if reader.divisive:
+        mend = "divisive = 0, or another control"
+        raise InputError("an electronic convolution's outputs are not divided", where="evaluate.controls", mend=mend)
     if not isinstance(reader, Reader):
         mend = 'detect="last", or another control'
         raise InputError("one convolution has one level", where="evaluate.controls", mend=mend)

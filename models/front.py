@@ -104,6 +104,11 @@ class Plan:
         return _reach(self.size, self.kernels, self.crops)
 
     @property
+    def taps_reach(self) -> Pair:
+        """The same of its taps alone, without what a crop rings."""
+        return _taps_reach(self.size, self.kernels, self.crops)
+
+    @property
     def area(self) -> tuple[tuple[float, float], tuple[float, float]]:
         """Middle and width of the picture in samples of the last grid, along y and along x; sample 0 is at 0."""
         scales = [kept / n for kept, n in zip(self.grids[-1], self.grid, strict=True)]
@@ -379,10 +384,12 @@ class PlaneFront(Front):
         plan: of the chain that it stands for.
         transfer: to begin with.
         is_complex: of the response.
+        chain: what it was made of, where that is more than its plan tells.
     """
 
-    def __init__(self, plan: Plan, transfer: Tensor, *, is_complex: bool = False) -> None:
+    def __init__(self, plan: Plan, transfer: Tensor, *, is_complex: bool = False, chain: Plan | None = None) -> None:
         super().__init__(plan, is_complex)
+        self.chain = chain or plan
         self.plane = nn.Parameter(torch.view_as_real(transfer.detach().clone().resolve_conj()))
 
     def transfer(self) -> Tensor:

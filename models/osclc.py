@@ -13,7 +13,7 @@ import torch
 from fouroptics.models.backends import Up, built, describe
 from fouroptics.models.cascade import Cascade
 from fouroptics.models.front import DeepFront, Front
-from fouroptics.models.pyramid import LevelReader
+from fouroptics.models.pyramid import LevelReader, PyramidFront
 from fouroptics.models.readouts import Camera, Reader, Sensor
 from fouroptics.models.sclc import Student
 from fouroptics.models.summary import count_macs
@@ -167,7 +167,7 @@ class OSCLC(nn.Module):
             "exposure_s": float(bank.shutter), "latency_s": latency.seconds, "latency": latency.data["terms"],
             "signal_to_noise": float(due.std() / noise.std()),
             "electrons_mean": float(collected.mean()), "electrons_share_of_well": float(collected.mean()) / well,
-            "backend_macs": count_macs(self.backend, self.reader.dark(1)),
+            "following_macs": self.reader.following_macs, "backend_macs": count_macs(self.backend, self.reader.dark(1)),
         }  # fmt: skip
 
     def mask_set(self, **told: Any) -> MaskSet:
@@ -187,6 +187,8 @@ class OSCLC(nn.Module):
             electronics["levels"] = [[outputs, *size] for outputs, size in self.reader.levels]
         elif self.reader.pool is not None:
             electronics["pool"] = [*self.reader.pool]
+        if self.reader.divisive:
+            electronics["divisive"] = self.reader.divisive
         state = {"level": self.level} | {
             f"{part}.{name}": tensor
             for part in ("reader", "backend")
@@ -221,12 +223,16 @@ class OSCLC(nn.Module):
             if sum(outputs for outputs, _ in levels) != bank.channels[0]:
                 what = f"levels of other outputs than the {bank.channels[0]} of its masks"
                 raise InputError(what, where=f"{masks.title}: network", mend="export it again")
-            reader = LevelReader(bank.readout, told["compand"], camera, levels)
+            reader = LevelReader(bank.readout, told["compand"], camera, levels, divisive=told.get("divisive", 0.0))
             backend = kind.build_levels([(one.channels, one.size) for one in reader.readers], size, classes)
         else:
             pool = (told["pool"][0], told["pool"][1]) if "pool" in told else None
-            reader = Reader(bank.readout, told["compand"], camera, pool, bank.channels[0])
+            divisive = told.get("divisive", 0.0)
+            reader = Reader(bank.readout, told["compand"], camera, pool, bank.channels[0], divisive=divisive)
             backend = kind.build(reader.channels, reader.size, size, classes)
+        if reader.given != bank.readings:
+            what = f"electronics for {reader.given[0]}×{reader.given[1]} readings, and its camera gives others"
+            raise InputError(what, where=f"{masks.title}: network", mend="export it again")
         network = cls(bank, reader, backend).to(bank.kernels.dtype)
         state = {name: torch.from_numpy(np.asarray(tensor)) for name, tensor in masks.backend.items()}
         own = {name: value for name, value in network.state_dict().items() if not name.startswith("bank.")}
@@ -243,17 +249,22 @@ def responses(front: Front, bench: Bench) -> Tensor:
 
     The taps of a chain without crops are as they are. Those of a crop ring on, those of a learned plane lie anywhere:
     they are cut off where the guard ends, or the picture.
+
+    Raises:
+        InputError: a chain's own taps reach beyond the guard, whatever rings.
     """
-    plan = front.plan
+    plan, chain = front.plan, front.chain
     taps = front.kernels(front.transfer()).detach()
     room = math.floor(bench.layout.guard / bench.input.sample + 1e-6)
     reach = _support(taps)
-    if isinstance(front, DeepFront) and all(crop == plan.size for crop in plan.crops):
-        reach = plan.reach
-        if max(reach) > room:
-            what = f"responses reach {max(reach)} samples beyond a picture, and its dark border is {room} wide"
-            mend = f'layout.guard = "{max(reach) * bench.input.sample * 1e6:g} um" or wider, or fewer taps'
+    if isinstance(front, DeepFront | PyramidFront):
+        far = max(chain.taps_reach)
+        if far > room:
+            what = f"responses reach {far} samples beyond a picture, and its dark border is {room} wide"
+            mend = f'layout.guard = "{far * bench.input.sample * 1e6:g} um" or wider, or fewer taps'
             raise InputError(what, where="layout.guard", mend=mend)
+        if all(crop == plan.size for crop in chain.crops):
+            reach = plan.reach
     within = (min(far, room, (n - 1) // 2) for far, n in zip(reach, plan.size, strict=True))
     rows, columns = (
         slice(max(0, kernel_centre(n) - far), kernel_centre(n) + far + 1)

@@ -32,6 +32,7 @@ def pruned(student: Student, count: int) -> Student:
     Raises:
         InputError: it has not as many, or its electronics does not begin with a layer of weights.
     """
+    student = getattr(student, "module", getattr(student, "_orig_mod", student))  # of DataParallel, of torch.compile
     outputs = student.reader.outputs
     if not 1 <= count <= outputs:
         mend = f"a number from 1 to {outputs}"
@@ -43,6 +44,9 @@ def pruned(student: Student, count: int) -> Student:
         _kept_readings(student, kept),
         _backend(student, kept),
     )
+    learned = {name: parameter.requires_grad for name, parameter in student.named_parameters()}
+    for name, parameter in made.named_parameters():
+        parameter.requires_grad_(learned.get(name, True))
     return made.train(student.training)
 
 
@@ -54,12 +58,14 @@ def _front(student: Student, kept: Tensor) -> Front:
         chain.plan = chain.chain = plan
         chain.weights[-1] = nn.Parameter(front.weights[-1][kept].clone())
         return chain
-    return PlaneFront(plan, front.transfer()[kept], is_complex=front.is_complex)
+    return PlaneFront(plan, front.transfer()[kept], is_complex=front.is_complex, chain=front.chain)
 
 
 def _kept_readings(student: Student, kept: Tensor) -> Reader:
     old = _reader(student)
-    made = Reader(old.kind, old.compand, old.camera, old.pool, len(kept), reference=old.reference).to(old.mean)
+    made = old.of(len(kept))
+    if old.divisive:
+        made.power.copy_(old.power)
     made.mean.copy_(old.mean[_channels(old, kept)])
     made.spread.copy_(old.spread[_channels(old, kept)])
     if made.bias is not None and old.bias is not None:
@@ -95,4 +101,6 @@ def _first(backend: nn.Module) -> nn.Linear | nn.Conv2d:
     for layer in backend.modules():
         if isinstance(layer, nn.Linear | nn.Conv2d):
             return layer
-    raise InputError("a backend without weights", where="pruned", mend="one of fouroptics.models.backends")
+        if not isinstance(layer, nn.Sequential | nn.Flatten | nn.Dropout | nn.Identity):
+            break
+    raise InputError("a backend that does not begin with weights", where="pruned", mend="fully connected, or conv")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -106,6 +107,7 @@ class LevelReader(Sensor):
         camera: where its pixels stand.
         levels: outputs and readings ``(Y, X)`` of each; those of the last are the camera's own.
         reference: amplitude of the beam of ``interference``.
+        divisive: as of a ``Reader``, level by level.
     """
 
     def __init__(
@@ -116,23 +118,35 @@ class LevelReader(Sensor):
         levels: Sequence[tuple[int, Pair]],
         *,
         reference: float = 1.0,
+        divisive: float = 0.0,
     ) -> None:
         window = camera.pixels
         super().__init__(kind, compand, camera, window, sum(outputs for outputs, _ in levels), reference)
-        for _, size in levels:
+        sizes = [size for _, size in levels]
+        if (
+            not sizes
+            or sizes[-1] != window
+            or any(n >= m for coarse, fine in pairwise(sizes) for n, m in zip(coarse, fine, strict=True))
+        ):
+            what = f"levels of {sizes} readings before {window[0]}×{window[1]} pixels"
+            raise InputError(what, where="levels", mend="the coarsest first, each larger; the last as many as pixels")
+        for size in sizes:
             if any(n % m for n, m in zip(window, size, strict=True)):
                 what = f"{size[0]}×{size[1]} readings of {window[0]}×{window[1]} pixels"
                 raise InputError(what, where="crops", mend="levels whose samples divide the picture's")
         self.parts = nn.ModuleList(
             Reader(
-                kind, compand, camera, None if size == window else size, outputs, reference=reference, behind=True
+                kind, compand, camera, None if size == window else size, outputs, reference=reference, behind=True,
+                divisive=divisive,
             )
             for outputs, size in levels
         )  # fmt: skip
 
     def on(self, camera: Camera) -> LevelReader:
         """The same, its pixels standing elsewhere."""
-        made = LevelReader(self.kind, self.compand, camera, self.levels, reference=self.reference)
+        made = LevelReader(
+            self.kind, self.compand, camera, self.levels, reference=self.reference, divisive=self.divisive
+        )
         made.load_state_dict(self.state_dict())
         return made.to(self.mean)
 
@@ -149,6 +163,19 @@ class LevelReader(Sensor):
     @property
     def mean(self) -> Tensor:
         return self.readers[0].mean
+
+    @property
+    def divisive(self) -> float:
+        return self.readers[0].divisive
+
+    @property
+    def is_linear(self) -> bool:
+        return all(part.is_linear for part in self.readers)
+
+    @property
+    def following_macs(self) -> int:
+        """Multiplications of electronics between camera and backend."""
+        return sum(part.following_macs for part in self.readers)
 
     def forward(self, field: Tensor) -> list[Tensor]:
         return self.normalised(self.raw(field))
@@ -178,6 +205,14 @@ class LevelReader(Sensor):
         """Put the thresholds where readings are on average."""
         for part, own in zip(self.readers, self._shared(mean_reading(detected), 0), strict=True):
             part.put_thresholds(own)
+
+    @torch.no_grad()
+    def weigh(self, detected: Iterable[Tensor]) -> None:
+        """Keep the power that every level's readings have on average, if they are divided."""
+        if self.divisive:
+            every = [self._shared(part, -3) for part in detected]
+            for number, part in enumerate(self.readers):
+                part.weigh(levels[number] for levels in every)
 
     def normalised(self, raw: Sequence[Tensor]) -> list[Tensor]:
         return [part.normalised(own) for part, own in zip(self.readers, raw, strict=True)]

@@ -67,7 +67,7 @@ class Sensor(nn.Module):
         self._plans: Kept[Separable] = Kept()
         if any(self._readings(axis).pitch <= 0 for axis in (0, 1)):
             what = f"{given[0]}×{given[1]} readings are less than a sensor's pixel wide"
-            raise InputError(what, where="camera_pixel", mend="smaller pixels, or fewer readings (sensor_pool)")
+            raise InputError(what, where="camera_pixel", mend="smaller pixels, or fewer readings")
 
     @property
     def key(self) -> tuple[object, ...]:
@@ -165,10 +165,14 @@ class Reader(Sensor):
         channels: outputs of the optics.
         reference: amplitude of the beam of ``interference``, in units of the field.
         behind: whether it is always electronics that pools.
+        divisive: electronics divides each reading by the root mean square of all outputs' readings there, to which
+            this share of their usual power is added; 0 leaves them as they are. What is left is the pattern of the
+            responses, whatever the contrast of the picture there.
     """
 
     mean: Tensor
     spread: Tensor
+    power: Tensor
 
     def __init__(
         self,
@@ -180,7 +184,10 @@ class Reader(Sensor):
         *,
         reference: float = 1.0,
         behind: bool = False,
+        divisive: float = 0.0,
     ) -> None:
+        if not (isinstance(divisive, int | float) and 0 <= divisive < math.inf):
+            raise InputError(f"{divisive!r} is no share", where="divisive", mend="0 for none, or such as 0.1")
         window = camera.pixels
         if pool is not None and any(not 1 <= p <= n for p, n in zip(pool, window, strict=True)):
             what = f"{pool[0]}×{pool[1]} readings of {window[0]}×{window[1]} samples"
@@ -190,21 +197,37 @@ class Reader(Sensor):
         pools_behind = pool is not None and (behind or compand in _RECTIFIED)
         given = (size[0] * rows, size[1] * columns) if pools_behind else size
         super().__init__(kind, compand, camera, given, channels, reference)
-        self.pool, self.size = pool, size
+        self.pool, self.size, self.divisive = pool, size, float(divisive)
         self._behind, self._bin = behind, (rows, columns) if pools_behind else None
         self.channels = channels * (2 if compand == "two-sided-rectify" else 1)
         thresholds = torch.zeros(channels) if compand in _RECTIFIED else None
         self.bias = None if thresholds is None else nn.Parameter(thresholds)
         self.register_buffer("mean", torch.zeros(self.channels))
         self.register_buffer("spread", torch.ones(self.channels))
+        if divisive:
+            self.register_buffer("power", torch.ones(()))  # of readings, thresholds taken off, on average
+
+    def of(self, outputs: int, camera: Camera | None = None) -> Reader:
+        """Another such reader, of so many outputs, which knows no readings yet."""
+        return Reader(
+            self.kind, self.compand, camera or self.camera, self.pool, outputs, reference=self.reference,
+            behind=self._behind, divisive=self.divisive,
+        ).to(self.mean)  # fmt: skip
+
+    @property
+    def is_linear(self) -> bool:
+        return super().is_linear and not self.divisive
+
+    @property
+    def following_macs(self) -> int:
+        """Multiplications of electronics between camera and backend: squares and quotients, if it divides."""
+        return 2 * self.outputs * math.prod(self.given) if self.divisive else 0
 
     def on(self, camera: Camera) -> Reader:
         """The same, its pixels standing elsewhere."""
-        made = Reader(
-            self.kind, self.compand, camera, self.pool, self.outputs, reference=self.reference, behind=self._behind
-        )
+        made = self.of(self.outputs, camera)
         made.load_state_dict(self.state_dict())
-        return made.to(self.mean)
+        return made
 
     def forward(self, field: Tensor) -> Tensor:
         return self.normalised(self.raw(field))
@@ -220,13 +243,22 @@ class Reader(Sensor):
 
     def followed(self, detected: Tensor) -> Tensor:
         """What electronics makes of what the camera gives: thresholds, companding, pools behind them."""
-        seen = detected if self.bias is None else detected + self.bias[:, None, None]
+        seen = self._divided(self._biased(detected))
         if self._bin is None or self.compand not in _RECTIFIED:
             return self._pooled(readout.compand(seen, self.compand))
         positive = self._pooled(seen.relu())
         if self.compand == "rectify":
             return positive
         return torch.cat((positive, positive - self._pooled(seen)), -3)  # for max(-r, 0) = max(r, 0) - r
+
+    def _biased(self, detected: Tensor) -> Tensor:
+        return detected if self.bias is None else detected + self.bias[:, None, None]
+
+    def _divided(self, seen: Tensor) -> Tensor:
+        if not self.divisive:
+            return seen
+        strength = seen.square().mean(-3, keepdim=True)
+        return seen * (self.divisive * self.power + strength).rsqrt()
 
     def dark(self, count: int) -> Tensor:
         """Readings of so many pictures, all 0."""
@@ -241,6 +273,14 @@ class Reader(Sensor):
     def centre(self, detected: Iterable[Tensor]) -> None:
         """Put the thresholds where readings are on average, so that what is rectified has both signs."""
         self.put_thresholds(mean_reading(detected))
+
+    @torch.no_grad()
+    def weigh(self, detected: Iterable[Tensor]) -> None:
+        """Keep the power that readings have on average, if they are divided."""
+        if self.divisive:
+            powers = [(self._biased(part).square().mean(), len(part)) for part in detected]
+            count = sum(number for _, number in powers)
+            self.power.copy_(torch.stack([power * (number / count) for power, number in powers]).sum())
 
     @torch.no_grad()
     def put_thresholds(self, where: Tensor) -> None:

@@ -79,9 +79,11 @@ class Student(nn.Module):
         Thresholds before a rectifier that were not learned yet are put at the mean reading first: pictures are light,
         and of a kernel with a mean all readings would have one sign.
         """
+        parts = torch.split(pictures, _CHUNK)
         if self.reader.has_thresholds:
-            self.reader.centre(self.reader.detected(self.seen(part)) for part in torch.split(pictures, _CHUNK))
-        self.reader.normalise(self.readings(part) for part in torch.split(pictures, _CHUNK))
+            self.reader.centre(self.reader.detected(self.seen(part)) for part in parts)
+        self.reader.weigh(self.reader.detected(self.seen(part)) for part in parts)
+        self.reader.normalise(self.readings(part) for part in parts)
 
     def _transfer(self) -> Tensor:
         """Transfer functions of all that is shown: of pairs, of all positive parts and then of all negative ones."""
@@ -114,6 +116,8 @@ class SCLC(Student):
         guard: dark samples beside the picture; left out: as wide as a response and the first lobe of its crop's
             ringing, or as the picture where taps may lie anywhere (a plane, pairs). 0 lets pictures wrap.
         reference: amplitude of the beam of ``interference``, in units of the field.
+        divisive: electronics divides each reading by the root mean square of all outputs' readings there, to which
+            this share of their usual power is added; 0 leaves them as they are.
         is_complex: of the kernels.
         detect: ``"last"``: what comes behind all convolutions; ``"each"``: what comes before each crop too, as the
             expanding path of a U-Net wants it (``backends.Up``).
@@ -136,6 +140,7 @@ class SCLC(Student):
         backend: Sequence[int] | Backend = (),
         guard: Side = None,
         reference: float = 1.0,
+        divisive: float = 0.0,
         is_complex: bool = False,
         detect: Literal["last", "each"] = "last",
         parameters: Literal["deep", "plane"] = "deep",
@@ -166,6 +171,9 @@ class SCLC(Student):
         front: Front
         reader: Reader | LevelReader
         if detect == "each":
+            if parameters == "plane":
+                mend = 'parameters="deep": a plane knows no crops between its levels'
+                raise InputError("levels of a plane", where="detect", mend=mend)
             if pool is not None:
                 mend = "leave it out: crops say it, level by level"
                 raise InputError("every level has readings of its own", where="sensor_pool", mend=mend)
@@ -174,14 +182,17 @@ class SCLC(Student):
                 raise InputError("readings of several levels", where="backend", mend=mend)
             front = pyramid = PyramidFront(plan, is_complex=is_complex)
             camera = _camera(front, camera_pixel)
-            reader = LevelReader(readout, compand, camera, pyramid.levels, reference=reference)
+            reader = LevelReader(readout, compand, camera, pyramid.levels, reference=reference, divisive=divisive)
             behind = chosen.build_levels([(one.channels, one.size) for one in reader.readers], side, classes)
         else:
             front = DeepFront(plan, is_complex=is_complex)
-            reader = Reader(readout, compand, _camera(front, camera_pixel), pool, channels[-1], reference=reference)
+            reader = Reader(
+                readout, compand, _camera(front, camera_pixel), pool, channels[-1], reference=reference,
+                divisive=divisive,
+            )  # fmt: skip
             behind = chosen.build(reader.channels, reader.size, side, classes)
         if parameters == "plane":
-            front = PlaneFront(front.plan, front.transfer(), is_complex=is_complex)
+            front = PlaneFront(plan, front.transfer(), is_complex=is_complex)
         super().__init__(front, reader, behind)
 
     @classmethod
@@ -216,8 +227,11 @@ class SCLC(Student):
 
     def forward_layers(self, pictures: Tensor) -> Tensor:
         """The same scores by one layer after another: the slow reference."""
-        if not isinstance(self.front, DeepFront):  # nor does a pyramid have one that is the last
-            raise InputError("a plane has no layers", where="forward_layers", mend='parameters="deep"')
+        if not isinstance(self.front, DeepFront):
+            what = (
+                "a plane has no layers" if isinstance(self.front, PlaneFront) else "several levels, and no last layer"
+            )
+            raise InputError(what, where="forward_layers", mend='parameters="deep" and detect="last"')
         if self.reader.kind == "pair_intensity":
             raise InputError("pairs are parts of the composed kernels", where="forward_layers", mend="another readout")
         return self.scores(self.front.by_layers(pictures, fine=True))
@@ -245,8 +259,8 @@ def fold(student: nn.Module) -> FoldedSCLC:
         raise not_foldable(student)
     front = student.front
     with torch.no_grad():
-        plane = PlaneFront(front.plan, front.transfer(), is_complex=front.is_complex).train(front.training)
-    folded = FoldedSCLC(plane, copy.deepcopy(student.reader), copy.deepcopy(student.backend))
+        plane = PlaneFront(front.plan, front.transfer(), is_complex=front.is_complex, chain=front.chain)
+    folded = FoldedSCLC(plane.train(front.training), copy.deepcopy(student.reader), copy.deepcopy(student.backend))
     folded.training = student.training
     return folded
 

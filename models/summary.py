@@ -23,7 +23,8 @@ class Summary:
     """Sizes, and multiplications of real numbers for one picture.
 
     ``deep_macs`` are those of the chain as convolutions on pictures without a guard; ``folded_macs`` those of the
-    simulated fold: waves along both axes, the product on the band, samples, and the camera's squares.
+    simulated fold: waves along both axes, the product on the band, samples, and the camera's squares;
+    ``following_macs`` those of electronics on readings, before the backend.
     """
 
     function: str
@@ -34,6 +35,7 @@ class Summary:
     grid: Pair
     deep_macs: int
     folded_macs: int
+    following_macs: int
     backend_macs: int
     adc_samples: int
 
@@ -44,6 +46,7 @@ class Summary:
             ("responses", f"{self.responses:,} transfer functions, on {self.masks:,} masks if inputs are tiled"),
             ("band", f"{self.band[0]}×{self.band[1]} of {self.grid[0]}×{self.grid[1]} with the guard"),
             ("MACs, layers", f"{self.deep_macs:,} by convolution, {self.folded_macs:,} folded, as simulated"),
+            *([("MACs, readings", f"{self.following_macs:,} to divide them")] if self.following_macs else []),
             ("MACs, backend", f"{self.backend_macs:,}"),
             ("ADC samples", f"{self.adc_samples:,} a picture"),
         ]
@@ -62,6 +65,7 @@ def summarised(front: Front, reader: Reader | LevelReader, backend: nn.Module) -
         grid=plan.grid,
         deep_macs=_deep_macs(front),
         folded_macs=_folded_macs(front, reader, pairs),
+        following_macs=reader.following_macs,
         backend_macs=count_macs(backend, reader.dark(1)),
         adc_samples=reader.samples,
     )
@@ -112,7 +116,7 @@ def _folded_macs(front: Front, reader: Sensor, pairs: int) -> int:
     return analysis + product + synthesis + outputs * reader.macs
 
 
-def _function(reader: Sensor, backend: nn.Module) -> str:
+def _function(reader: Reader | LevelReader, backend: nn.Module) -> str:
     """The class of functions of the pixels that a student can make."""
     leaves = [layer for layer in backend.modules() if not list(layer.children())]
     other = [type(layer).__name__ for layer in leaves if not isinstance(layer, _AFFINE)]
@@ -122,4 +126,6 @@ def _function(reader: Sensor, backend: nn.Module) -> str:
     if reader.is_linear:
         return "affine" if behind == "affine" else f"{behind} of linear features"
     name = "quadratic" if reader.compand == "none" else "rectified" if "rectify" in reader.compand else "companded"
+    if reader.divisive:
+        name = "divided" if reader.compand == "none" else f"divided and {name}"
     return f"{name}, then {behind}"

@@ -67,8 +67,9 @@ class Deployment:
         network = self._tuned(on_bench(self.recipe, self.student, self.data))
         if self.writes:
             found = self._measured(network.eval())
-            write_whole(self.folder / "ladder.png", png(found, self.recipe.name))
             write_whole(self.folder / LADDER, json.dumps(found, indent=1).encode())
+            if found["rungs"]:
+                write_whole(self.folder / "ladder.png", png(found, self.recipe.name))
 
     def _tuned(self, network: OSCLC) -> OSCLC:
         train = self.data.train

@@ -21,7 +21,7 @@ from fouroptics.models.pyramid import LevelReader
 from fouroptics.models.readouts import Camera, Reader
 from fouroptics.models.sclc import Student, fold
 from fouroptics.models.training.data import Part
-from fouroptics.models.training.metrics import all_scores, main_of, measured, of_scores
+from fouroptics.models.training.metrics import main_of, measured
 from fouroptics.models.training.recipe import RUNGS
 from torch import Tensor, nn
 
@@ -147,10 +147,10 @@ def figures(network: OSCLC, pictures: Part) -> dict[str, Any]:
     """
     device = network.level.device
     here = pictures.to("cpu")
-    scores = all_scores(network.cpu(), here, chunk=_AT_ONCE)
+    digest = hashlib.sha256()
+    found = measured(network.cpu(), here, chunk=_AT_ONCE, each=lambda scores: digest.update(scores.numpy().tobytes()))
     network.to(device)
-    digest = hashlib.sha256(scores.contiguous().numpy().tobytes()).hexdigest()
-    return of_scores(scores, here) | {"scores_sha256": digest}
+    return found | {"scores_sha256": digest.hexdigest()}
 
 
 def _on_bench(network: nn.Module, pictures: Part) -> dict[str, Any]:
@@ -173,7 +173,7 @@ def _guarded(subject: Subject) -> dict[str, Any] | None:
     """Of pairs, the parts of cut responses are others than those of the band, and levels make up for it."""
     student = subject.student
     if student.reader.kind == "pair_intensity" and any(
-        crop != student.front.plan.size for crop in student.front.plan.crops
+        crop != student.front.plan.size for crop in student.front.chain.crops
     ):
         return None
     return measured(unwrapped(student, subject.osclc.bank.bench), subject.pictures)

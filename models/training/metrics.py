@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -20,38 +20,37 @@ def scores_of(network: nn.Module, pictures: Tensor, amp: bool = False) -> Tensor
 
 
 @torch.no_grad()
-def all_scores(network: nn.Module, part: Part, *, amp: bool = False, chunk: int = _CHUNK) -> Tensor:
+def scores_by_chunk(network: nn.Module, part: Part, *, amp: bool = False, chunk: int = _CHUNK) -> Iterator[Tensor]:
     """Scores of all pictures in evaluation mode, in chunks of one size."""
     was_training = network.training
     network.eval()
-    found = []
     try:
         for first in range(0, len(part), chunk):
             index = torch.arange(first, first + chunk).clamp_max(len(part) - 1).to(part.pictures.device)
-            found.append(scores_of(network, part.batch(index)[0], amp)[: len(part) - first])
+            yield scores_of(network, part.batch(index)[0], amp)[: len(part) - first]
     finally:
         network.train(was_training)
-    return torch.cat(found)
 
 
-def measured(network: nn.Module, part: Part, *, amp: bool = False, chunk: int = _CHUNK) -> dict[str, float]:
-    """Its figures, the one to choose by first."""
-    if part.targets.dim() == 1:
-        return of_scores(all_scores(network, part, amp=amp, chunk=chunk), part)
-    counts: Tensor | None = None
-    for first in range(0, len(part), chunk):  # scores of all pixels at once may be more than there is room for
-        some = part.take(slice(first, first + chunk))
-        here = _confusion(all_scores(network, some, amp=amp, chunk=min(chunk, len(some))), some)
-        counts = here if counts is None else counts + here
-    assert counts is not None
-    return of_confusion(counts)
-
-
-def of_scores(scores: Tensor, part: Part) -> dict[str, float]:
-    """The same of scores that are there."""
-    if part.targets.dim() == 1:
-        return {"accuracy": float((scores.argmax(1) == part.targets).double().mean())}
-    return of_confusion(_confusion(scores, part))
+def measured(
+    network: nn.Module,
+    part: Part,
+    *,
+    amp: bool = False,
+    chunk: int = _CHUNK,
+    each: Callable[[Tensor], object] = lambda _: None,
+) -> dict[str, float]:
+    """Its figures, the one to choose by first. Scores are given to ``each``, and kept no longer: pixels have many."""
+    right, counts, first = 0, torch.zeros((), dtype=torch.int64), 0
+    for scores in scores_by_chunk(network, part, amp=amp, chunk=chunk):
+        targets = part.targets[first : first + len(scores)]
+        first += len(scores)
+        each(scores.contiguous())
+        if targets.dim() == 1:
+            right += int((scores.argmax(1) == targets).sum())
+        else:
+            counts = counts.to(scores.device) + _confusion(scores, targets)
+    return of_confusion(counts) if counts.dim() else {"accuracy": right / len(part)}
 
 
 def main_of(figures: Mapping[str, Any]) -> float:
@@ -59,12 +58,12 @@ def main_of(figures: Mapping[str, Any]) -> float:
     return float(next(iter(figures.values())))
 
 
-def _confusion(scores: Tensor, part: Part) -> Tensor:
+def _confusion(scores: Tensor, targets: Tensor) -> Tensor:
     """Pixels by their class (row) and what they were said to be (column)."""
     said = (scores[:, 0] > 0).long() if scores.shape[1] == 1 else scores.argmax(1)
     classes = max(2, scores.shape[1])
-    seen = part.targets != IGNORED
-    pairs = part.targets[seen].long() * classes + said[seen]
+    seen = targets != IGNORED
+    pairs = targets[seen].long() * classes + said[seen]
     return torch.bincount(pairs, minlength=classes**2).reshape(classes, classes)
 
 

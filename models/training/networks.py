@@ -45,6 +45,8 @@ def student_of(recipe: Recipe, data: Data, teacher: nn.Module, *, is_new: bool =
     section = recipe.student
     if section.model == "sclc":
         student = _sclc(recipe, data, teacher)
+        if section.initial == "patches":
+            check_patches(student)
         if is_new and section.initial == "patches":
             begin_with_patches(student, data.some(20_000, seed=1))
         if is_new:
@@ -99,9 +101,17 @@ def _readers(recipe: Recipe, data: Data) -> dict[str, Any]:
     return {
         "readout": section.readout, "compand": section.compand, "classes": len(data.classes),
         "sensor_pool": section.sensor_pool, "backend": _backend(section.backend), "reference": section.reference,
-        "is_complex": section.is_complex, "detect": section.detect, "parameters": section.parameters,
-        "camera_pixel": recipe.camera_pixel,
+        "is_complex": section.is_complex, "detect": section.detect, "divisive": section.divisive,
+        "parameters": section.parameters, "camera_pixel": recipe.camera_pixel,
     }  # fmt: skip
+
+
+def check_patches(student: SCLC) -> DeepFront:
+    """The one real layer that patches can be the kernels of."""
+    front = student.front
+    if not isinstance(front, DeepFront) or len(front.weights) != 1 or front.is_complex:
+        raise InputError("patches are kernels of one real layer", where="student.initial", mend='"random"')
+    return front
 
 
 @torch.no_grad()
@@ -111,9 +121,7 @@ def begin_with_patches(student: SCLC, pictures: Tensor) -> None:
     Whitening is linear, so it is folded into the kernels: a response is the scalar product of a whitened patch of the
     picture with a whitened patch that was drawn.
     """
-    front = student.front
-    if not isinstance(front, DeepFront) or len(front.weights) != 1 or front.is_complex:
-        raise InputError("patches are kernels of one real layer", where="student.initial", mend='"random"')
+    front = check_patches(student)
     weight = front.weights[0]
     outputs, taps = weight.shape[0], (weight.shape[2], weight.shape[3])
     draw = torch.Generator().manual_seed(int(torch.randint(2**62, (1,))))

@@ -27,7 +27,7 @@ FORMAT = "fouroptics-recipe/1"
 _PRESETS = files("fouroptics") / "presets" / "recipes"
 Pair = tuple[int, int]
 _PATHS = (("data", "path"), ("teacher", "weights"))
-_LATER = {"optics": "folded", "batch": 0, "detect": "last"}
+_LATER = {"optics": "folded", "batch": 0, "detect": "last", "divisive": 0.0}
 # Of a ladder, in their order: from the teacher down to the masks of a file.
 RUNGS = (
     "teacher", "student", "folded", "guard", "tuned", "light", "masks", "quantized", "noise", "misaligned", "file",
@@ -120,6 +120,7 @@ class StudentSection(Section):
     readout: Readout
     compand: Compand = "none"
     reference: Annotated[float, Field(gt=0)] = 1.0
+    divisive: Annotated[float, Field(ge=0, le=100)] = 0.0
     is_complex: bool = False
     detect: Literal["last", "each"] = "last"
     parameters: Literal["deep", "plane"] = "deep"
@@ -202,6 +203,8 @@ class EvaluateSection(Section):
 
     @model_validator(mode="after")
     def _is_known(self) -> EvaluateSection:
+        if not self.rungs:
+            raise InputError("no rung", where="rungs", mend='"all", or ["student", "quantized"]')
         for rung in () if self.rungs == "all" else self.rungs:
             check_choice("rungs", rung, RUNGS)
         return self
@@ -258,6 +261,9 @@ class Recipe(Section):
         if Augmentation(recipe.data.augment).mixup and recipe.distill.loss != "function-matching":
             mend = 'distill.loss = "function-matching", the loss that takes no labels'
             raise InputError("mixup mixes pictures and no labels", where=f"{place}: data.augment", mend=mend)
+        if recipe.student.detect == "each" and recipe.student.model != "sclc":
+            mend = 'detect = "last", or model = "sclc"'
+            raise InputError(f"{recipe.student.model!r} has no levels", where=f"{place}: student.detect", mend=mend)
         if recipe.stage and not recipe.bench:
             raise InputError("stages without a bench", where=f"{place}: stage", mend='bench = "slm-532nm"')
         order = [stage.learn for stage in recipe.stage if set(stage.learn) & {"kernels", "masks"}]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 import torch
+from fouroptics.models.cascade import Cascade
 from fouroptics.models.osclc import OSCLC, check_hardware, responses
 from fouroptics.models.sclc import Student
 from fouroptics.models.training.data import Data, Part
@@ -71,6 +72,8 @@ def check_bench(recipe: Recipe, student: Student) -> None:
     """
     bench = recipe.on_bench()
     check_hardware(student.reader, bench)
+    if recipe.student.optics == "cascade":
+        Cascade(student.front)
     if any("kernels" in section.learn for section in recipe.stage) and _begun_by(bench) == "masks":
         mend = 'learn = ["masks"], or another encoding'
         raise InputError("a fit passes no gradient to kernels", where="stage.learn", mend=mend)

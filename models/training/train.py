@@ -72,8 +72,7 @@ def train(
     device = _device(read.device)
     with joined() as ranks, torch.random.fork_rng():  # the caller's random numbers are left alone
         found = _data(read, data)
-        if read.bench:
-            _check_bench(read, found, teacher)
+        _check_student(read, found, teacher)
         folder = Path(out)
         taught_by = _taught_by(read, teacher)
         if ranks.is_first:
@@ -336,10 +335,14 @@ def _data(recipe: Recipe, given: Data | tuple[Any, Any] | None) -> Data:
     return pictures_in.of_section(recipe.data)
 
 
-def _check_bench(recipe: Recipe, data: Data, given: nn.Module | None) -> None:
-    """What the bench cannot carry is refused before anything is trained."""
+def _check_student(recipe: Recipe, data: Data, given: nn.Module | None) -> None:
+    """What cannot be built, or no bench can carry, is refused before anything is trained."""
     teacher = given or (teacher_of(recipe, data) if recipe.needs_teacher else nn.Module())
     student = student_of(recipe, data, teacher, is_new=False)
+    for kind in recipe.evaluate.controls:
+        control_of(kind, recipe, data, teacher, is_new=False)
+    if not recipe.bench:
+        return
     if not isinstance(student, SCLC):
         raise InputError(f"{recipe.student.model!r} has no masks", where="bench", mend='student.model = "sclc"')
     check_bench(recipe, student)
@@ -385,8 +388,10 @@ def _summarise(run: Run) -> None:
     ladders = [json.loads(p.read_text(encoding="utf-8")) for seed in run.recipe.seeds
                if (p := run.seed(seed) / LADDER).is_file()]  # fmt: skip
     for key, told in (("rungs", "ladder"), ("without_stages", "without_stages")):
-        if ladders and key in ladders[0]:
-            summary[told] = {rung: _spread([main_of(one[key][rung]) for one in ladders]) for rung in ladders[0][key]}
+        seen = [one.get(key, {}) for one in ladders]
+        rungs = [rung for rung in (seen[0] if seen else {}) if all(rung in one for one in seen)]
+        if rungs:
+            summary[told] = {rung: _spread([main_of(one[rung]) for one in seen]) for rung in rungs}
     write_whole(run.folder / MARKER, json.dumps(summary, indent=1).encode())
 
 

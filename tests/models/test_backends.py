@@ -3,12 +3,16 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from fouroptics.models import SCLC, fold
+from fouroptics.models import OSCLC, SCLC, fold
 from fouroptics.models.backends import FC, Conv, Up, UpPath
+from fouroptics.models.pruning import pruned
 from fouroptics.models.released import Released
 from torch import nn
 
 import fouroptics as fo
+from fouroptics.devices import readout
+from fouroptics.errors import InputError
+from tests.device_banks import bench_of
 
 
 def student_of(backend, **options):
@@ -19,6 +23,44 @@ def student_of(backend, **options):
 
 def pictures(count=2, size=16):
     return torch.rand(count, 3, size, size, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("compand", ["none", "sqrt", "two-sided-rectify"])
+def test_divided_readings_are_the_pattern_whatever_the_contrast(compand):
+    """r / √(0.1·p + mean over outputs of r²), p what that mean is on average; then companded."""
+    student = student_of(FC(), compand=compand, divisive=0.1)
+    seen = pictures(6)
+    student.normalise(seen)
+    readings = student.reader.detected(student.seen(seen))
+    if student.reader.bias is not None:
+        readings = readings + student.reader.bias[:, None, None]
+    power = readings.square().mean()
+    assert torch.allclose(student.reader.power, power, rtol=1e-4)
+    due = readings / (0.1 * power + readings.square().mean(1, keepdim=True)).sqrt()
+    due = readout.compand(due, compand)
+    assert torch.allclose(student.readings(seen), due, atol=1e-5)
+    told = student.summary()
+    assert told.following_macs == 2 * 8 * 256 and "to divide them" in str(told)
+    assert told.function == {"none": "divided", "sqrt": "divided and companded"}.get(
+        compand, "divided and rectified"
+    ) + (", then affine")
+    assert torch.allclose(fold(student)(seen), student(seen), atol=1e-4)
+
+
+def test_a_reader_that_divides_is_told_by_its_file_and_kept_when_pruned(tmp_path):
+    student = student_of(FC(), divisive=0.25)
+    seen = pictures(6)
+    student.normalise(seen)
+    few = pruned(student.eval(), 4)
+    assert few.reader.divisive == 0.25 and torch.equal(few.reader.power, student.reader.power)
+    here = OSCLC.from_student(few, bench_of(240, {"mask.encoding": "carrier"}), seen).eval()
+    here.mask_set(classes="abcd").save(tmp_path / "masks.h5")
+    again = OSCLC.from_maskset(tmp_path / "masks.h5")
+    assert again.reader.divisive == 0.25
+    with torch.no_grad():
+        assert torch.equal(again(seen), here(seen))
+    with pytest.raises(InputError, match="divisive: -1 is no share"):
+        student_of(FC(), divisive=-1)
 
 
 @pytest.mark.parametrize(

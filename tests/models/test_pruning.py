@@ -1,5 +1,7 @@
 """Fewer outputs: what is left answers as before, and what is gone is heard as its mean."""
 
+import copy
+
 import pytest
 import torch
 from fouroptics.models import OSCLC, SCLC, fold
@@ -60,8 +62,19 @@ def test_chains_planes_and_benches_take_fewer():
     assert here(pictures).shape == (6, 3)
 
 
+def test_what_was_frozen_or_wrapped_stays_so():
+    student, pictures = student_of()
+    few = pruned(torch.nn.DataParallel(student.requires_grad_(False)), 3)
+    assert not any(parameter.requires_grad for parameter in few.parameters())
+    assert few(pictures).shape == (6, 3)
+
+
 def test_what_cannot_be_pruned():
     student, _ = student_of()
+    normed = copy.deepcopy(student)
+    normed.backend = torch.nn.Sequential(torch.nn.BatchNorm2d(12), *normed.backend)
+    with pytest.raises(InputError, match="does not begin with weights"):
+        pruned(normed, 2)
     for count in (0, 7):
         with pytest.raises(InputError, match=f"{count} of 6 outputs"):
             pruned(student, count)
@@ -70,5 +83,5 @@ def test_what_cannot_be_pruned():
     with pytest.raises(InputError, match="levels of outputs"):
         pruned(pyramid, 2)
     student.backend = torch.nn.Flatten()
-    with pytest.raises(InputError, match="without weights"):
+    with pytest.raises(InputError, match="does not begin with weights"):
         pruned(student, 2)

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from fouroptics.models import OSCLC, SCLC, fold
 from fouroptics.models.backends import Up
 from fouroptics.models.front import DeepFront, Plan
+from fouroptics.models.osclc import responses
 from fouroptics.models.pyramid import LevelReader, PyramidFront
 from fouroptics.models.readouts import Camera, Reader
 from fouroptics.models.teachers import UNet
@@ -83,9 +84,12 @@ def test_a_level_reads_as_a_reader_of_its_own(compand):
     assert all(torch.allclose(part.mean((0, 2, 3)), torch.zeros(part.shape[1]).double(), atol=1e-4) for part in normal)
 
 
-def test_a_fold_and_a_plane_are_the_same_and_a_unet_tells_its_levels():
+def test_a_fold_is_the_same_and_a_unet_tells_its_levels():
     student, pictures = student_of()
-    assert torch.allclose(fold(student)(pictures), student(pictures), atol=1e-4)
+    folded = fold(student)
+    assert torch.allclose(folded(pictures), student(pictures), atol=1e-4)
+    ours, its = student.summary(), folded.summary()
+    assert (ours.deep_macs, ours.folded_macs, ours.masks) == (its.deep_macs, its.folded_macs, its.masks)
     told = student.summary()
     assert told.masks == 7 and told.adc_samples == 7 * 2 * 16 * 16 and told.function.endswith("a CNN")
     assert told.deep_macs == 9 * (3 * 2 * 256 + 2 * 3 * 64 + 3 * 2 * 16)
@@ -100,7 +104,8 @@ def test_on_its_bench_and_from_its_file(tmp_path):
     student, pictures = student_of()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        here = OSCLC.from_student(student, bench_of(240, {"mask.encoding": "carrier"}), pictures).eval()
+        bench = bench_of(240, {"mask.encoding": "carrier", "layout.guard": "112 um"})
+        here = OSCLC.from_student(student, bench, pictures).eval()
     with torch.no_grad():
         due = student.reader.detected(student.seen(pictures))
         found = here.bank(pictures) / here.level[:, None, None]
@@ -114,6 +119,9 @@ def test_on_its_bench_and_from_its_file(tmp_path):
     masks = fo.MaskSet.load(path)
     masks.network["electronics"]["levels"][0][0] = 2**30
     with pytest.raises(InputError, match="levels of other outputs than the 7 of its masks"):
+        OSCLC.from_maskset(masks)
+    masks.network["electronics"] |= {"levels": [[2, 4, 4], [3, 8, 8], [2, 32, 32]], "window": [32, 32]}
+    with pytest.raises(InputError, match="electronics for 32×32 readings"):
         OSCLC.from_maskset(masks)
 
 
@@ -135,6 +143,7 @@ def test_its_electronics_are_exported(tmp_path):
         ({"crops": (6, None, None)}, "levels whose samples divide the picture's"),
         ({"backend": (8,)}, "backend: readings of several levels"),
         ({"sensor_pool": 4}, "sensor_pool: every level has readings of its own"),
+        ({"parameters": "plane"}, "detect: levels of a plane"),
         ({"detect": "all"}, "detect: 'all'"),
     ],
 )
@@ -147,5 +156,20 @@ def test_what_is_no_pyramid(changes, says):
 
 def test_levels_need_a_camera_that_sees_the_finest():
     camera = Camera((16, 16), (34, 34), (16, 16), ((7.5, 16.0), (7.5, 16.0)))
-    with pytest.raises(InputError, match="divide"):
-        LevelReader("homodyne", "none", camera, [(2, (5, 5)), (2, (16, 16))])
+    for levels, says in (
+        ([(2, (5, 5)), (2, (16, 16))], "divide"),
+        ([(2, (16, 16)), (2, (8, 8))], "the coarsest first"),
+        ([(2, (4, 4)), (2, (8, 8))], "the last as many as pixels"),
+        ([], "the last as many as pixels"),
+    ):
+        with pytest.raises(InputError, match=says):
+            LevelReader("homodyne", "none", camera, levels)
+
+
+def test_taps_that_reach_beyond_the_border_are_refused_and_ringing_is_cut():
+    bench = fo.Bench.load("slm-532nm")  # its border is 12 samples wide
+    options = {"readout": "homodyne", "compand": "rectify", "classes": 2, "detect": "each", "backend": Up((8, 6, 4))}
+    wide, narrow = (SCLC((3, 2, 3, 2), k, (8, 4, None), 16, **options) for k in (5, 3))
+    with pytest.raises(InputError, match="responses reach 14 samples"):
+        responses(wide.front, bench)
+    assert max(responses(narrow.front, bench).shape[2:]) <= 25

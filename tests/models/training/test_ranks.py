@@ -6,6 +6,9 @@ import subprocess
 import sys
 
 import pytest
+import torch
+from fouroptics.models.training import ranks
+from torch import nn
 
 from tests.models.training.test_loop import TWO, contents, recipe, same
 
@@ -43,3 +46,21 @@ def test_a_rank_that_is_killed_leaves_a_run_that_goes_on(tmp_path, rank):
     same(contents(tmp_path / "run"), contents(tmp_path / "whole"))
     rows = [json.loads(line) for line in (tmp_path / "run" / "seed-0" / "metrics.jsonl").read_text().splitlines()]
     assert [row["epoch"] for row in rows] == [0, 1, 2, 3]
+
+
+def test_summed_gradients_lie_as_their_parameters_do(monkeypatch):
+    """A fused step walks through memory and asks for no strides; a teacher's kernels are channels last."""
+    monkeypatch.setattr(ranks.dist, "all_reduce", lambda _: None)
+    weights = {}
+    for world in (1, 2):
+        torch.manual_seed(0)
+        network = nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)
+        optimiser = torch.optim.SGD(network.parameters(), 0.1, momentum=0.9, fused=True)
+        for _ in range(2):
+            network.zero_grad()
+            network(torch.rand(2, 3, 8, 8)).square().sum().backward()
+            ranks.Ranks(0, world).add_gradients(network, torch.zeros((), dtype=torch.float64))
+            assert network.weight.grad.stride() == network.weight.stride()
+            optimiser.step()
+        weights[world] = network.weight.detach()
+    assert torch.allclose(weights[1], weights[2], atol=1e-6)

@@ -207,7 +207,8 @@ def test_pixels_go_the_same_road(tmp_path):
     rungs = ["student", "quantized", "noise", "misaligned", "file"]
     changes = QUICK | {
         "data.options": {"count": 60, "target": "mask"}, "data.size": [16, 16], "student.channels": [3, 2, 2],
-        "student.crops": [8, 0], "student.backend.hidden": [4, 4], "evaluate.rungs": rungs, "evaluate.pictures": 6,
+        "student.crops": [8, 0], "student.kernel": 3, "student.backend.hidden": [4, 4],
+        "evaluate.rungs": rungs, "evaluate.pictures": 6,
         "distill.also_without": False, "stage": [stage(noise=True, tolerances="lab-bench", pictures=20)],
     }  # fmt: skip
     run = train("shapes-pixels-bench", tmp_path / "run", changes=changes)

@@ -24,7 +24,10 @@ def test_a_shipped_recipe_runs(tmp_path, name):
     if pixels:
         quick |= {"student.crops": [16, 8, 0], "student.channels": [3, 2, 2, 4]}
     if recipe.bench:
-        quick |= {"evaluate.rungs": ["student", "quantized"], "evaluate.pictures": 2, "stage": []}
+        path = tmp_path / "bench.toml"  # pixels twice as wide: a quarter of the time
+        fo.Bench.load(recipe.bench).replace({"mask.pitch": "16 um", "mask.pixels": [960, 540]}).save(path)
+        quick |= {"bench": str(path), "stage": []}
+        quick |= {"evaluate.rungs": ["student", "quantized"], "evaluate.pictures": 2}
     run = train(recipe.from_dict(recipe.to_dict(), quick), tmp_path / "run")
     assert set(evaluate(run)) == {"teacher", "student"} | ({"student-alone"} if recipe.distill.also_without else set())
     assert run.summary["function"] == {

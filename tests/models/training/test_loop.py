@@ -156,7 +156,7 @@ train(Recipe.from_dict(toml.parse(sys.argv[2], "test")), sys.argv[1], data=Data(
 """
 
 
-@pytest.mark.parametrize("readout", ["homodyne", "intensity"])
+@pytest.mark.parametrize("readout", ["homodyne", pytest.param("intensity", marks=pytest.mark.slow)])
 def test_two_ranks_give_the_parameters_of_one(tmp_path, readout):
     """Twenty steps in double precision, a batch shared by gloo; one rank alone writes."""
     from fouroptics import toml

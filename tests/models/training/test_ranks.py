@@ -23,7 +23,7 @@ loop._APART = 0.0
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
-@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("rank", [pytest.param(0, marks=pytest.mark.slow), 1])
 def test_a_rank_that_is_killed_leaves_a_run_that_goes_on(tmp_path, rank):
     """With both ranks again it ends as it would have ended, bit by bit."""
     from fouroptics import toml

@@ -54,7 +54,7 @@ def _rungs(axes: Axes, rungs: Mapping[str, Any], without: Mapping[str, Any]) -> 
         axes.scatter(
             *zip(*plain, strict=True), facecolor="white", edgecolor=_INK, zorder=4, label="without fine-tuning"
         )
-        axes.legend(loc="lower left", frameon=False, fontsize=9)
+        axes.legend(loc="upper left", fontsize=9)
     axes.set_yticks(places, names)
     axes.set_ylim(len(names) - 0.5, -0.8)
     axes.set_xlim(max(0.0, low - _ROOM), min(100.0, high + _ROOM))

@@ -306,7 +306,7 @@ class DeepFront(Front):
 
     def taps(self) -> list[Tensor]:
         """Kernels of the layers, complex where they are."""
-        return [torch.view_as_complex(w) if self.is_complex else w for w in self.weights]
+        return taps_of(self.weights, self.is_complex)
 
     @exactly
     def transfer(self) -> Tensor:
@@ -375,6 +375,11 @@ def new_weights(plan: Plan, is_complex: bool) -> nn.ParameterList:
     for weight in weights:
         nn.init.normal_(weight, std=1 / math.sqrt(math.prod(weight.shape[1:])))
     return weights
+
+
+def taps_of(weights: nn.ParameterList, is_complex: bool) -> list[Tensor]:
+    """The same as numbers of their kind."""
+    return [torch.view_as_complex(w) if is_complex else w for w in weights]
 
 
 class PlaneFront(Front):

@@ -12,7 +12,7 @@ from itertools import pairwise
 import torch
 import torch.nn.functional as F
 from fouroptics.models.band import Geometry, compose
-from fouroptics.models.front import Front, Plan, new_weights
+from fouroptics.models.front import Front, Plan, new_weights, taps_of
 from fouroptics.models.readouts import Camera, Moments, Reader, Sensor, mean_reading
 from torch import Tensor, nn
 
@@ -71,7 +71,7 @@ class PyramidFront(Front):
         """What one level does, on its own band."""
         chain = self.chain
         geometry = Geometry(chain.size, chain.grid, chain.grids[layer], self.is_complex)
-        taps = [torch.view_as_complex(w) if self.is_complex else w for w in self.weights]
+        taps = taps_of(self.weights, self.is_complex)
         return compose(taps[: layer + 1], chain.grids[: layer + 1], geometry), geometry
 
     def _on_whole_band(self, transfer: Tensor, geometry: Geometry) -> Tensor:

@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV   := .venv
 RUN    := $(VENV)/bin/python
+SHARED := -n auto --maxprocesses 8  # among processes, of one thread each
 READY  := $(VENV)/.ready
 
 .PHONY: demo test slow speed lint clean
@@ -10,10 +11,10 @@ demo: $(READY)
 	$(RUN) -m fouroptics demo
 
 test: $(READY)
-	$(RUN) -m pytest -q
+	$(RUN) -m pytest -q $(SHARED)
 
 slow: $(READY)
-	$(RUN) -m pytest -q -m "slow or not slow" --hypothesis-profile=slow
+	$(RUN) -m pytest -q $(SHARED) -m "slow or not slow" --hypothesis-profile=slow
 
 speed: $(READY)
 	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[speed]"

@@ -205,6 +205,18 @@ def waves_of_taps(taps: int, bins: Tensor, grid: int) -> Tensor:
     return _waves(torch.arange(taps) - kernel_centre(taps), bins, grid, 1)
 
 
+def moved_samples(geometry: Geometry, axis: int, taps: int) -> Tensor:
+    """What a picture's samples add along an axis to the fine samples of the field, moved by each tap of a row.
+
+    ``[taps, fine samples, samples]``, real, in float64.
+    """
+    n, grid, fine = geometry.kept[axis], geometry.grid[axis], geometry.fine[axis]
+    bins = torch.arange(-(n // 2), n // 2 + 1)
+    down = _waves(bins, torch.arange(geometry.size[axis]), grid, -1)
+    up = _waves(torch.arange(fine), bins, fine, 1) * _weights(bins, n, grid)
+    return ((up * waves_of_taps(taps, bins, grid)[:, None]) @ down).real
+
+
 def _waves(rows: Tensor, columns: Tensor, period: int, sign: int) -> Tensor:
     """exp(± i2π·row·column/period), exact in its whole turns."""
     turns = torch.remainder(torch.outer(rows, columns), period).double() / period

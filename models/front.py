@@ -212,7 +212,7 @@ class Front(nn.Module, ABC):
     @exactly
     def spectrum(self, pictures: Tensor, transfer: Tensor) -> Tensor:
         """What transfer functions make of pictures, on the band ``[batch, out, rows, columns]``."""
-        self._check(pictures)
+        self.check(pictures)
         dtype, device = pictures.real.dtype, pictures.device
         plan = self._analyses.get((dtype, device), lambda: Analysis(self.geometry, dtype, device))
         return channel_sum(plan(pictures), transfer)
@@ -281,7 +281,8 @@ class Front(nn.Module, ABC):
             raise InputError(what, where="dtype", mend="light is float32 or float64; autocast narrows the rest")
         return dtype
 
-    def _check(self, pictures: Tensor) -> None:
+    def check(self, pictures: Tensor) -> None:
+        """Refuse pictures of another size or kind than the plan's."""
         dtype = self._dtype()
         if pictures.real.dtype != dtype:
             what = f"pictures are {pictures.dtype}, the optics {dtype}"
@@ -316,7 +317,7 @@ class DeepFront(Front):
     @exactly
     def by_layers(self, pictures: Tensor, *, fine: bool = False) -> Tensor:
         """The same as ``respond``, one layer after another over whole spectra: the slow reference."""
-        self._check(pictures)
+        self.check(pictures)
         (rows, columns), (height, width) = self.plan.grid, self.plan.size
         half = not (self.is_complex or pictures.is_complex())
         exact = pictures if half else pictures.to(torch.promote_types(pictures.dtype, torch.complex64))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +16,7 @@ from fouroptics.devices.readout import COMPANDS, READOUTS, Compand, Readout
 from fouroptics.errors import InputError, check_choice
 from fouroptics.optics.kept import Kept
 from fouroptics.optics.precision import exactly
-from fouroptics.optics.separable import Separable
+from fouroptics.optics.separable import SMALL, Separable
 
 Pair = tuple[int, int]
 Line = tuple[float, float]
@@ -77,12 +78,17 @@ class Sensor(nn.Module):
     @property
     def is_linear(self) -> bool:
         """Whether readings follow the field in proportion."""
-        return self.kind in _LINEAR and self.compand == "none"
+        return self.follows_field and self.compand == "none"
+
+    @property
+    def follows_field(self) -> bool:
+        """Whether what the camera gives does, before electronics."""
+        return self.kind in _LINEAR
 
     @property
     def macs(self) -> int:
         """Multiplications of the camera's integration for an output, where it is not done beforehand."""
-        if self.kind in _LINEAR:
+        if self.follows_field:
             return 0
         means = self._plan(torch.float64, torch.device("cpu"))
         (height, width), (y, x) = means.shape, (means.rows.shape[1], means.columns.shape[1])
@@ -100,14 +106,14 @@ class Sensor(nn.Module):
         They may be taken beforehand, with whatever else is linear. None where a square comes first.
         """
         plan = self._plan(torch.float64, torch.device("cpu"))
-        return (plan.rows, plan.columns) if self.kind in _LINEAR else None
+        return (plan.rows, plan.columns) if self.follows_field else None
 
     def detected(self, seen: Tensor) -> Tensor:
         """What the camera gives of a field, or of its ``means`` where it has some.
 
         It is a number a reading, signed where two captures are subtracted.
         """
-        if self.kind in _LINEAR:
+        if self.follows_field:
             return seen.real if seen.is_complex() else seen  # (|E + r|² - |E - r|²) / 4r
         square = self.kind != "interference"
         pattern = readout.intensity(seen) if square else readout.interference(seen, self.reference)
@@ -200,6 +206,7 @@ class Reader(Sensor):
         self.pool, self.size, self.divisive = pool, size, float(divisive)
         self._behind, self._bin = behind, (rows, columns) if pools_behind else None
         self.channels = channels * (2 if compand == "two-sided-rectify" else 1)
+        self._pools: Kept[Tensor] = Kept()
         thresholds = torch.zeros(channels) if compand in _RECTIFIED else None
         self.bias = None if thresholds is None else nn.Parameter(thresholds)
         self.register_buffer("mean", torch.zeros(self.channels))
@@ -243,22 +250,26 @@ class Reader(Sensor):
 
     def followed(self, detected: Tensor) -> Tensor:
         """What electronics makes of what the camera gives: thresholds, companding, pools behind them."""
-        seen = self._divided(self._biased(detected))
+        seen = self._biased(detected)
+        gain = self._gain(seen)
         if self._bin is None or self.compand not in _RECTIFIED:
-            return self._pooled(readout.compand(seen, self.compand))
-        positive = self._pooled(seen.relu())
+            return self._pooled(readout.compand(seen if gain is None else seen * gain, self.compand), None)
+        positive = self._pooled(seen.relu(), gain)
         if self.compand == "rectify":
             return positive
-        return torch.cat((positive, positive - self._pooled(seen)), -3)  # for max(-r, 0) = max(r, 0) - r
+        return torch.cat((positive, positive - self._pooled(seen, gain)), -3)  # for max(-r, 0) = max(r, 0) - r
 
     def _biased(self, detected: Tensor) -> Tensor:
         return detected if self.bias is None else detected + self.bias[:, None, None]
 
-    def _divided(self, seen: Tensor) -> Tensor:
+    def _gain(self, seen: Tensor) -> Tensor | None:
+        """What the readings of a place are multiplied by, ``[batch, 1, Y, X]``, if they are divided."""
         if not self.divisive:
-            return seen
-        strength = seen.square().mean(-3, keepdim=True)
-        return seen * (self.divisive * self.power + strength).rsqrt()
+            return None
+        places = seen.movedim(-3, -1)
+        strength = torch.linalg.vecdot(places, places)[:, None] / seen.shape[-3]
+        gain: Tensor = (self.divisive * self.power + strength).rsqrt()
+        return gain
 
     def dark(self, count: int) -> Tensor:
         """Readings of so many pictures, all 0."""
@@ -308,8 +319,26 @@ class Reader(Sensor):
         self.mean.copy_(mean)
         self.spread.copy_(spread.clamp_min(_LEAST_SPREAD * float(spread.median()) + 1e-30))
 
-    def _pooled(self, seen: Tensor) -> Tensor:
-        return seen if self._bin is None else torch.nn.functional.avg_pool2d(seen, self._bin)
+    def _pooled(self, seen: Tensor, gain: Tensor | None) -> Tensor:
+        """Means over the pools, of readings that a gain multiplies: small pools by a product that weighs with it."""
+        if self._bin is None:
+            return seen if gain is None else seen * gain
+        places = math.prod(self.given)
+        if places * math.prod(self.size) > SMALL:
+            return torch.nn.functional.avg_pool2d(seen if gain is None else seen * gain, self._bin)
+        weights = self._pools.get((seen.dtype, seen.device), partial(self._pool_weights, seen.dtype, seen.device))
+        weights = weights.expand(len(seen), -1, -1) if gain is None else weights * gain.reshape(len(seen), 1, places)
+        pooled = torch.bmm(weights, seen.flatten(-2).mT).mT  # as places stand in readings that come from taps
+        return pooled.reshape(*seen.shape[:-2], *self.size)
+
+    def _pool_weights(self, dtype: torch.dtype, device: torch.device) -> Tensor:
+        """What each reading counts in each pool, ``[pools, given]``."""
+        assert self._bin is not None
+        sides = [
+            torch.eye(n, dtype=torch.float64).repeat_interleave(k, 1) / k
+            for n, k in zip(self.size, self._bin, strict=True)
+        ]
+        return torch.kron(*sides).to(device, dtype)
 
     def extra_repr(self) -> str:
         return f"{self.kind}, {self.compand}, {self.size[0]}×{self.size[1]} readings of {self.channels} channels"

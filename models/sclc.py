@@ -16,6 +16,7 @@ from fouroptics.models.likeness import blocks_of, not_foldable
 from fouroptics.models.pyramid import LevelReader, PyramidFront
 from fouroptics.models.readouts import Camera, Reader
 from fouroptics.models.summary import Summary, summarised
+from fouroptics.models.taps import TapViews, is_worthwhile
 from torch import Tensor, nn
 
 from fouroptics.devices.readout import Compand, Readout
@@ -42,6 +43,7 @@ class Student(nn.Module):
         super().__init__()
         self.front, self.reader, self.backend = front, reader, backend
         self._syntheses: Kept[Synthesis] = Kept()
+        self._taps: Kept[TapViews] = Kept()
 
     def forward(self, pictures: Tensor) -> Tensor:
         """Scores of pictures ``[batch, in, y, x]`` in [0, 1]."""
@@ -56,6 +58,10 @@ class Student(nn.Module):
 
     def seen(self, pictures: Tensor) -> Tensor:
         """The field, or its means over pixels where readings follow it."""
+        taps = self._layer_of_taps()
+        if taps is not None and not pictures.is_complex():
+            self.front.check(pictures)
+            return self._views(taps, pictures.dtype, pictures.device)(pictures, taps)
         spectrum = self.front.spectrum(pictures, self._transfer())
         dtype, device = spectrum.real.dtype, spectrum.device
         key = (dtype, device, self.reader.key)
@@ -90,6 +96,22 @@ class Student(nn.Module):
         if self.reader.kind == "pair_intensity":
             return torch.cat(self.front.parts(), 0)
         return self.front.transfer()
+
+    def _layer_of_taps(self) -> Tensor | None:
+        """The taps of one real layer whose readings follow the field, if it is less work to read them so."""
+        front, reader = self.front, self.reader
+        if not isinstance(front, DeepFront) or len(front.weights) > 1 or front.is_complex or not reader.follows_field:
+            return None
+        (taps,), (kernel,), (inputs, outputs) = front.weights, front.plan.kernels, front.plan.channels
+        return taps if is_worthwhile(front.geometry, (inputs, outputs), kernel, reader.given) else None
+
+    def _views(self, taps: Tensor, dtype: torch.dtype, device: torch.device) -> TapViews:
+        def build() -> TapViews:
+            means = self.reader.means
+            assert means is not None
+            return TapViews(self.front.geometry, (taps.shape[2], taps.shape[3]), means, dtype, device)
+
+        return self._taps.get((dtype, device, self.reader.key), build)
 
     def _synthesis(self, dtype: torch.dtype, device: torch.device) -> Synthesis:
         return Synthesis(self.front.geometry, self.front.geometry.fine, self.reader.means, dtype, device)

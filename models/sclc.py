@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -37,11 +37,16 @@ class Student(nn.Module):
         front: the linear optics.
         reader: the detector and its electronics.
         backend: readings to scores.
+
+    Attributes:
+        noise: what is added to readings while it is trained (``noise.ReadingNoise``), from them and the transfer
+            functions; None adds nothing.
     """
 
     def __init__(self, front: Front, reader: Reader | LevelReader, backend: nn.Module) -> None:
         super().__init__()
         self.front, self.reader, self.backend = front, reader, backend
+        self.noise: Callable[[Tensor, Tensor], Tensor] | None = None
         self._syntheses: Kept[Synthesis] = Kept()
         self._taps: Kept[TapViews] = Kept()
 
@@ -54,7 +59,10 @@ class Student(nn.Module):
     @exactly
     def readings(self, pictures: Tensor) -> Any:
         """What leaves the electronics, ``[batch, channels, Y, X]``, before it is normalised; of levels a list."""
-        return self.reader.read(self.seen(pictures))
+        detected = self.reader.detected(self.seen(pictures))
+        if self.training and self.noise is not None:
+            detected = detected + self.noise(detected, self._transfer())
+        return self.reader.followed(detected)
 
     def seen(self, pictures: Tensor) -> Tensor:
         """The field, or its means over pixels where readings follow it."""

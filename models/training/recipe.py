@@ -27,7 +27,7 @@ FORMAT = "fouroptics-recipe/1"
 _PRESETS = files("fouroptics") / "presets" / "recipes"
 Pair = tuple[int, int]
 _PATHS = (("data", "path"), ("teacher", "weights"))
-_LATER = {"optics": "folded", "batch": 0, "detect": "last", "divisive": 0.0}
+_LATER = {"optics": "folded", "batch": 0, "detect": "last", "divisive": 0.0, "reading_noise": False}
 # Of a ladder, in their order: from the teacher down to the masks of a file.
 RUNGS = (
     "teacher", "student", "folded", "guard", "tuned", "light", "masks", "quantized", "noise", "misaligned", "file",
@@ -146,6 +146,7 @@ class TrainSection(Section):
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
     schedule: Literal["warmup-cosine", "one-cycle", "exponential"] = "one-cycle"
     clip: Annotated[float, Field(ge=0)] = 0.0
+    reading_noise: bool = False
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
     patience: Some = 0
     amp: bool = False
@@ -264,6 +265,8 @@ class Recipe(Section):
         if recipe.student.detect == "each" and recipe.student.model != "sclc":
             mend = 'detect = "last", or model = "sclc"'
             raise InputError(f"{recipe.student.model!r} has no levels", where=f"{place}: student.detect", mend=mend)
+        if recipe.train.reading_noise and not recipe.bench:
+            raise InputError("noise of no bench", where=f"{place}: train.reading_noise", mend='bench = "slm-532nm"')
         if recipe.stage and not recipe.bench:
             raise InputError("stages without a bench", where=f"{place}: stage", mend='bench = "slm-532nm"')
         order = [stage.learn for stage in recipe.stage if set(stage.learn) & {"kernels", "masks"}]
@@ -320,7 +323,7 @@ class Recipe(Section):
         told["train"].pop("tensorboard")
         for section, key in _PATHS:  # what lies there counts, and is counted elsewhere
             told[section].pop(key)
-        for kept in (told["student"], *told["stage"]):  # later keys, where they say what was always so
+        for kept in (told["student"], told["train"], *told["stage"]):  # later keys, where they say what was always so
             for key, usual in _LATER.items():
                 if kept.get(key) == usual:
                     kept.pop(key)

@@ -6,6 +6,7 @@ from functools import partial
 
 import torch
 from fouroptics.models.cascade import Cascade
+from fouroptics.models.noise import check_signed
 from fouroptics.models.osclc import OSCLC, check_hardware, responses
 from fouroptics.models.sclc import Student
 from fouroptics.models.training.data import Data, Part
@@ -74,6 +75,11 @@ def check_bench(recipe: Recipe, student: Student) -> None:
     check_hardware(student.reader, bench)
     if recipe.student.optics == "cascade":
         Cascade(student.front)
+    if recipe.train.reading_noise:
+        if recipe.student.optics == "cascade":
+            what, mend = "the noise of one plane of masks", 'student.optics = "folded", or no reading_noise'
+            raise InputError(f"{what} on a cascade", where="train.reading_noise", mend=mend)
+        check_signed(student.reader)
     if any("kernels" in section.learn for section in recipe.stage) and _begun_by(bench) == "masks":
         mend = 'learn = ["masks"], or another encoding'
         raise InputError("a fit passes no gradient to kernels", where="stage.learn", mend=mend)

@@ -1,0 +1,128 @@
+"""Noise that a student learns with: by closed form, as a bench has it, and off where nothing is learned."""
+
+import math
+
+import pytest
+import torch
+from fouroptics.models import OSCLC, SCLC
+from fouroptics.models.noise import ReadingNoise
+from fouroptics.models.training import load, train
+
+import fouroptics as fo
+from fouroptics.devices.detector import Pattern
+
+BENCH = fo.Bench.load("slm-532nm").replace({"mask.encoding": "carrier"})
+PLAIN = BENCH.replace({"mask.precompensate": False})
+
+
+def student_of(channels=(2, 12), kernel=3, readout="homodyne", **options):
+    torch.manual_seed(0)
+    return SCLC(channels, kernel, None, 16, readout=readout, classes=3, sensor_pool=4, camera_pixel=0.25, **options)
+
+
+def pictures(count=16, inputs=2, seed=0):
+    return torch.rand(count, inputs, 16, 16, generator=torch.Generator().manual_seed(seed))
+
+
+def test_a_mask_is_turned_down_to_its_clearest_frequency():
+    """Taps (1, 2, 1)/4 pass most at 0: 1; (1, -2, 1)/4 at half a cycle: 1 as well, and 1/sinc more where pixels dim it.
+
+    A tiled mask carries both inputs' kernels at once, so it is asked for their sum.
+    """
+    student = student_of((2, 3), [(1, 3)]).double()
+    (taps,) = student.front.weights
+    low, high = torch.tensor([1.0, 2, 1]) / 4, torch.tensor([1.0, -2, 1]) / 4
+    with torch.no_grad():
+        taps.zero_()
+        taps[0, 0, 0], taps[1, 0, 0], taps[2, :, 0] = low, high, low
+    transfer = student.front.transfer()
+    tiled, apart = (
+        ReadingNoise(PLAIN.replace({"layout.inputs": way}), student.front, 1.0) for way in ("tiled", "frames")
+    )
+    torch.testing.assert_close(tiled.clear(transfer), torch.tensor([1.0, 1, 2], dtype=torch.float64), rtol=1e-2, atol=0)
+    torch.testing.assert_close(apart.clear(transfer), torch.ones(3, dtype=torch.float64), rtol=1e-2, atol=0)
+    dims = BENCH.replace({"mask.precompensate": True})
+    half, across = (float(torch.sinc(torch.tensor(nu * math.sqrt(dims.input.fill_factor)))) for nu in (0.5, 0.5))
+    if dims.input.super_pixel == 1:
+        most = ReadingNoise(dims, student.front, 1.0).clear(transfer)
+        assert float(most[1]) == pytest.approx(1 / half / across, rel=2e-2)
+
+
+@pytest.mark.parametrize("learns", [True, False])
+def test_readings_are_noisy_while_they_are_learned_from_and_only_then(learns):
+    student = student_of().train(learns)
+    shown = pictures(64)
+    clean = student.readings(shown)
+    student.noise = noise = ReadingNoise(PLAIN, student.front, 0.02)
+    torch.manual_seed(1)
+    off = student.readings(shown) - clean
+    if not learns:
+        assert not off.any()
+        return
+    due = 0.02 * noise.clear(student.front.transfer())
+    torch.testing.assert_close(off[:16].std((0, 2, 3)), due, rtol=0.15, atol=0)  # of 256 numbers: 4.4 % a sigma
+    torch.testing.assert_close((off[:16].std((0, 2, 3)) / due).mean(), torch.tensor(1.0), rtol=0.04, atol=0)
+    assert off.mean().abs() < 4 * off[:16].std() / math.sqrt(off[:16].numel())
+
+
+def test_kernels_learn_to_stand_above_the_noise():
+    """The gradient through the clearest frequency is that of finite differences."""
+    student = student_of((1, 2)).double().train()
+    student.noise, shown = ReadingNoise(PLAIN, student.front, 0.1), pictures(40, 1).double()
+    (taps,) = student.front.weights
+
+    def power():
+        torch.manual_seed(0)
+        return student.readings(shown).square().mean()
+
+    power().backward()
+    slopes, step = taps.grad.flatten(), 1e-6
+    for number in (0, 7, 16):
+        seen = []
+        for side in (step, -2 * step, step):
+            with torch.no_grad():
+                taps.view(-1)[number] += side
+            seen.append(float(power().detach()))
+        assert float(slopes[number]) == pytest.approx((seen[0] - seen[1]) / (2 * step), rel=1e-5)
+
+
+def test_it_is_the_noise_of_the_bench():
+    """Output by output, as captures of the whole network have it; kernels of very different peaks among them."""
+    student = student_of((3, 12), 5).eval()
+    shown = pictures(24, 3, seed=4)
+    with torch.no_grad():
+        student.front.weights[0][:4] *= 3
+        student.front.weights[0][8:] -= student.front.weights[0][8:].mean((-2, -1), keepdim=True)
+    student.normalise(shown)
+    noise = ReadingNoise.on(BENCH, student, shown)
+    network = OSCLC.from_student(student, BENCH, shown).eval()
+    with torch.no_grad():
+        due = network.bank(shown)
+        even = Pattern(torch.zeros(due.shape[-2:]), torch.zeros(due.shape[-2:]))
+        off = network.bank.capture(shown, generator=torch.Generator().manual_seed(1), pattern=even) - due
+        measured = off.std((0, 2, 3)) / network.level
+        said = noise.share * noise.clear(student.front.transfer())
+    ratio = said / measured
+    assert float(ratio.log().std()) < 0.12 and float(ratio.log().mean().abs()) < 0.08, ratio
+    assert float(measured.max() / measured.min()) > 2
+
+
+def test_a_recipe_s_student_learns_with_it(tmp_path):
+    changes = {
+        "data.options": {"count": 60}, "teacher.epochs": 1, "train.epochs": 1, "train.batch": 20, "stage": [],
+        "evaluate.rungs": ["student"], "evaluate.pictures": 2,
+    }  # fmt: skip
+    learned = [
+        load(train("shapes-bench", tmp_path / str(noisy), changes=changes | {"train.reading_noise": noisy}))
+        for noisy in (False, True)
+    ]
+    plain, noisy = (one.front.weights[0] for one in learned)
+    off = (plain - noisy).abs().max() / plain.abs().max()
+    assert 1e-4 < off < 0.2  # they began alike
+
+
+def test_what_has_no_such_noise_is_refused():
+    with pytest.raises(fo.InputError, match="no noise that is the same everywhere"):
+        ReadingNoise.on(BENCH, student_of(readout="intensity"), pictures())
+    with pytest.raises(fo.InputError, match="reference"):
+        ReadingNoise.on(BENCH.replace({"reference": None}), student_of(), pictures())

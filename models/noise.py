@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from fouroptics.models.front import Front
 from fouroptics.models.osclc import check_hardware, responses
 from fouroptics.models.readouts import Sensor
 from fouroptics.models.sclc import Student
-from torch import Tensor
+from torch import Generator, Tensor
 
 from fouroptics.bench import Bench
 from fouroptics.correlator import Correlator4f
@@ -17,17 +15,20 @@ from fouroptics.correlator.fourier_plane import input_pixel
 from fouroptics.devices.detector import Pattern
 from fouroptics.errors import InputError
 
-_OUTPUTS, _PICTURES = 8, 16  # by which the share is measured
-_DRAWS = 16  # of noise that a batch of pictures shares: drawing takes longer than light does
+_PICTURES = 16  # by which the share is measured
+_DRAWS, _FEW = (
+    16,
+    4,
+)  # of noise that a batch of pictures shares, for drawing takes longer than light does; too few to share
 
 
 class ReadingNoise:
     """Noise of signed readings, the same at all places of an output.
 
-    A reference beam fills the well, so every reading has the shot noise of that beam, whatever the picture. What
+    A reference beam fills most of the well, so every reading has its shot noise, whatever the picture. What
     differs is the signal: a mask cannot amplify, so each output's kernels are turned down until their mask is clear
     where they ask for most. In units of the student's field the noise therefore grows with that peak. It is a function
-    of the kernels, and a student that learns with it makes masks which let more light through.
+    of the kernels, and its gradient is that of masks which let more light through.
 
     Args:
         bench: the bench.
@@ -48,7 +49,7 @@ class ReadingNoise:
 
     @classmethod
     def on(cls, bench: Bench, student: Student, pictures: Tensor) -> ReadingNoise:
-        """Measured on a bench, on some of a student's outputs.
+        """Measured on a bench, as a student's kernels are now: they share its light, and set its exposure.
 
         Raises:
             InputError: readings that no reference beam makes, or a bench that cannot carry them.
@@ -58,19 +59,22 @@ class ReadingNoise:
         check_hardware(reader, bench)
         with torch.no_grad():
             taps, pictures = responses(front, bench), pictures[:_PICTURES].to(reader.mean.device)
-            some = torch.linspace(0, len(taps) - 1, min(_OUTPUTS, len(taps))).round().long().to(taps.device)
             bank = Correlator4f.from_kernels(
-                taps[some], bench, front.plan.size, readout=reader.kind, sensor_pool=reader.given, masks="device"
-            ).to(taps.device)
+                taps, bench, front.plan.size, readout=reader.kind, sensor_pool=reader.given, masks="device"
+            ).to(taps.device)  # all outputs: they share the light, and the brightest one sets the exposure
             bank.expose(pictures)
-            wanted = student.reader.detected(student.seen(pictures))[:, some]
-            due, draw = bank(pictures), torch.Generator(taps.device).manual_seed(0)
+            wanted, due = reader.detected(student.seen(pictures)), bank(pictures)
             even = Pattern(*(due.new_zeros(due.shape[-2:]) for _ in range(2)))
+            draw = torch.Generator(taps.device).manual_seed(0)
             off = bank.capture(pictures, generator=draw, pattern=even) - due
-            level = (due * wanted).sum((0, 2, 3)) / wanted.square().sum((0, 2, 3))
+            apart = wanted - wanted.mean((0, 2, 3), keepdim=True)  # a spot may block the mean
+            level = (due * apart).sum((0, 2, 3)) / apart.square().sum((0, 2, 3)).clamp_min(1e-30)
             found = cls(bench, front, 1.0)
-            shares = off.std((0, 2, 3)) / level / found.clear(student.front.transfer()[some])
-            found.share = float(shares.mean())
+            clear, answers = found.clear(front.transfer()), level > 0
+            if not bool(answers.any()):
+                what = "no output answers to its pictures"
+                raise InputError(what, where="noise", mend="another encoding of the masks, or more light")
+            found.share = float((off.std((0, 2, 3)) / level / clear)[answers].median())
         return found
 
     def clear(self, transfer: Tensor) -> Tensor:
@@ -79,13 +83,17 @@ class ReadingNoise:
         shown = magnitude.sum(1) if self.tiled else magnitude.amax(1)  # tiled: one mask carries all of an output
         return shown.amax((-2, -1))
 
-    def __call__(self, detected: Tensor, transfer: Tensor) -> Tensor:
-        """Noise for readings ``[batch, out, Y, X]``."""
+    def __call__(self, detected: Tensor, transfer: Tensor, generator: Generator | None = None) -> Tensor:
+        """Readings ``[batch, out, Y, X]`` with their noise; it is drawn for some pictures, and shared by others."""
         batch, outputs, height, width = detected.shape
-        draws = min(batch, _DRAWS)
-        drawn = torch.randn(draws, height, width, outputs, dtype=detected.dtype, device=detected.device)
-        drawn = (drawn * (self.share * self.clear(transfer))).repeat(math.ceil(batch / draws), 1, 1, 1)[:batch]
-        return drawn.permute(0, 3, 1, 2)
+        if not batch:
+            return detected
+        shared = max(n for n in range(1, _DRAWS + 1) if batch % n == 0)
+        draws = shared if shared >= _FEW else batch
+        size = (draws, height, width, outputs)
+        drawn = torch.randn(size, generator=generator, dtype=detected.dtype, device=detected.device)
+        drawn = (drawn * (self.share * self.clear(transfer))).permute(0, 3, 1, 2)
+        return (detected.reshape(-1, draws, *detected.shape[1:]) + drawn).reshape(detected.shape)
 
 
 def check_signed(reader: Sensor) -> None:

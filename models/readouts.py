@@ -248,6 +248,7 @@ class Reader(Sensor):
         """Readings before they are normalised, of a field, or of its ``means`` where it has some."""
         return self.followed(self.detected(seen))
 
+    @exactly
     def followed(self, detected: Tensor) -> Tensor:
         """What electronics makes of what the camera gives: thresholds, companding, pools behind them."""
         seen = self._biased(detected)
@@ -267,7 +268,7 @@ class Reader(Sensor):
         if not self.divisive:
             return None
         places = seen.movedim(-3, -1)
-        strength = torch.linalg.vecdot(places, places)[:, None] / seen.shape[-3]
+        strength = torch.linalg.vecdot(places, places).unsqueeze(-3) / seen.shape[-3]
         gain: Tensor = (self.divisive * self.power + strength).rsqrt()
         return gain
 
@@ -327,9 +328,10 @@ class Reader(Sensor):
         if places * math.prod(self.size) > SMALL:
             return torch.nn.functional.avg_pool2d(seen if gain is None else seen * gain, self._bin)
         weights = self._pools.get((seen.dtype, seen.device), partial(self._pool_weights, seen.dtype, seen.device))
-        weights = weights.expand(len(seen), -1, -1) if gain is None else weights * gain.reshape(len(seen), 1, places)
-        pooled = torch.bmm(weights, seen.flatten(-2).mT).mT  # as places stand in readings that come from taps
-        return pooled.reshape(*seen.shape[:-2], *self.size)
+        flat = seen.flatten(-2).mT.reshape(-1, places, seen.shape[-3])  # as readings that come from taps stand
+        many = flat.shape[0]
+        weights = weights.expand(many, -1, -1) if gain is None else weights * gain.reshape(many, 1, places)
+        return torch.bmm(weights, flat).mT.reshape(*seen.shape[:-2], *self.size)
 
     def _pool_weights(self, dtype: torch.dtype, device: torch.device) -> Tensor:
         """What each reading counts in each pool, ``[pools, given]``."""

@@ -17,7 +17,7 @@ from fouroptics.models.pyramid import LevelReader, PyramidFront
 from fouroptics.models.readouts import Camera, Reader
 from fouroptics.models.summary import Summary, summarised
 from fouroptics.models.taps import TapViews, is_worthwhile
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from fouroptics.devices.readout import Compand, Readout
 from fouroptics.errors import InputError, check_choice
@@ -39,14 +39,14 @@ class Student(nn.Module):
         backend: readings to scores.
 
     Attributes:
-        noise: what is added to readings while it is trained (``noise.ReadingNoise``), from them and the transfer
-            functions; None adds nothing.
+        noise: what is added to readings while they are learned from (``noise.ReadingNoise``), from them, the transfer
+            functions and a generator; in evaluation mode the same each time. None adds nothing.
     """
 
     def __init__(self, front: Front, reader: Reader | LevelReader, backend: nn.Module) -> None:
         super().__init__()
         self.front, self.reader, self.backend = front, reader, backend
-        self.noise: Callable[[Tensor, Tensor], Tensor] | None = None
+        self.noise: Callable[[Tensor, Tensor, Generator | None], Tensor] | None = None
         self._syntheses: Kept[Synthesis] = Kept()
         self._taps: Kept[TapViews] = Kept()
 
@@ -60,10 +60,12 @@ class Student(nn.Module):
     def readings(self, pictures: Tensor) -> Any:
         """What leaves the electronics, ``[batch, channels, Y, X]``, before it is normalised; of levels a list."""
         detected = self.reader.detected(self.seen(pictures))
-        if self.training and self.noise is not None:
-            detected = detected + self.noise(detected, self._transfer())
+        if self.noise is not None:
+            same = None if self.training else Generator(detected.device).manual_seed(0)
+            detected = self.noise(detected, self._transfer(), same)
         return self.reader.followed(detected)
 
+    @exactly
     def seen(self, pictures: Tensor) -> Tensor:
         """The field, or its means over pixels where readings follow it."""
         taps = self._layer_of_taps()
@@ -72,7 +74,7 @@ class Student(nn.Module):
             return self._views(taps, pictures.dtype, pictures.device)(pictures, taps)
         spectrum = self.front.spectrum(pictures, self._transfer())
         dtype, device = spectrum.real.dtype, spectrum.device
-        key = (dtype, device, self.reader.key)
+        key = (dtype, device, self.front.geometry, self.reader.key)
         plan = self._syntheses.get(key, partial(self._synthesis, dtype, device))
         return plan(spectrum)
 
@@ -97,7 +99,8 @@ class Student(nn.Module):
         if self.reader.has_thresholds:
             self.reader.centre(self.reader.detected(self.seen(part)) for part in parts)
         self.reader.weigh(self.reader.detected(self.seen(part)) for part in parts)
-        self.reader.normalise(self.readings(part) for part in parts)
+        quiet: Callable[[Tensor], Any] = self.reader.read
+        self.reader.normalise(quiet(self.seen(part)) for part in parts)
 
     def _transfer(self) -> Tensor:
         """Transfer functions of all that is shown: of pairs, of all positive parts and then of all negative ones."""
@@ -119,7 +122,8 @@ class Student(nn.Module):
             assert means is not None
             return TapViews(self.front.geometry, (taps.shape[2], taps.shape[3]), means, dtype, device)
 
-        return self._taps.get((dtype, device, self.reader.key), build)
+        key = (dtype, device, self.front.geometry, taps.shape[2:], self.reader.key)
+        return self._taps.get(key, build)
 
     def _synthesis(self, dtype: torch.dtype, device: torch.device) -> Synthesis:
         return Synthesis(self.front.geometry, self.front.geometry.fine, self.reader.means, dtype, device)

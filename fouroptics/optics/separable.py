@@ -52,7 +52,7 @@ def row_products(pictures: Tensor, matrix: Tensor) -> Tensor:
     if pictures.dim() < 3 or pictures.dtype != matrix.dtype:
         return pictures @ matrix
     flat = pictures.flatten(0, -3)
-    return torch.bmm(flat, matrix.expand(len(flat), *matrix.shape)).reshape(*pictures.shape[:-1], matrix.shape[1])
+    return torch.bmm(flat, matrix.expand(flat.shape[0], *matrix.shape)).reshape(*pictures.shape[:-1], matrix.shape[1])
 
 
 def is_better_at_once(given: Pair, made: Pair) -> bool:

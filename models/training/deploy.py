@@ -16,8 +16,8 @@ from fouroptics.models.training import ladder as rungs_of
 from fouroptics.models.training.data import Data, Part
 from fouroptics.models.training.ladder_figure import png
 from fouroptics.models.training.loop import Loss, Stage
-from fouroptics.models.training.recipe import RUNGS, EvaluateSection, Recipe
-from fouroptics.models.training.stages import MEASURED, few, on_bench, prepare, stage_of
+from fouroptics.models.training.recipe import RUNGS, EvaluateSection, Recipe, StageSection
+from fouroptics.models.training.stages import MEASURED, Flawed, few, in_noise, on_bench, prepare, stage_of
 from torch import nn
 
 from fouroptics import toml
@@ -64,27 +64,39 @@ class Deployment:
         """All stages that are not done yet, the masks, the ladder."""
         if (self.folder / LADDER).is_file():
             return
-        network = self._tuned(on_bench(self.recipe, self.student, self.data))
+        network = self._tuned()
         if self.writes:
             found = self._measured(network.eval())
             write_whole(self.folder / LADDER, json.dumps(found, indent=1).encode())
             if found["rungs"]:
                 write_whole(self.folder / "ladder.png", png(found, self.recipe.name))
 
-    def _tuned(self, network: OSCLC) -> OSCLC:
-        train = self.data.train
-        validation = few(self.data.validation, self.recipe.evaluate.pictures)
-        for number, section in enumerate(self.recipe.stage):
-            name = f"stage-{number}"
-            flawed, kept = prepare(network, section), self.folder / f"{name}.safetensors"
-            if kept.is_file():
-                flawed.load_state_dict(load_tensors(kept)[0])
-                continue
-            stage = stage_of(self.recipe, section, flawed, self.loss, f"{name}: {section.name}")
-            history = self.fit(flawed, stage, few(train, section.pictures), validation)
-            if self.writes:
-                save_tensors(kept, flawed.state_dict(), {"history": json.dumps(history)})
+    def _tuned(self) -> OSCLC:
+        """Through all stages: the student's own, its masks, and then those on the bench."""
+        student, stages = self.student, list(enumerate(self.recipe.stage))
+        for number, section in stages:
+            if section.on == "student":
+                student = in_noise(student, section, self.recipe, self.data)
+                self._through(number, section, student, self.data.validation)
+                student.noise = None
+        network = on_bench(self.recipe, student, self.data)
+        for number, section in stages:
+            if section.on == "bench":
+                some = few(self.data.validation, self.recipe.evaluate.pictures)
+                self._through(number, section, prepare(network, section), some)
         return network
+
+    def _through(self, number: int, section: StageSection, network: Student | Flawed, validation: Part) -> None:
+        """A network through one stage, or as it was kept behind it."""
+        name = f"stage-{number}"
+        kept = self.folder / f"{name}.safetensors"
+        if kept.is_file():
+            network.load_state_dict(load_tensors(kept)[0])
+            return
+        stage = stage_of(self.recipe, section, network, self.loss, f"{name}: {section.name}")
+        history = self.fit(network, stage, few(self.data.train, section.pictures), validation)
+        if self.writes:
+            save_tensors(kept, network.state_dict(), {"history": json.dumps(history)})
 
     def _measured(self, network: OSCLC) -> dict[str, Any]:
         section, path = self.recipe.evaluate, self.folder / MASKS

@@ -27,7 +27,7 @@ FORMAT = "fouroptics-recipe/1"
 _PRESETS = files("fouroptics") / "presets" / "recipes"
 Pair = tuple[int, int]
 _PATHS = (("data", "path"), ("teacher", "weights"))
-_LATER = {"optics": "folded", "batch": 0, "detect": "last", "divisive": 0.0, "reading_noise": False}
+_LATER = {"optics": "folded", "batch": 0, "detect": "last", "divisive": 0.0, "on": "bench"}
 # Of a ladder, in their order: from the teacher down to the masks of a file.
 RUNGS = (
     "teacher", "student", "folded", "guard", "tuned", "light", "masks", "quantized", "noise", "misaligned", "file",
@@ -146,7 +146,6 @@ class TrainSection(Section):
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
     schedule: Literal["warmup-cosine", "one-cycle", "exponential"] = "one-cycle"
     clip: Annotated[float, Field(ge=0)] = 0.0
-    reading_noise: bool = False
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
     patience: Some = 0
     amp: bool = False
@@ -171,6 +170,7 @@ class StageSection(Section):
     """Fine-tuning on the bench: what its masks, its noise and its errors do is learned around."""
 
     name: Annotated[str, Field(pattern=r"[a-zA-Z0-9][a-zA-Z0-9 _-]{0,39}$")]
+    on: Literal["bench", "student"] = "bench"
     epochs: Count = 1
     pictures: Some = 0
     batch: Some = 0
@@ -187,6 +187,13 @@ class StageSection(Section):
             raise InputError("masks follow kernels, or are learned themselves", where="learn", mend="one of the two")
         if not self.learn:
             raise InputError("nothing is learned", where="learn", mend='["backend"], or with "kernels" or "masks"')
+        if self.on == "student":
+            if not self.noise or self.tolerances or "masks" in self.learn or self.quantize != "straight-through":
+                what = "a student has no masks yet, and meets the noise of its readings only"
+                raise InputError(
+                    what, where="on", mend='noise = true, learn of "kernels" and "backend", or on = "bench"'
+                )
+            return self
         if self.learn == ("backend",) and self.quantize != "straight-through":
             mend = 'leave it out, or learn "kernels" or "masks"'
             raise InputError("electronics are tuned to the levels that are shown", where="quantize", mend=mend)
@@ -265,10 +272,11 @@ class Recipe(Section):
         if recipe.student.detect == "each" and recipe.student.model != "sclc":
             mend = 'detect = "last", or model = "sclc"'
             raise InputError(f"{recipe.student.model!r} has no levels", where=f"{place}: student.detect", mend=mend)
-        if recipe.train.reading_noise and not recipe.bench:
-            raise InputError("noise of no bench", where=f"{place}: train.reading_noise", mend='bench = "slm-532nm"')
         if recipe.stage and not recipe.bench:
             raise InputError("stages without a bench", where=f"{place}: stage", mend='bench = "slm-532nm"')
+        if any(one.on == "bench" and then.on == "student" for one, then in pairwise(recipe.stage)):
+            mend = "stages of the student before those of the bench"
+            raise InputError("masks are made when the student is done", where=f"{place}: stage.on", mend=mend)
         order = [stage.learn for stage in recipe.stage if set(stage.learn) & {"kernels", "masks"}]
         if any("masks" in one and "kernels" in behind for one, behind in pairwise(order)):
             mend = "stages that learn kernels before those that learn masks"
@@ -323,7 +331,7 @@ class Recipe(Section):
         told["train"].pop("tensorboard")
         for section, key in _PATHS:  # what lies there counts, and is counted elsewhere
             told[section].pop(key)
-        for kept in (told["student"], told["train"], *told["stage"]):  # later keys, where they say what was always so
+        for kept in (told["student"], *told["stage"]):  # later keys, where they say what was always so
             for key, usual in _LATER.items():
                 if kept.get(key) == usual:
                     kept.pop(key)

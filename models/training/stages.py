@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from functools import partial
 
 import torch
 from fouroptics.models.cascade import Cascade
-from fouroptics.models.noise import check_signed
+from fouroptics.models.noise import ReadingNoise, check_signed
 from fouroptics.models.osclc import OSCLC, check_hardware, responses
 from fouroptics.models.sclc import Student
 from fouroptics.models.training.data import Data, Part
@@ -41,7 +42,9 @@ class Flawed(nn.Module):
 
     def forward(self, pictures: Tensor) -> Tensor:
         if not self.training:
-            return torch.cat([self.osclc(part) for part in torch.split(pictures, _AT_ONCE)])
+            same = torch.Generator(pictures.device).manual_seed(0)
+            parts = torch.split(pictures, _AT_ONCE)
+            return torch.cat([self.osclc(part, noisy=self.noise, generator=same) for part in parts])
         if self.tolerances is None:
             found: Tensor = self.osclc(pictures, noisy=self.noise)
             return found
@@ -75,10 +78,10 @@ def check_bench(recipe: Recipe, student: Student) -> None:
     check_hardware(student.reader, bench)
     if recipe.student.optics == "cascade":
         Cascade(student.front)
-    if recipe.train.reading_noise:
+    if any(section.on == "student" for section in recipe.stage):
         if recipe.student.optics == "cascade":
-            what, mend = "the noise of one plane of masks", 'student.optics = "folded", or no reading_noise'
-            raise InputError(f"{what} on a cascade", where="train.reading_noise", mend=mend)
+            mend = 'student.optics = "folded", or on = "bench"'
+            raise InputError("the noise of one plane of masks on a cascade", where="stage.on", mend=mend)
         check_signed(student.reader)
     if any("kernels" in section.learn for section in recipe.stage) and _begun_by(bench) == "masks":
         mend = 'learn = ["masks"], or another encoding'
@@ -92,6 +95,14 @@ def check_bench(recipe: Recipe, student: Student) -> None:
         if section.tolerances:
             Tolerances.load(section.tolerances)
     Tolerances.load(recipe.evaluate.tolerances)
+
+
+def in_noise(student: Student, section: StageSection, recipe: Recipe, data: Data) -> Student:
+    """A copy of a student as a stage trains it: its readings have the noise that the bench's reference beam gives."""
+    made = copy.deepcopy(student).requires_grad_("backend" in section.learn)
+    made.front.requires_grad_("kernels" in section.learn)
+    made.noise = ReadingNoise.on(recipe.on_bench(), student, data.some(MEASURED, seed=0))
+    return made
 
 
 def prepare(osclc: OSCLC, section: StageSection) -> Flawed:
@@ -126,7 +137,7 @@ def relearn(osclc: OSCLC, learn: str) -> None:
     osclc.bank = made.to(bank.kernels.device).expose(seconds=float(bank.shutter)).train(bank.training)
 
 
-def stage_of(recipe: Recipe, section: StageSection, network: Flawed, loss: Loss, name: str) -> Stage:
+def stage_of(recipe: Recipe, section: StageSection, network: Student | Flawed, loss: Loss, name: str) -> Stage:
     """The loop's view of a stage: its length and rates, and levels whose choice hardens where it is soft."""
     settings = recipe.train.model_copy(
         update={
@@ -134,6 +145,8 @@ def stage_of(recipe: Recipe, section: StageSection, network: Flawed, loss: Loss,
             "ema": 0.0, "patience": 0, "schedule": "warmup-cosine",
         }
     )  # fmt: skip
+    if not isinstance(network, Flawed):
+        return Stage(name, loss, settings)
     device = network.osclc.bank.device
     soft = section.quantize in ("soft", "gumbel") and device is not None
     return Stage(name, loss, settings, optics="osclc.bank.", before_step=partial(_harden, network) if soft else None)

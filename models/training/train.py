@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from fouroptics.models.noise import ReadingNoise
 from fouroptics.models.sclc import SCLC
 from fouroptics.models.teachers import load_weights
 from fouroptics.models.training import data as pictures_in
@@ -42,7 +41,7 @@ from fouroptics.models.training.metrics import main_of, measured, scores_of
 from fouroptics.models.training.networks import control_of, sclc_of, student_of, teacher_of
 from fouroptics.models.training.ranks import Ranks, joined
 from fouroptics.models.training.recipe import RateSection, Recipe, TrainSection
-from fouroptics.models.training.stages import MEASURED, check_bench
+from fouroptics.models.training.stages import check_bench
 from torch import Tensor, nn
 
 from fouroptics.errors import InputError
@@ -175,8 +174,6 @@ class _Seed:
             if name.startswith(CONTROL)
             else student_of(recipe, data, teacher or nn.Module())
         ).to(self.device)
-        if recipe.train.reading_noise and isinstance(network, SCLC):
-            network.noise = ReadingNoise.on(recipe.on_bench(), network, data.some(MEASURED, seed=0))
         self._fit(name, network, Stage(name, loss, self.into.recipe.train))
 
     def on_bench(self, teacher: nn.Module | None) -> None:

@@ -113,3 +113,31 @@ def test_pools_are_means_whatever_their_number(monkeypatch):
     by_hand = gains / (0.3 * student.reader.power + gains.square().mean(1, keepdim=True)).sqrt()
     positive = by_hand.clamp_min(0).unflatten(-1, (4, 5)).unflatten(-3, (5, 4)).mean((-3, -1))
     torch.testing.assert_close(due[:, :9], positive, rtol=0, atol=1e-12)
+
+
+def test_a_front_that_is_replaced_is_read_itself():
+    student, other = (
+        layer((20, 20), (3, 5), pool=(4, 4), outputs=40, guard=8),
+        layer((20, 20), (5, 3), pool=(4, 4), outputs=40, guard=8),
+    )
+    pictures = rand(2, 3, 20, 20)
+    student.seen(pictures)
+    student.front = other.front
+    assert torch.equal(student.seen(pictures), other.seen(pictures))
+
+
+def test_electronics_keep_their_precision_under_autocast():
+    student = layer((20, 20), (3, 3), None, (5, 4), 9, "two-sided-rectify", divisive=0.3).float()
+    detected = by_taps(student.double(), rand(2, 3, 20, 20)).float()
+    due = student.float().reader.followed(detected)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = student.reader.followed(detected)
+    assert torch.equal(found, due) and found.dtype == torch.float32
+
+
+def test_readings_of_a_single_picture_need_no_batch():
+    student = layer((20, 20), (3, 3), None, (5, 4), 9, "two-sided-rectify", divisive=0.3)
+    detected = by_taps(student, rand(2, 3, 20, 20))
+    torch.testing.assert_close(student.reader.followed(detected[1]), student.reader.followed(detected)[1])
+    many = student.reader.followed(detected[None].expand(3, -1, -1, -1, -1))
+    torch.testing.assert_close(many[2], student.reader.followed(detected))

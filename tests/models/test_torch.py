@@ -28,6 +28,14 @@ def test_an_export_leaves_the_student_as_it_was(readout):
     assert torch.allclose(student(pictures()), exported(pictures()), atol=1e-12)
 
 
+def test_an_export_takes_any_number_of_pictures():
+    torch.manual_seed(0)
+    student = SCLC((3, 40), 3, None, 20, readout="homodyne", classes=5, sensor_pool=4).double().eval()
+    shown = torch.rand(7, 3, 20, 20, dtype=torch.float64)
+    exported = torch.export.export(student, (shown[:4],), dynamic_shapes=({0: torch.export.Dim("batch")},)).module()
+    assert torch.allclose(student(shown), exported(shown), atol=1e-12)
+
+
 def test_transforms_of_a_fresh_student_leave_nothing_behind():
     student = student_of("intensity")
 

@@ -244,6 +244,9 @@ def test_few_are_a_fixed_draw():
     assert few(part, 0) is part and few(part, 99) is part
 
 
+QUIET = {"name": "quiet", "on": "student", "noise": True, "learn": ["kernels", "backend"]}
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -259,9 +262,11 @@ def test_few_are_a_fixed_draw():
         ({"evaluate.rungs": ["light", "heavy"]}, "heavy"),
         ({"evaluate.rungs": []}, "no rung"),
         ({"student.detect": "each", "student.model": "max-pool"}, "has no levels"),
-        ({"train.reading_noise": True, "bench": "", "stage": []}, "noise of no bench"),
-        ({"train.reading_noise": True, "student.readout": "intensity"}, "no noise that is the same everywhere"),
-        ({"train.reading_noise": True, "student.optics": "cascade", "stage": []}, "on a cascade"),
+        ({"stage": [QUIET], "student.readout": "intensity"}, "no noise that is the same everywhere"),
+        ({"stage": [QUIET | {"learn": ["backend"]}], "student.optics": "cascade"}, "on a cascade"),
+        ({"stage": [QUIET | {"noise": False}]}, "noise of its readings only"),
+        ({"stage": [QUIET | {"tolerances": "lab-bench"}]}, "noise of its readings only"),
+        ({"stage": [stage(), QUIET]}, "when the student is done"),
         ({"student.divisive": 0.1, "evaluate.controls": ["electronic-same-backend"]}, "are not divided"),
         ({"student.channels": [3, 4, 4], "student.kernel": 3}, "patches are kernels of one"),
         ({"bench": "slm-533nm"}, "slm-532nm"),

@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV   := .venv
 RUN    := $(VENV)/bin/python
-SHARED := -n auto --maxprocesses 8  # among processes, of one thread each
+TESTS  := OMP_NUM_THREADS=1 $(RUN) -m pytest -q -n auto --maxprocesses 8
 READY  := $(VENV)/.ready
 
 .PHONY: demo test slow speed lint clean
@@ -11,10 +11,10 @@ demo: $(READY)
 	$(RUN) -m fouroptics demo
 
 test: $(READY)
-	$(RUN) -m pytest -q $(SHARED)
+	$(TESTS)
 
 slow: $(READY)
-	$(RUN) -m pytest -q $(SHARED) -m "slow or not slow" --hypothesis-profile=slow
+	$(TESTS) -m "slow or not slow" --hypothesis-profile=slow
 
 speed: $(READY)
 	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[speed]"

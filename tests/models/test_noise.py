@@ -1,5 +1,6 @@
 """Noise that a student learns with: by closed form, as a bench has it, and off where nothing is learned."""
 
+import json
 import math
 
 import pytest
@@ -43,10 +44,13 @@ def test_a_mask_is_turned_down_to_its_clearest_frequency():
     torch.testing.assert_close(tiled.clear(transfer), torch.tensor([1.0, 1, 2], dtype=torch.float64), rtol=1e-2, atol=0)
     torch.testing.assert_close(apart.clear(transfer), torch.ones(3, dtype=torch.float64), rtol=1e-2, atol=0)
     dims = BENCH.replace({"mask.precompensate": True})
-    half, across = (float(torch.sinc(torch.tensor(nu * math.sqrt(dims.input.fill_factor)))) for nu in (0.5, 0.5))
-    if dims.input.super_pixel == 1:
-        most = ReadingNoise(dims, student.front, 1.0).clear(transfer)
-        assert float(most[1]) == pytest.approx(1 / half / across, rel=2e-2)
+    count, clear = dims.input.super_pixel, math.sqrt(dims.input.fill_factor) / dims.input.super_pixel
+    places = [
+        (n - (count - 1) / 2) / count for n in range(count)
+    ]  # of a sample's device pixels, summed at half a cycle
+    dimmed = math.sin(math.pi * clear / 2) / (math.pi * clear / 2) * sum(math.cos(math.pi * p) for p in places) / count
+    most = ReadingNoise(dims, student.front, 1.0).clear(transfer).detach()
+    assert float(most[1]) == pytest.approx(1 / dimmed**2, rel=2e-2) and dimmed < 0.9  # both axes: taps are 1 wide in y
 
 
 @pytest.mark.parametrize("count", [64, 13])
@@ -119,7 +123,7 @@ def test_a_stage_teaches_a_student_its_bench_s_noise(tmp_path):
     BENCH.replace({"mask.pitch": "16 um", "mask.pixels": [960, 540]}).save(path)
     changes = {
         "data.options": {"count": 60}, "distill.loss": "none", "train.epochs": 1, "train.batch": 20, "stage": [stage],
-        "bench": str(path), "student.channels": [3, 4], "evaluate.rungs": ["student"], "evaluate.pictures": 2,
+        "bench": str(path), "student.channels": [3, 4], "evaluate.rungs": ["quantized", "file"], "evaluate.pictures": 2,
     }  # fmt: skip
     run = train("shapes-bench", tmp_path / "run", changes=changes)
     plain = load(run, name="student-alone").front.weights[0]
@@ -127,6 +131,8 @@ def test_a_stage_teaches_a_student_its_bench_s_noise(tmp_path):
     learned = tensors["front.weights.0"]
     assert 1e-4 < (plain - learned).abs().max() / plain.abs().max() < 0.2
     assert "validation_accuracy" in told["history"]
+    rungs = json.loads((run.seed(0) / "ladder.json").read_text())["rungs"]
+    assert rungs["file"] == rungs["quantized"]
     masks = OSCLC.from_maskset(run.seed(0) / "masks.h5").bank.kernels
     torch.testing.assert_close(masks / masks.norm(), learned / learned.norm(), rtol=0, atol=1e-6)
 

@@ -85,12 +85,19 @@ class Masks:
         colours: of each class; left out, a mask's numbers are the classes.
         ignored: number of what has no class.
         threshold: of a grey mask with two classes: from here on a pixel is of the second.
+        only: the one class that is told from the rest.
     """
 
     classes: tuple[str, ...]
     colours: tuple[tuple[int, int, int], ...] = ()
     ignored: tuple[int, ...] = (255,)
     threshold: int | None = None
+    only: str | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The classes that targets are of."""
+        return ("rest", self.only) if self.only is not None else self.classes
 
 
 @dataclass(frozen=True)
@@ -117,13 +124,11 @@ class Pairs(Source):
         pictures, masks = (torch.from_numpy(np.stack([found[number][which] for number in kept])) for which in (0, 1))
         known = masks[masks != 255]
         if known.numel() == 0 or bool((known == known[0]).all()):
-            what = (
-                f"every pixel of every mask is of class {self.masks.classes[int(known[0])]!r}" if known.numel() else ""
-            )
-            mend = "see data.options: threshold, colours, classes, ignored"
+            what = f"every pixel of every mask is of class {self.masks.names[int(known[0])]!r}" if known.numel() else ""
+            mend = "see data.options: threshold, colours, classes, ignored, only"
             raise InputError(what or "no pixel of any mask has a class", where=str(self.places[0][1].parent), mend=mend)
         parts = torch.tensor([self.places[number][2] for number in kept], dtype=torch.uint8)
-        return Read(pictures, masks, parts, self.masks.classes, skipped)
+        return Read(pictures, masks, parts, self.masks.names, skipped)
 
 
 @dataclass(frozen=True)
@@ -193,7 +198,7 @@ def cifar10(folder: Path, options: Mapping[str, Any]) -> Cifar:
 
 def image_mask(folder: Path, options: Mapping[str, Any]) -> Pairs:
     """Pictures and masks of the same names in two folders, or by lists; a preset knows where."""
-    _no_others(options, ("preset", "images", "masks", "mask_suffix", "classes", "colours", "ignored", "threshold"))
+    _no_others(options, ("preset", "images", "masks", "mask_suffix", *_OF_MASKS))
     given = dict(options)
     preset = given.pop("preset", None)
     if preset is not None:
@@ -222,6 +227,7 @@ READERS: dict[str, Callable[[Path, Mapping[str, Any]], Source]] = {
     "image-mask": image_mask,
 }
 Place = tuple[Path, Path, int]
+_OF_MASKS = ("classes", "colours", "ignored", "threshold", "only")
 _CAMVID = (
     "sky", "building", "pole", "road", "pavement", "tree", "sign", "fence", "car", "pedestrian", "bicyclist"
 )  # fmt: skip
@@ -283,7 +289,7 @@ def _beside(images: Path, masks: Path, suffix: str, part: int) -> list[Place]:
 
 def _changed(masks: Masks, given: Mapping[str, Any]) -> Masks:
     """What a recipe says of masks, over what a preset says."""
-    values = {name: getattr(masks, name) for name in ("classes", "colours", "ignored", "threshold")}
+    values = {name: getattr(masks, name) for name in _OF_MASKS}
     for name, value in given.items():
         values[name] = (
             tuple(tuple(one) if isinstance(one, list) else one for one in value)
@@ -295,6 +301,8 @@ def _changed(masks: Masks, given: Mapping[str, Any]) -> Masks:
     if values["colours"] and len(values["colours"]) != len(values["classes"]):
         what = f"{len(values['colours'])} colours of {len(values['classes'])} classes"
         raise InputError(what, where="data.colours", mend="one a class")
+    if values["only"] is not None:
+        check_choice("data.only", values["only"], values["classes"])
     return Masks(**values)
 
 
@@ -371,9 +379,14 @@ def _mask(file: Path, size: Pair, masks: Masks) -> Any:
         else:
             shown = turned if turned.mode in ("P", "L", "1", "I;16", "I") else turned.convert("L")
         array = np.asarray(shown.resize((size[1], size[0]), Image.Resampling.NEAREST)).astype(np.int64)
+    found = _classes_of(array, masks, file, two_tone=two_tone)
+    return found if masks.only is None else _told_apart(found, masks.classes.index(masks.only))
+
+
+def _classes_of(array: Any, masks: Masks, file: Path, *, two_tone: bool) -> Any:
     if masks.threshold is not None:
         return (array >= (1 if two_tone else masks.threshold)).astype(np.uint8)
-    found = np.full(size, 255, np.uint8)
+    found = np.full(array.shape[:2], 255, np.uint8)
     if masks.colours:
         for number, colour in enumerate(masks.colours):
             found[(array == np.array(colour)).all(-1)] = number
@@ -384,6 +397,11 @@ def _mask(file: Path, size: Pair, masks: Masks) -> Any:
         raise InputError(what, where=str(file), mend="name all classes, or list the number in data.ignored")
     found[known] = array[known]
     return found
+
+
+def _told_apart(found: Any, number: int) -> Any:
+    """1 where a pixel is of the class, 0 where of another, 255 where of none."""
+    return np.where(found == 255, 255, found == number).astype(np.uint8)
 
 
 def _binary_batch(file: Path) -> tuple[Any, Any]:

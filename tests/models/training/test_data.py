@@ -188,6 +188,17 @@ def test_pairs_of_pictures_and_masks(tmp_path, preset, counts, name):
     assert (data.train.targets[:, 0, 0] == (255 if preset in ("camvid", "voc2012") else 0)).all()
 
 
+def test_one_class_against_the_rest(tmp_path):
+    root = pairs(tmp_path / "d", "camvid")
+    data = load("image-mask", root, (12, 16), options={"preset": "camvid", "only": "car"})
+    assert data.classes == ("rest", "car")
+    assert (data.train.targets[:, :, 8:] == 1).all()  # the number that "sky" has among all of them
+    assert (data.train.targets[:, 1:, :8] == 0).all()
+    assert (data.train.targets[:, 0, 0] == 255).all()
+    with pytest.raises(fo.InputError, match=r"data.only: 'tram' is unknown; choose from 'sky', .*'car'"):
+        load("image-mask", root, (12, 16), options={"preset": "camvid", "only": "tram"})
+
+
 def test_masks_of_colours_and_of_ones_own_folders(tmp_path):
     for which in range(6):
         write(tmp_path / "d" / "pics" / f"{which}.png", (1, 2, 3))

@@ -7,6 +7,7 @@ import json
 import os
 import secrets
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -71,6 +72,33 @@ def write_new(path: str | Path, content: bytes) -> None:
     if Path(path).exists():
         raise InputError("exists already", where=str(path), mend="give another name, or move it away")
     write_whole(path, content)
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Keep other processes out of a folder; nothing is left in it, and a process that is killed lets go.
+
+    Where the system or the disk knows no locks, nobody is kept out.
+
+    Raises:
+        InputError: another is in it.
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    import fcntl
+
+    place = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # a disk without locks
+            try:
+                fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                mend = "wait until it ends, or give --out another name"
+                raise InputError("another process is at work in it", where=str(folder), mend=mend) from None
+        yield
+    finally:
+        os.close(place)
 
 
 @contextmanager

@@ -54,7 +54,7 @@ class Run:
 
 
 def begin(folder: Path, recipe: Recipe, data: Data, taught_by: str) -> None:
-    """A new folder, or the one of the same recipe; anything else is somebody's work. Seeds only join."""
+    """Make a run of an empty folder, or go on in that of the same recipe; all else is somebody's. Seeds only join."""
     fingerprint = f"{recipe.fingerprint()}-{data.fingerprint}-{taught_by}"
     if folder.exists() and any(folder.iterdir()):
         if not _is_ours(folder):
@@ -66,7 +66,6 @@ def begin(folder: Path, recipe: Recipe, data: Data, taught_by: str) -> None:
         earlier = Recipe.load(folder / "recipe.toml").seeds
         seeds = (*earlier, *(seed for seed in recipe.seeds if seed not in earlier))
         recipe = recipe.model_copy(update={"seeds": seeds})
-    make(folder)
     about = {
         "program": PROGRAM, "kind": "run", "name": recipe.name, "fingerprint": fingerprint,
         "data": {

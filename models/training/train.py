@@ -8,7 +8,7 @@ import json
 import os
 import statistics
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -45,7 +45,7 @@ from fouroptics.models.training.stages import check_bench
 from torch import Tensor, nn
 
 from fouroptics.errors import InputError
-from fouroptics.files import MARKER, write_whole
+from fouroptics.files import MARKER, alone_in, write_whole
 from fouroptics.tensors import load_tensors, save_tensors
 
 
@@ -70,12 +70,14 @@ def train(
     """
     read = _recipe(recipe, changes)
     device = _device(read.device)
-    with joined() as ranks, torch.random.fork_rng():  # the caller's random numbers are left alone
+    with joined() as ranks, torch.random.fork_rng(), ExitStack() as until_done:  # the caller's random numbers stay
         found = _data(read, data)
         _check_student(read, found, teacher)
         folder = Path(out)
         taught_by = _taught_by(read, teacher)
         if ranks.is_first:
+            make(folder)
+            until_done.enter_context(alone_in(folder))
             begin(folder, read, found, taught_by)
         ranks.wait()
         run = Run.open(folder)

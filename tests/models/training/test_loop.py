@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from torch.utils.data import TensorDataset
 
 import fouroptics as fo
 from fouroptics.errors import FailedRun
+from fouroptics.files import alone_in
 from fouroptics.tensors import load_tensors, save_tensors
 
 
@@ -100,6 +102,7 @@ import torch
 torch.set_num_threads(1)
 from fouroptics.models.training import Recipe, loop, train
 from fouroptics.errors import FailedRun
+from fouroptics.files import alone_in
 from fouroptics.tensors import save_tensors
 import os, signal
 out, stop, within, recipe = sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4]
@@ -294,6 +297,25 @@ def test_a_damaged_checkpoint_is_named(tmp_path, damage, says):
     with pytest.raises(fo.InputError, match=says) as told:
         train(recipe(), out)
     assert "state.safetensors" in str(told.value)
+
+
+def test_two_processes_do_not_train_into_one_folder(tmp_path):
+    """A second command on a run that goes on: the first is left alone, and lets go when it is killed."""
+    out, command = tmp_path / "run", [sys.executable, "-m", "fouroptics", "train", "shapes-demo", "--out"]
+    first = subprocess.Popen([*command, out, "--threads", "1"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    try:
+        while not (out / "seed-0").is_dir():
+            assert first.poll() is None
+            time.sleep(0.2)
+        second = subprocess.run([*command, out], capture_output=True, text=True, timeout=60)
+        assert second.returncode == 2
+        assert f"{out}: another process is at work in it; wait until it ends" in second.stderr
+        assert first.poll() is None
+    finally:
+        first.kill()
+        first.wait()
+    with alone_in(out):
+        pass
 
 
 def test_a_full_disk_leaves_the_last_checkpoint_whole(tmp_path, monkeypatch):

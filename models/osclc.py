@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -174,14 +175,15 @@ class OSCLC(nn.Module):
         """Its masks, its bench and its electronics, for one file.
 
         Args:
-            told: ``title``, ``classes`` (names), ``results`` (for JSON), ``provenance`` (texts), ``rules``,
-                ``tolerances``.
+            told: ``title``, ``classes`` (names; left out, their numbers), ``results`` (for JSON), ``provenance``
+                (texts), ``rules``, ``tolerances``.
         """
-        results, provenance, classes = told.pop("results", {}), told.pop("provenance", {}), told.pop("classes", ())
+        results, provenance = told.pop("results", {}), told.pop("provenance", {})
+        classes = self._names(told.pop("classes", ()))
         masks = MaskSet.from_correlator(self.bank, **told)
         backend = describe(self.backend)
         electronics: dict[str, Any] = {
-            "compand": self.reader.compand, "window": [*self.reader.window], "classes": [*map(str, classes)], **backend,
+            "compand": self.reader.compand, "window": [*self.reader.window], "classes": classes, **backend,
         }  # fmt: skip
         if isinstance(self.reader, LevelReader):
             electronics["levels"] = [[outputs, *size] for outputs, size in self.reader.levels]
@@ -199,6 +201,16 @@ class OSCLC(nn.Module):
             provenance={**masks.provenance, **provenance},
             backend={name: tensor.detach().cpu().numpy() for name, tensor in state.items()},
         )  # fmt: skip
+
+    @torch.no_grad()
+    def _names(self, classes: Sequence[object]) -> list[str]:
+        """A name for each score."""
+        scores = copy.deepcopy(self.backend).eval()(self.reader.dark(1)).shape[1]
+        names = [str(one) for one in (classes or range(scores))]
+        if len(names) != scores:
+            what = f"{len(names)} names, and scores of {scores} classes"
+            raise InputError(what, where="classes", mend="one a class, or leave them out")
+        return names
 
     @classmethod
     def from_maskset(cls, masks: MaskSet | str | Path) -> OSCLC:

@@ -357,9 +357,13 @@ class Aberration(Part):
 
 
 class Reference(Part):
-    """The beam that a homodyne or interference readout adds, split off the laser and as wide as the light."""
+    """The beam that a homodyne or interference readout adds, split off the laser and as wide as the light.
+
+    Homodyne takes the difference of two ``captures`` half a wave apart, or one less what the beam gives alone.
+    """
 
     power_ratio: ReferenceShare
+    captures: Literal[1, 2] = 2
     phase_step_error: Angle = 0.0
     visibility: Fraction = 1.0
 

@@ -295,7 +295,7 @@ class Correlator4f(nn.Module):
             reads: captures an output; None: what the readout takes.
             exposure: [s], instead of the bank's.
         """
-        reads = reading.captures(self.readout) if reads is None else reads
+        reads = self._reading.captures if reads is None else reads
         if exposure is not None:
             checks.check_exposure(exposure)
         elif math.isnan(float(self.shutter)):

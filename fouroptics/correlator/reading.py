@@ -100,14 +100,16 @@ class Reading:
         if any(aside):
             warn("camera.offset: the window stands beside the response, and sees nothing of it; less than its width")
         self.sensor = sensor_of(bench).binned(math.prod(window.bin))
-        beam = bench.reference
+        beam, self._reference = bench.reference, reference
+        self.captures = captures(bench, kind)
+        self._is_single = kind == "homodyne" and self.captures == 1  # then the reference's own share is subtracted
         self._patterns = partial(
             readout.patterns,
-            kind,
+            "interference" if self._is_single else kind,
             reference=math.sqrt(reference),
             visibility=beam.visibility if beam else 1.0,
         )
-        self._pixels: Kept[Pixels] = Kept()
+        self._pixels: Kept[tuple[Pixels, Tensor]] = Kept()
 
     @property
     def area(self) -> float:
@@ -121,18 +123,20 @@ class Reading:
         """
         dtype, device = field.real.dtype, field.device
 
-        def build() -> Pixels:
+        def build() -> tuple[Pixels, Tensor]:
             y, x = (_places(room, n) for room, n in zip(field.shape[-2:], self.size, strict=True))
-            return Pixels((y, x), *self._readings(), periodic=self.periodic, dtype=dtype, device=device)
+            pixels = Pixels((y, x), *self._readings(), periodic=self.periodic, dtype=dtype, device=device)
+            even = field.new_ones(pixels.means.rows.shape[1], pixels.means.columns.shape[1], dtype=dtype)
+            return pixels, self._reference * (1 - pixels(even))  # of a beam that does not end beside the readings
 
-        pixels = self._pixels.get((field.shape[-2:], dtype, device), build)
+        pixels, beyond = self._pixels.get((field.shape[-2:], dtype, device), build)
         missed = 0.0 if steps is None else steps[:, None, None, None]
         error = missed + (self.bench.reference.phase_step_error if self.bench.reference else 0.0)
-        return pixels(self._patterns(pixels.between(field), step_error=error))
+        return pixels(self._patterns(pixels.between(field), step_error=error)) + beyond
 
     def kept_bytes(self, fields: int, room: Pair, element: int) -> int:
         """Most bytes that a gradient keeps of so many complex fields on their way to readings, by measured counts."""
-        fine, shown = math.prod(2 * (n + 16) for n in self.size), captures(self.kind)
+        fine, shown = math.prod(2 * (n + 16) for n in self.size), self.captures
         readings = math.prod(self.window.count) * shown
         return fields * element * (6 * math.prod(room) + (8 + 4 * shown) * fine + 25 * readings)
 
@@ -163,8 +167,8 @@ class Reading:
     ) -> Tensor:
         """What the electronics hands on, on average over the noise before it is companded."""
         pattern = None if pattern is None else pattern.fitted(self.window.count, irradiance)
-        electrons = self.electrons(irradiance, exposure, pattern, errors)
-        return self._electronics(detector.expected(electrons, self._sensor_of(errors, irradiance), pattern))
+        counts = self._counts(irradiance, exposure, pattern, errors)
+        return self._electronics(counts, self._dark(counts, exposure, pattern, errors))
 
     def capture(
         self,
@@ -179,7 +183,24 @@ class Reading:
         pattern = drawn.fitted(self.window.count, irradiance)
         electrons = self.electrons(irradiance, exposure, pattern, errors)
         sensor = self._sensor_of(errors, irradiance)
-        return self._electronics(detector.capture(electrons, sensor, generator=generator, pattern=pattern))
+        counts = detector.capture(electrons, sensor, generator=generator, pattern=pattern)
+        return self._electronics(counts, self._dark(counts, exposure, pattern, errors))
+
+    def _counts(
+        self, irradiance: Tensor, exposure: float, pattern: Pattern | None, errors: Imperfections | None
+    ) -> Tensor:
+        """What the sensor gives on average."""
+        electrons = self.electrons(irradiance, exposure, pattern, errors)
+        return detector.expected(electrons, self._sensor_of(errors, irradiance), pattern)
+
+    def _dark(
+        self, like: Tensor, exposure: float, pattern: Pattern | None, errors: Imperfections | None
+    ) -> Tensor | float:
+        """What the sensor gives without a picture, known from before: of a single signed capture the reference's."""
+        if not self._is_single:
+            return self.sensor.black_level
+        alone = like.new_full((1, 1, *like.shape[-2:]), self._reference)
+        return self._counts(alone, exposure, pattern, errors)
 
     def _sensor_of(self, errors: Imperfections | None, like: Tensor) -> Sensor:
         """The sensor as it is drawn, each number ``[*draws, 1, 1, 1, 1]``."""
@@ -198,12 +219,13 @@ class Reading:
         rate = detector.mean_electrons(power, 1.0, self.sensor, wavelength=self.bench.source.wavelength)
         return detector.exposure_to_fill(float(rate), self.sensor)
 
-    def _electronics(self, counts: Tensor) -> Tensor:
-        """Black level off, captures subtracted, companded: ``[..., out, captures, Y, X]`` → ``[..., out, Y, X]``."""
-        if self.kind == "homodyne":
-            signal = (counts[..., 0::2, :, :] - counts[..., 1::2, :, :]).sum(-3)  # of inputs one after another, all
+    def _electronics(self, counts: Tensor, dark: Tensor | float) -> Tensor:
+        """Less what is there in the dark, or one another: ``[..., out, captures, Y, X]`` → ``[..., out, Y, X]``."""
+        if self.kind == "homodyne":  # of inputs one after another, all
+            pairs = counts - dark if self._is_single else counts[..., 0::2, :, :] - counts[..., 1::2, :, :]
+            signal = pairs.sum(-3)
         else:
-            signal = counts[..., 0, :, :] - self.sensor.black_level
+            signal = counts[..., 0, :, :] - dark
         if self.kind == "pair_intensity":
             positive, negative = signal.chunk(2, -3)
             signal = positive - negative
@@ -265,9 +287,9 @@ def reference_irradiance(bench: Bench, kind: Readout, window: tuple[float, float
     return lit * share * (bench.lens1.focal_length / bench.lens2.focal_length) ** 2
 
 
-def captures(kind: Readout) -> int:
-    """Exposures a reading takes."""
-    return CAPTURES[kind]
+def captures(bench: Bench, kind: Readout) -> int:
+    """Exposures that a reading takes on a bench."""
+    return bench.reference.captures if kind == "homodyne" and bench.reference else CAPTURES[kind]
 
 
 def _places(room: int, samples: int) -> Tensor:

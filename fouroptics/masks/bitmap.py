@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from fouroptics.correlator.reading import captures
+from fouroptics.devices.readout import NEEDS_REFERENCE
 from fouroptics.errors import InputError, check_choice
 from fouroptics.files import write_whole
 from fouroptics.masks import rasters
@@ -67,7 +69,8 @@ def _playlist(masks: MaskSet, frames: int) -> str:
     """A line a capture: a frame that is read with a reference beam is captured under two of its phases."""
     plane = masks.alone
     rows = [("capture", "frame", "file", "outputs", "inputs", "sign", "reference_rad", "exposure_s")]
-    references = {"homodyne": ("0", repr(np.pi)), "interference": ("0",)}.get(masks.network["readout"], ("",))
+    steps, readout = ("0", repr(np.pi)), masks.network["readout"]
+    references = steps[: captures(masks.bench, readout)] if readout in NEEDS_REFERENCE else ("",)
     for number in range(frames):
         here = plane.terms.frame == number
         outputs, inputs = (

@@ -290,6 +290,7 @@ def test_a_traveller_of_chrome_tells_which_pixels_are_clear():
             [(str(2 * sign + out), str(out), "0 1", "+-"[sign], "") for sign in (0, 1) for out in (0, 1)],
         ),
         ("homodyne", {}, [(f, o, "0 1", "+", r) for f, o in (("0", "0"), ("1", "1")) for r in ("0", repr(np.pi))]),
+        ("homodyne", {"reference.captures": 1}, [("0", "0", "0 1", "+", "0"), ("1", "1", "0 1", "+", "0")]),
     ],
 )  # fmt: skip
 def test_a_playlist_has_a_line_a_capture(tmp_path, readout, changes, captures):

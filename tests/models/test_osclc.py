@@ -92,6 +92,9 @@ def test_a_file_holds_all_of_the_network(tmp_path):
         assert torch.equal(again(pictures), here(pictures))
     assert masks.results == {"accuracy": 0.5}
     assert masks.network["electronics"]["classes"] == ["a", "b", "c"]
+    assert here.mask_set(title="three").network["electronics"]["classes"] == ["0", "1", "2"]
+    with pytest.raises(InputError, match="classes: 2 names, and scores of 3 classes"):
+        here.mask_set(title="three", classes=("a", "b"))
     some = masks.select(outputs=[0, 2])
     assert not some.backend and not some.results and "electronics" not in some.network
     with pytest.raises(InputError, match="no network"):
@@ -118,6 +121,19 @@ def test_a_signed_reading_has_the_shot_noise_of_both_captures():
         camera.gain**2 * 2 * (told["electrons_mean"] + camera.read_noise**2) + 2 / 12
     )  # and the converter's steps
     assert told["signal_to_noise"] == pytest.approx(signal / variance**0.5, rel=0.05)
+
+
+def test_one_capture_a_mask_reads_nearly_what_two_do_in_half_the_time(tmp_path):
+    student, pictures = student_of()
+    bench = SLM.replace({"mask.encoding": "carrier"})
+    two, one = (placed(student, bench.replace({"reference.captures": n}), pictures) for n in (2, 1))
+    with torch.no_grad():
+        torch.testing.assert_close(one(pictures), two(pictures), rtol=0.1, atol=0.1 * float(two(pictures).std()))
+        noisy, again = one.budget(pictures), two.budget(pictures)
+        assert noisy["captures"] * 2 == again["captures"] and noisy["adc_samples"] * 2 == again["adc_samples"]
+        assert noisy["signal_to_noise"] / again["signal_to_noise"] == pytest.approx(0.5**0.5, rel=0.15)
+        one.mask_set(title="one").save(tmp_path / "one.h5")
+        assert torch.equal(OSCLC.from_maskset(tmp_path / "one.h5").eval()(pictures), one(pictures))
 
 
 def test_masks_of_a_draw_are_made_once_for_all_its_pictures(monkeypatch):

@@ -26,6 +26,9 @@ def train(
     changes: RecipeChanges = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
     seed: Annotated[list[int] | None, typer.Option(min=0, help="Seeds, instead of the recipe's.")] = None,
+    trained: Annotated[
+        Path | None, typer.Option(help="A run whose networks are taken as they are; what is left is the bench.")
+    ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="A picture that cannot be read stops the run.")] = False,
     threads: Threads = 1,
     as_json: Json = False,
@@ -41,6 +44,7 @@ def train(
     told: dict[str, Any] = changed(changes, example="train.epochs=5")
     if data is not None:
         told["data.path"] = str(data.expanduser().resolve())
+    told |= {"trained": str(trained.expanduser().resolve())} if trained else {}
     told |= {"device": device} if device else {}
     told |= {"seeds": seed} if seed else {}
     told |= {"data.strict": True} if strict else {}

@@ -227,6 +227,7 @@ class Recipe(Section):
     device: str = "auto"
     bench: str = ""
     encoding: str = ""
+    trained: str = ""
     data: DataSection = DataSection()
     teacher: TeacherSection = TeacherSection()
     student: StudentSection
@@ -240,6 +241,8 @@ class Recipe(Section):
         """Read a recipe from a file, or take a shipped one by its name; dotted keys change it."""
         data, folder = toml.load(source, _PRESETS, "recipe")
         data = copy.deepcopy(data)
+        if data.get("trained") and isinstance(data["trained"], str):
+            data["trained"] = str((folder / Path(data["trained"]).expanduser()).absolute())
         for section, key in _PATHS:
             given = data.get(section, {}).get(key, "") if isinstance(data.get(section, {}), dict) else ""
             if given and isinstance(given, str):
@@ -272,6 +275,9 @@ class Recipe(Section):
         if recipe.student.detect == "each" and recipe.student.model != "sclc":
             mend = 'detect = "last", or model = "sclc"'
             raise InputError(f"{recipe.student.model!r} has no levels", where=f"{place}: student.detect", mend=mend)
+        if recipe.trained and not recipe.bench:
+            mend = 'bench = "slm-532nm", or leave it out and train'
+            raise InputError("nothing is left to do without a bench", where=f"{place}: trained", mend=mend)
         if recipe.stage and not recipe.bench:
             raise InputError("stages without a bench", where=f"{place}: stage", mend='bench = "slm-532nm"')
         if any(one.on == "bench" and then.on == "student" for one, then in pairwise(recipe.stage)):
@@ -326,7 +332,7 @@ class Recipe(Section):
     def fingerprint(self) -> str:
         """Of what a run depends on: neither the name, nor the device, nor how many seeds there are."""
         told = self.to_dict()
-        for key in ("name", "device", "seeds"):
+        for key in ("name", "device", "seeds", "trained"):  # the last is counted elsewhere
             told.pop(key)
         told["train"].pop("tensorboard")
         for section, key in _PATHS:  # what lies there counts, and is counted elsewhere

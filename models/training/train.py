@@ -42,6 +42,7 @@ from fouroptics.models.training.networks import control_of, sclc_of, student_of,
 from fouroptics.models.training.ranks import Ranks, joined
 from fouroptics.models.training.recipe import RateSection, Recipe, TrainSection
 from fouroptics.models.training.stages import check_bench
+from fouroptics.models.training.taken import check_taken, take
 from torch import Tensor, nn
 
 from fouroptics.errors import InputError
@@ -73,8 +74,8 @@ def train(
     with joined() as ranks, torch.random.fork_rng(), ExitStack() as until_done:  # the caller's random numbers stay
         found = _data(read, data)
         _check_student(read, found, teacher)
-        folder = Path(out)
-        taught_by = _taught_by(read, teacher)
+        folder, source = Path(out), check_taken(read, found) if read.trained else None
+        taught_by = _taught_by(read, teacher, source)
         if ranks.is_first:
             make(folder)
             until_done.enter_context(alone_in(folder))
@@ -86,6 +87,10 @@ def train(
             found, train=found.train.to(device), validation=found.validation.to(device), test=found.test.to(device)
         )
         for seed in read.seeds:
+            if source and ranks.is_first:
+                make(run.seed(seed))
+                take(source, seed, run.seed(seed))
+            ranks.wait()
             _Seed(run, here, seed, device, ranks, tell, told, data is not None).run(copy.deepcopy(teacher))
             if ranks.is_first:
                 _summarise(run)
@@ -364,9 +369,11 @@ def _device(name: str) -> torch.device:
     return device
 
 
-def _taught_by(recipe: Recipe, teacher: nn.Module | None) -> str:
-    """What tells one's own teacher, or one of a file, from another."""
+def _taught_by(recipe: Recipe, teacher: nn.Module | None, source: Run | None) -> str:
+    """What tells one's own teacher, or one of a file, or the run that goes on, from another."""
     digest = hashlib.sha256()
+    if source is not None:
+        digest.update(source.summary["fingerprint"].encode())
     if teacher is not None:
         digest.update(repr(teacher).encode())
         for name, value in teacher.state_dict().items():
@@ -374,7 +381,7 @@ def _taught_by(recipe: Recipe, teacher: nn.Module | None) -> str:
     elif recipe.teacher.weights:
         for name, value in sorted(load_tensors(recipe.teacher.weights)[0].items()):
             digest.update(name.encode() + value.contiguous().view(-1).numpy().tobytes())
-    else:
+    elif source is None:
         return "own"
     return digest.hexdigest()[:12]
 

@@ -11,6 +11,7 @@ from fouroptics.models.training import Recipe, train
 from fouroptics.models.training.data import Part
 from fouroptics.models.training.deploy import evaluate_file
 from fouroptics.models.training.ladder import lost_to, with_reference_set
+from fouroptics.models.training.loop import Fitting
 from fouroptics.models.training.recipe import RUNGS
 from fouroptics.models.training.stages import few, prepare, relearn, stage_of
 from PIL import Image
@@ -21,6 +22,7 @@ import fouroptics as fo
 from fouroptics import Tolerances, toml
 from fouroptics.cli.main import app
 from fouroptics.errors import InputError
+from fouroptics.tensors import load_tensors
 
 QUICK = {
     "data.options": {"count": 200}, "data.augment": [], "teacher.epochs": 1, "teacher.widths": [4, 8],
@@ -96,6 +98,36 @@ def test_a_run_with_a_bench_goes_on_where_it_was(run, tmp_path):
     assert (run.seed(0) / "stage-0.safetensors").stat().st_mtime_ns == kept
     assert fo.MaskSet.load(again.seed(0) / "masks.h5").results["rungs"]["quantized"]
     assert before[:4] == (run.seed(0) / "masks.h5").read_bytes()[:4]
+
+
+def test_networks_of_a_run_are_taken_to_another_bench(run, tmp_path, monkeypatch):
+    other = tmp_path / "other.toml"
+    fo.Bench.load(QUICK["bench"]).replace({"reference.captures": 1}).save(other)
+    some = {"bench": str(other), "trained": str(run.folder), "stage": [], "evaluate.rungs": ["student", "quantized"]}
+    monkeypatch.setattr(Fitting, "run", lambda self: pytest.fail("nothing is left to train"))
+    there = train("shapes-bench", tmp_path / "there", changes=QUICK | some)
+    for name in ("teacher", "student"):
+        one, same = (load_tensors(one.seed(0) / f"{name}.safetensors") for one in (run, there))
+        assert one[1] == same[1] and all(torch.equal(value, same[0][key]) for key, value in one[0].items())
+    ladders = [json.loads((one.seed(0) / "ladder.json").read_text()) for one in (run, there)]
+    assert ladders[0]["rungs"]["student"] == ladders[1]["rungs"]["student"]
+    assert ladders[0]["budget"]["captures"] == 2 * ladders[1]["budget"]["captures"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"student.kernel": 3}, "trained: student.kernel is 3, and was 5 in"),
+        ({"data.options": {"count": 201}}, "trained: data.options is"),
+        ({"data.path": "elsewhere", "seeds": [0, 1]}, "has no student of seed 1; let it end, or --seed: 0"),
+        ({"bench": "", "stage": []}, "nothing is left to do without a bench"),
+        ({"trained": "nowhere"}, "nowhere: is no run"),
+    ],
+)
+def test_networks_of_another_recipe_are_not_taken(run, tmp_path, changes, words):
+    with pytest.raises(InputError) as told:
+        train("shapes-bench", tmp_path / "there", changes=QUICK | {"trained": str(run.folder)} | changes)
+    assert words in str(told.value) and not (tmp_path / "there").exists()
 
 
 def test_without_stages_is_a_run_without_stages(run, tmp_path):

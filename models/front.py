@@ -212,10 +212,14 @@ class Front(nn.Module, ABC):
     @exactly
     def spectrum(self, pictures: Tensor, transfer: Tensor) -> Tensor:
         """What transfer functions make of pictures, on the band ``[batch, out, rows, columns]``."""
+        return channel_sum(self.analysed(pictures), transfer)
+
+    @exactly
+    def analysed(self, pictures: Tensor) -> Tensor:
+        """Pictures' own frequencies on the band ``[batch, in, rows, columns]``."""
         self.check(pictures)
         dtype, device = pictures.real.dtype, pictures.device
-        plan = self._analyses.get((dtype, device), lambda: Analysis(self.geometry, dtype, device))
-        return channel_sum(plan(pictures), transfer)
+        return self._analyses.get((dtype, device), lambda: Analysis(self.geometry, dtype, device))(pictures)
 
     def kernels(self, transfer: Tensor) -> Tensor:
         """A transfer function as taps on the whole grid ``[out, in, ky, kx]``, for a bench that has one mask plane."""

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from fouroptics.devices.readout import Compand, Readout
 from fouroptics.errors import InputError
+from fouroptics.optics.correlation import channel_sum
 from fouroptics.optics.precision import exactly
 
 Pair = tuple[int, int]
@@ -66,6 +67,19 @@ class PyramidFront(Front):
     def transfer(self) -> Tensor:
         self._dtype()
         return torch.cat([self._on_whole_band(*self._of_level(layer)) for layer in self.layers])
+
+    @exactly
+    def spectra(self, pictures: Tensor) -> list[tuple[Tensor, Geometry]]:
+        """What every level makes of pictures ``[batch, out, rows, columns]``, on its own band and no more of it."""
+        self._dtype()
+        every = self.analysed(pictures)
+        return [(channel_sum(self._within(every, band), own), band) for own, band in map(self._of_level, self.layers)]
+
+    def _within(self, every: Tensor, band: Geometry) -> Tensor:
+        """The bins of a level's band among those of the widest."""
+        rows, columns = (n // 2 - kept // 2 for n, kept in zip(self.geometry.kept, band.kept, strict=True))
+        left = columns if self.is_complex else 0
+        return every[..., rows : rows + band.shape[0], left : left + band.shape[1]]
 
     def _of_level(self, layer: int) -> tuple[Tensor, Geometry]:
         """What one level does, on its own band."""

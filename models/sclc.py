@@ -5,12 +5,11 @@ from __future__ import annotations
 import copy
 import operator
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, Literal
 
 import torch
 from fouroptics.models.backends import FC, Backend, Up
-from fouroptics.models.band import Synthesis
+from fouroptics.models.band import Geometry, Synthesis
 from fouroptics.models.front import DeepFront, Front, Plan, PlaneFront
 from fouroptics.models.likeness import blocks_of, not_foldable
 from fouroptics.models.pyramid import LevelReader, PyramidFront
@@ -47,7 +46,7 @@ class Student(nn.Module):
         super().__init__()
         self.front, self.reader, self.backend = front, reader, backend
         self.noise: Callable[[Tensor, Tensor, Generator | None], Tensor] | None = None
-        self._syntheses: Kept[Synthesis] = Kept()
+        self._syntheses: Kept[Synthesis] = Kept(8)  # one a level
         self._taps: Kept[TapViews] = Kept()
 
     def forward(self, pictures: Tensor) -> Tensor:
@@ -72,11 +71,18 @@ class Student(nn.Module):
         if taps is not None and not pictures.is_complex():
             self.front.check(pictures)
             return self._views(taps, pictures.dtype, pictures.device)(pictures, taps)
-        spectrum = self.front.spectrum(pictures, self._transfer())
-        dtype, device = spectrum.real.dtype, spectrum.device
-        key = (dtype, device, self.front.geometry, self.reader.key)
-        plan = self._syntheses.get(key, partial(self._synthesis, dtype, device))
-        return plan(spectrum)
+        if isinstance(self.front, PyramidFront) and self.reader.kind != "pair_intensity":
+            return torch.cat([self._seen_of(own, band) for own, band in self.front.spectra(pictures)], 1)
+        return self._seen_of(self.front.spectrum(pictures, self._transfer()), self.front.geometry)
+
+    def _seen_of(self, spectrum: Tensor, band: Geometry) -> Tensor:
+        """The field of a spectrum on a band, at the whole band's samples, or its means over pixels."""
+        dtype, device, samples = spectrum.real.dtype, spectrum.device, self.front.geometry.fine
+
+        def build() -> Synthesis:
+            return Synthesis(band, samples, self.reader.means, dtype, device)
+
+        return self._syntheses.get((dtype, device, samples, band, self.reader.key), build)(spectrum)
 
     @exactly
     def field(self, pictures: Tensor) -> Tensor:
@@ -124,9 +130,6 @@ class Student(nn.Module):
 
         key = (dtype, device, self.front.geometry, taps.shape[2:], self.reader.key)
         return self._taps.get(key, build)
-
-    def _synthesis(self, dtype: torch.dtype, device: torch.device) -> Synthesis:
-        return Synthesis(self.front.geometry, self.front.geometry.fine, self.reader.means, dtype, device)
 
     def summary(self) -> Summary:
         """Sizes, work and the kind of function that this is."""

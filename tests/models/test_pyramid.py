@@ -65,6 +65,22 @@ def student_of(**options):
     return student.eval(), pictures
 
 
+@pytest.mark.parametrize("readout", ["homodyne", "intensity"])
+@pytest.mark.parametrize("chain", CHAINS.values(), ids=CHAINS)
+def test_levels_on_their_own_bands_see_what_the_whole_band_does(chain, readout):
+    size, channels, _, crops, is_complex = chain
+    student = SCLC(channels, 3, crops, size, readout=readout, classes=2, detect="each", backend=Up((8, 6, 4)),
+                   is_complex=is_complex).double()  # fmt: skip
+    pictures = torch.rand(2, channels[0], *size, dtype=torch.float64, requires_grad=True)
+    seen, weights = student.seen(pictures), [pictures, *student.front.weights]
+    due = student.reader.averaged(student.field(pictures))
+    torch.testing.assert_close(student.reader.detected(seen), student.reader.detected(due), rtol=0, atol=1e-12)
+    some = torch.randn(student.reader.detected(seen).shape, dtype=torch.float64)
+    found, wanted = (torch.autograd.grad((student.reader.detected(one) * some).sum(), weights) for one in (seen, due))
+    for one, other in zip(found, wanted, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-10)
+
+
 @pytest.mark.parametrize("compand", ["two-sided-rectify", "none"])
 def test_a_level_reads_as_a_reader_of_its_own(compand):
     student, pictures = student_of(compand=compand)

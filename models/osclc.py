@@ -141,7 +141,11 @@ class OSCLC(nn.Module):
         if not bool((found > 0).all()):
             which = int((found <= 0).nonzero()[0])
             what = f"output {which} answers the wrong way round, or not at all"
-            raise InputError(what, where="measure", mend="another encoding of the masks, or more light")
+            mend = "another encoding of the masks, or more light"
+            reference = self.bank.bench.reference
+            if reference is not None and reference.captures == 1:
+                mend += "; reference.captures = 2, or a stronger reference"
+            raise InputError(what, where="measure", mend=mend)
         self.level.copy_(found)
         return self.train(mode)
 
@@ -206,7 +210,7 @@ class OSCLC(nn.Module):
     def _names(self, classes: Sequence[object]) -> list[str]:
         """A name for each score."""
         scores = copy.deepcopy(self.backend).eval()(self.reader.dark(1)).shape[1]
-        names = [str(one) for one in (classes or range(scores))]
+        names = [str(one) for one in classes] or [str(number) for number in range(scores)]
         if len(names) != scores:
             what = f"{len(names)} names, and scores of {scores} classes"
             raise InputError(what, where="classes", mend="one a class, or leave them out")

@@ -72,8 +72,8 @@ class Sensor(nn.Module):
 
     @property
     def key(self) -> tuple[object, ...]:
-        """What its ``means`` follow from."""
-        return self.kind, self.camera, self.given
+        """What its ``means`` follow from: two readers whose keys are alike read alike."""
+        return self.kind, self.camera.period, self.camera.samples, self._readings(0), self._readings(1)
 
     @property
     def is_linear(self) -> bool:

@@ -120,6 +120,8 @@ class Bench(BaseModel):
         """SHA-256 of what the bench is: its values and its tables' content, neither its file's bytes nor its name."""
         data = self.to_dict()
         data.pop("name")
+        if self.reference is not None and self.reference.captures == 2:  # a later key, where it says what always was
+            data["reference"].pop("captures")
         for section, key, table in self._tables():
             data[section][key] = hashlib.sha256(lut.text_of(table).encode()).hexdigest()
         return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()

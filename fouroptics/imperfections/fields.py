@@ -53,6 +53,12 @@ def _reference(bench: Bench) -> str:
     return "" if bench.reference else "the bench has no [reference]"
 
 
+def _second(bench: Bench) -> str:
+    if bench.reference and bench.reference.captures == 1:
+        return "there is no second capture where reference.captures is 1"
+    return _reference(bench)
+
+
 @dataclass(frozen=True)
 class Field:
     """One thing that can be off; 0 is nominal.
@@ -107,7 +113,7 @@ FIELDS: Mapping[str, Field] = {
     "combiner.phase": Field("angle", "0.1 rad", -100.0, 100.0, _PAIR, lacks=_combiner),
     "combiner.amplitude": Field("ratio", "2 %", -1.0, 10.0, _PAIR, lacks=_combiner),
     "reference.phase": Field("angle", "0.05 rad", -100.0, 100.0, lacks=_reference),  # in all captures alike
-    "reference.phase_step": Field("angle", "0.05 rad", -100.0, 100.0, lacks=_reference),  # in the second of homodyne
+    "reference.phase_step": Field("angle", "0.05 rad", -100.0, 100.0, lacks=_second),  # in the second of homodyne
     "source.power": Field("ratio", "1 %", -1.0, 10.0),
     "source.wavelength": Field("length", "0.1 nm", -5e-8, 5e-8),  # a deviation, not the wavelength
     "fabrication.depth": Field("ratio", "2 %", -1.0, 10.0, ("step",), lacks=_etched, knob=False),

@@ -125,7 +125,7 @@ class Deployment:
 
     def _mask_set(self, network: OSCLC, found: dict[str, Any]) -> MaskSet:
         recipe = self.recipe.to_dict()
-        recipe["data"]["path"] = recipe["teacher"]["weights"] = recipe["bench"] = ""
+        recipe["data"]["path"] = recipe["teacher"]["weights"] = recipe["bench"] = recipe["trained"] = ""
         recipe["stage"] = []
         recipe["evaluate"]["tolerances"] = EvaluateSection().tolerances
         return network.mask_set(

@@ -40,7 +40,7 @@ class Run:
             InputError: it is none.
         """
         folder = Path(folder)
-        if not (folder / "recipe.toml").is_file() or not _is_ours(folder):
+        if not (folder / "recipe.toml").is_file() or not is_ours(folder):
             raise InputError("is no run", where=str(folder), mend="give the folder that `fouroptics train` wrote")
         return cls(folder, Recipe.load(folder / "recipe.toml"))
 
@@ -57,7 +57,7 @@ def begin(folder: Path, recipe: Recipe, data: Data, taught_by: str) -> None:
     """Make a run of an empty folder, or go on in that of the same recipe; all else is somebody's. Seeds only join."""
     fingerprint = f"{recipe.fingerprint()}-{data.fingerprint}-{taught_by}"
     if folder.exists() and any(folder.iterdir()):
-        if not _is_ours(folder):
+        if not is_ours(folder):
             raise InputError("exists and is no run of fouroptics", where=str(folder), mend="give --out another name")
         before = json.loads((folder / MARKER).read_text(encoding="utf-8")).get("fingerprint")
         if before != fingerprint:
@@ -126,7 +126,8 @@ def to_tensorboard(folder: Path, row: Mapping[str, Any]) -> None:
                 writer.add_scalar(f"{row['stage']}/{name}", value, row["epoch"])
 
 
-def _is_ours(folder: Path) -> bool:
+def is_ours(folder: Path) -> bool:
+    """Whether a folder is a run's."""
     try:
         told = json.loads((folder / MARKER).read_text(encoding="utf-8"))
         return bool(told.get("program") == PROGRAM and told.get("kind") == "run")

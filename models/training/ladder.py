@@ -292,11 +292,16 @@ def with_reference_set(bank: Correlator4f, errors: Imperfections, known: Tensor)
         return errors
     some, values = known[:_TO_SET], {name: errors[name] for name in errors.names}
     before = values.get("reference.phase", torch.zeros(errors.shape, dtype=torch.float64))
-    due, seen = bank(some), []
-    for turn in (0.0, math.pi / 2):
+    due = bank(some)
+
+    def follows(turn: float) -> float:
         there = Imperfections(values | {"reference.phase": before + turn}, errors.shape, errors.seed)
-        seen.append(float((bank(some, errors=there) * due).double().sum()))
-    best = math.atan2(seen[1], seen[0])
+        return float((bank(some, errors=there) * due).double().sum())
+
+    along, across = follows(0.0), follows(math.pi / 2)
+    if bank.bench.reference and bank.bench.reference.captures == 1:  # what does not turn with the beam falls out
+        along, across = along - follows(math.pi), across - follows(-math.pi / 2)
+    best = math.atan2(across, along)
     return Imperfections(values | {"reference.phase": before + best}, errors.shape, errors.seed)
 
 

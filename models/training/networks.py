@@ -37,6 +37,11 @@ def teacher_of(recipe: Recipe, data: Data) -> nn.Module:
     return AlexNet(classes, side, hidden=section.hidden) if section.model == "alexnet" else Released(classes, side)
 
 
+def likened_to(recipe: Recipe, data: Data, given: nn.Module | None = None) -> nn.Module:
+    """What a student may be like: one's own teacher, or the recipe's untrained; nothing where it is like none."""
+    return given or (teacher_of(recipe, data) if recipe.needs_teacher else nn.Module())
+
+
 def student_of(recipe: Recipe, data: Data, teacher: nn.Module, *, is_new: bool = True) -> nn.Module:
     """The student, its readings normalised on training pictures; or a network that one is compared with.
 
@@ -66,8 +71,7 @@ def control_of(
 ) -> nn.Module:
     """What a student is compared with, with the same backend: its optics off, at random, or electronic."""
     section = recipe.student
-    teacher = given or (teacher_of(recipe, data) if recipe.needs_teacher else nn.Module())
-    student = _sclc(recipe, data, teacher)
+    student = _sclc(recipe, data, likened_to(recipe, data, given))
     if kind == "electronic-same-backend":
         return controls.electronic(student, data.channels, data.size, len(data.classes), _backend(section.backend))
     student.front = controls.still(student.front) if kind == "optics-off" else student.front

@@ -303,6 +303,8 @@ def _changed(masks: Masks, given: Mapping[str, Any]) -> Masks:
         raise InputError(what, where="data.colours", mend="one a class")
     if values["only"] is not None:
         check_choice("data.only", values["only"], values["classes"])
+        if values["only"] == "rest":
+            raise InputError("'rest' is what all others are called", where="data.only", mend="call the class otherwise")
     return Masks(**values)
 
 

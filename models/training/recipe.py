@@ -269,6 +269,8 @@ class Recipe(Section):
             raise toml.plain(error, cls).within(place, ": ") from None
         except InputError as error:
             raise error.within(place, ": ") from None
+        if recipe.trained:
+            recipe = recipe.model_copy(update={"trained": str(Path(recipe.trained).expanduser().absolute())})
         if Augmentation(recipe.data.augment).mixup and recipe.distill.loss != "function-matching":
             mend = 'distill.loss = "function-matching", the loss that takes no labels'
             raise InputError("mixup mixes pictures and no labels", where=f"{place}: data.augment", mend=mend)

@@ -38,11 +38,11 @@ from fouroptics.models.training.folder import (
 )
 from fouroptics.models.training.loop import Fitting, Loss, Stage, Tell
 from fouroptics.models.training.metrics import main_of, measured, scores_of
-from fouroptics.models.training.networks import control_of, sclc_of, student_of, teacher_of
+from fouroptics.models.training.networks import control_of, likened_to, sclc_of, student_of, teacher_of
 from fouroptics.models.training.ranks import Ranks, joined
 from fouroptics.models.training.recipe import RateSection, Recipe, TrainSection
 from fouroptics.models.training.stages import check_bench
-from fouroptics.models.training.taken import check_taken, take
+from fouroptics.models.training.taken import source_of, take
 from torch import Tensor, nn
 
 from fouroptics.errors import InputError
@@ -74,8 +74,8 @@ def train(
     with joined() as ranks, torch.random.fork_rng(), ExitStack() as until_done:  # the caller's random numbers stay
         found = _data(read, data)
         _check_student(read, found, teacher)
-        folder, source = Path(out), check_taken(read, found) if read.trained else None
-        taught_by = _taught_by(read, teacher, source)
+        folder = Path(out)
+        source, taught_by = source_of(read, found, _taught_by(read, teacher), teacher, folder)
         if ranks.is_first:
             make(folder)
             until_done.enter_context(alone_in(folder))
@@ -89,7 +89,7 @@ def train(
         for seed in read.seeds:
             if source and ranks.is_first:
                 make(run.seed(seed))
-                take(source, seed, run.seed(seed))
+                take(source, read, teacher, seed, run.seed(seed))
             ranks.wait()
             _Seed(run, here, seed, device, ranks, tell, told, data is not None).run(copy.deepcopy(teacher))
             if ranks.is_first:
@@ -264,8 +264,7 @@ def load(run: Run | str | Path, seed: int | None = None, name: str = STUDENT) ->
         guard = [n - side for n, side in zip(grid, empty.size, strict=True)]
         student = sclc_of(recipe, empty, channels, kernels, crops, guard)
     else:
-        teacher = teacher_of(recipe, empty) if recipe.needs_teacher else nn.Module()
-        student = student_of(recipe, empty, teacher, is_new=False)
+        student = student_of(recipe, empty, likened_to(recipe, empty), is_new=False)
     try:
         student.load_state_dict(tensors)
     except RuntimeError:
@@ -344,7 +343,7 @@ def _data(recipe: Recipe, given: Data | tuple[Any, Any] | None) -> Data:
 
 def _check_student(recipe: Recipe, data: Data, given: nn.Module | None) -> None:
     """What cannot be built, or no bench can carry, is refused before anything is trained."""
-    teacher = given or (teacher_of(recipe, data) if recipe.needs_teacher else nn.Module())
+    teacher = likened_to(recipe, data, given)
     student = student_of(recipe, data, teacher, is_new=False)
     for kind in recipe.evaluate.controls:
         control_of(kind, recipe, data, teacher, is_new=False)
@@ -369,11 +368,9 @@ def _device(name: str) -> torch.device:
     return device
 
 
-def _taught_by(recipe: Recipe, teacher: nn.Module | None, source: Run | None) -> str:
-    """What tells one's own teacher, or one of a file, or the run that goes on, from another."""
+def _taught_by(recipe: Recipe, teacher: nn.Module | None) -> str:
+    """What tells one's own teacher, or one of a file, from another."""
     digest = hashlib.sha256()
-    if source is not None:
-        digest.update(source.summary["fingerprint"].encode())
     if teacher is not None:
         digest.update(repr(teacher).encode())
         for name, value in teacher.state_dict().items():
@@ -381,7 +378,7 @@ def _taught_by(recipe: Recipe, teacher: nn.Module | None, source: Run | None) ->
     elif recipe.teacher.weights:
         for name, value in sorted(load_tensors(recipe.teacher.weights)[0].items()):
             digest.update(name.encode() + value.contiguous().view(-1).numpy().tobytes())
-    elif source is None:
+    else:
         return "own"
     return digest.hexdigest()[:12]
 

@@ -38,6 +38,13 @@ def test_what_is_saved_loads_equal_and_keeps_its_fingerprint(tmp_path):
     assert [p.name for p in folder.iterdir()] == ["b.toml"]
 
 
+def test_fingerprints_stay_when_a_key_is_added():
+    """Runs and mask sets of earlier days are told by them."""
+    assert SLM.fingerprint().startswith("9d70617a6adc")
+    assert SLM.replace({"reference.captures": 2}).fingerprint() == SLM.fingerprint()
+    assert SLM.replace({"reference.captures": 1}).fingerprint() != SLM.fingerprint()
+
+
 def test_fingerprints_are_of_content(tmp_path):
     text = SLM.to_toml()
     (tmp_path / "b.toml").write_text("# a comment\n" + text.replace("532 nm", "0.532 um"), encoding="utf-8")

@@ -2,11 +2,14 @@
 
 import json
 import math
+import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from fouroptics.models import OSCLC
+from fouroptics.models.teachers import SmallCNN
 from fouroptics.models.training import Recipe, train
 from fouroptics.models.training.data import Part
 from fouroptics.models.training.deploy import evaluate_file
@@ -100,18 +103,27 @@ def test_a_run_with_a_bench_goes_on_where_it_was(run, tmp_path):
     assert before[:4] == (run.seed(0) / "masks.h5").read_bytes()[:4]
 
 
+def other_bench(folder, **changes):
+    fo.Bench.load(QUICK["bench"]).replace(changes).save(folder / "other.toml")
+    return str(folder / "other.toml")
+
+
 def test_networks_of_a_run_are_taken_to_another_bench(run, tmp_path, monkeypatch):
-    other = tmp_path / "other.toml"
-    fo.Bench.load(QUICK["bench"]).replace({"reference.captures": 1}).save(other)
-    some = {"bench": str(other), "trained": str(run.folder), "stage": [], "evaluate.rungs": ["student", "quantized"]}
+    rungs = {"stage": [], "evaluate.rungs": ["student", "quantized", "file"]}
+    shutil.copytree(run.folder, tmp_path / "source")
+    monkeypatch.chdir(tmp_path)
+    changes = QUICK | rungs | {"bench": other_bench(tmp_path, **{"reference.captures": 1}), "trained": "source"}
     monkeypatch.setattr(Fitting, "run", lambda self: pytest.fail("nothing is left to train"))
-    there = train("shapes-bench", tmp_path / "there", changes=QUICK | some)
+    there = train("shapes-bench", tmp_path / "there", changes=changes)
     for name in ("teacher", "student"):
         one, same = (load_tensors(one.seed(0) / f"{name}.safetensors") for one in (run, there))
         assert one[1] == same[1] and all(torch.equal(value, same[0][key]) for key, value in one[0].items())
     ladders = [json.loads((one.seed(0) / "ladder.json").read_text()) for one in (run, there)]
     assert ladders[0]["rungs"]["student"] == ladders[1]["rungs"]["student"]
     assert ladders[0]["budget"]["captures"] == 2 * ladders[1]["budget"]["captures"]
+    assert ladders[1]["rungs"]["file"]["scores_sha256"] == ladders[1]["rungs"]["quantized"]["scores_sha256"]
+    shutil.rmtree(tmp_path / "source")  # its networks are here now
+    assert train(there.folder / "recipe.toml", there.folder).summary == there.summary
 
 
 @pytest.mark.parametrize(
@@ -119,7 +131,9 @@ def test_networks_of_a_run_are_taken_to_another_bench(run, tmp_path, monkeypatch
     [
         ({"student.kernel": 3}, "trained: student.kernel is 3, and was 5 in"),
         ({"data.options": {"count": 201}}, "trained: data.options is"),
-        ({"data.path": "elsewhere", "seeds": [0, 1]}, "has no student of seed 1; let it end, or --seed: 0"),
+        ({"seeds": [0, 1]}, "has no teacher, student of seed 1; --seed 0"),
+        ({"distill.also_without": True}, "distill.also_without is True, and was False"),
+        ({"evaluate.controls": ["optics-off"]}, "has no control-optics-off of seed 0"),
         ({"bench": "", "stage": []}, "nothing is left to do without a bench"),
         ({"trained": "nowhere"}, "nowhere: is no run"),
     ],
@@ -128,6 +142,24 @@ def test_networks_of_another_recipe_are_not_taken(run, tmp_path, changes, words)
     with pytest.raises(InputError) as told:
         train("shapes-bench", tmp_path / "there", changes=QUICK | {"trained": str(run.folder)} | changes)
     assert words in str(told.value) and not (tmp_path / "there").exists()
+
+
+def test_networks_whose_readings_would_stand_otherwise_are_not_taken(run, tmp_path):
+    changes = {"bench": other_bench(tmp_path, **{"camera.pitch": "6 um"}), "trained": str(run.folder)}
+    with pytest.raises(InputError, match=r"readings stand otherwise: the camera's pixels are 0.375 of a sample"):
+        train("shapes-bench", tmp_path / "there", changes=QUICK | changes)
+
+
+def test_a_teacher_from_a_program_is_given_again(tmp_path):
+    changes, own = QUICK | {"evaluate.rungs": ["student"], "stage": []}, SmallCNN(10, 16, widths=(4,))
+    first = train("shapes-bench", tmp_path / "first", teacher=own, changes=changes)
+    changes |= {"trained": str(first.folder)}
+    with pytest.raises(InputError, match=r"has no teacher of seed 0.*a teacher from a program has to be given again"):
+        train("shapes-bench", tmp_path / "there", changes=changes)
+    with pytest.raises(InputError, match="had another teacher; the same teacher"):
+        train("shapes-bench", tmp_path / "there", teacher=SmallCNN(10, 16, widths=(5,)), changes=changes)
+    there = train("shapes-bench", tmp_path / "there", teacher=own, changes=changes)
+    assert (there.seed(0) / "ladder.json").is_file()
 
 
 def test_without_stages_is_a_run_without_stages(run, tmp_path):
@@ -270,6 +302,17 @@ def test_a_reference_is_set_in_every_draw(run):
         assert abs(float(due["reference.phase"]) - eighths * math.pi / 4) < 0.3
 
 
+def test_a_reference_is_set_by_single_captures_whatever_its_phase_was():
+    """A capture has |E|² in it, which follows no phase and must not turn the beam."""
+    changes = {"reference.captures": 1, "reference.power_ratio": "2 %", "aberration.zernike": {}}
+    bench, known = fo.Bench.load("slm-532nm").replace(changes), fo.pictures.natural(8, 3, (16, 16))
+    bank = fo.Correlator4f.from_kernels(torch.rand(2, 3, 5, 5), bench, (16, 16), readout="homodyne").expose(known)
+    for quarters in range(4):
+        due = with_reference_set(bank, fo.Imperfections({"reference.phase": quarters * math.pi / 2}), known)
+        turn = float(due["reference.phase"])
+        assert math.cos(turn) > 0.999, (quarters, turn)
+
+
 def test_few_are_a_fixed_draw():
     part = Part(torch.arange(10).reshape(10, 1, 1, 1), torch.arange(10))
     assert torch.equal(few(part, 4).targets, few(part, 4).targets) and len(few(part, 4)) == 4
@@ -316,7 +359,6 @@ def test_a_recipe_that_no_bench_can_carry(changes, words, tmp_path):
 
 def test_a_file_of_a_run_needs_its_pictures(run, tmp_path):
     masks = fo.MaskSet.load(run.seed(0) / "masks.h5")
-    from dataclasses import replace
 
     replace(masks, provenance={k: v for k, v in masks.provenance.items() if k != "recipe"}).save(tmp_path / "m.h5")
     with pytest.raises(InputError, match="what pictures"):

@@ -102,7 +102,6 @@ import torch
 torch.set_num_threads(1)
 from fouroptics.models.training import Recipe, loop, train
 from fouroptics.errors import FailedRun
-from fouroptics.files import alone_in
 from fouroptics.tensors import save_tensors
 import os, signal
 out, stop, within, recipe = sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4]

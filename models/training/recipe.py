@@ -227,6 +227,7 @@ class Recipe(Section):
     device: str = "auto"
     bench: str = ""
     encoding: str = ""
+    inputs: Literal["", "tiled", "lenslet", "frames"] = ""
     trained: str = ""
     data: DataSection = DataSection()
     teacher: TeacherSection = TeacherSection()
@@ -306,9 +307,11 @@ class Recipe(Section):
         return self.student.like == "teacher" or self.student.model in ("max-pool", "squared")
 
     def on_bench(self) -> Bench:
-        """The bench, its masks encoded as the recipe says."""
+        """The bench, its masks encoded and its inputs laid out as the recipe says."""
+        said = {"mask.encoding": self.encoding, "layout.inputs": self.inputs}
+        changes = {key: value for key, value in said.items() if value}
         bench = Bench.load(self.bench)
-        return bench.replace({"mask.encoding": self.encoding}) if self.encoding else bench
+        return bench.replace(changes) if changes else bench
 
     @property
     def camera_pixel(self) -> float | None:
@@ -334,7 +337,7 @@ class Recipe(Section):
     def fingerprint(self) -> str:
         """Of what a run depends on: neither the name, nor the device, nor how many seeds there are."""
         told = self.to_dict()
-        for key in ("name", "device", "seeds", "trained"):  # the last is counted elsewhere
+        for key in ("name", "device", "seeds", "inputs", "trained"):  # the last two are counted elsewhere
             told.pop(key)
         told["train"].pop("tensorboard")
         for section, key in _PATHS:  # what lies there counts, and is counted elsewhere

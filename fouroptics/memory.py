@@ -12,6 +12,7 @@ import torch
 from fouroptics.errors import InputError
 
 WORTH_ASKING = 2**28  # below a quarter of a gibibyte nobody looks
+_keeps: list[bool] = []  # whether pages are kept, once it was asked for
 
 
 def available(device: torch.device | str = "cpu") -> int:
@@ -22,7 +23,7 @@ def available(device: torch.device | str = "cpu") -> int:
         return torch.cuda.mem_get_info(device)[0] + cached
     if sys.platform == "win32":
         return _windows_free()
-    return min(_unix_free(), _container_free())
+    return min(_unix_free(), _container_free()) + _kept_free()
 
 
 def require(nbytes: int, device: torch.device | str, *, what: str, mend: str) -> None:
@@ -47,7 +48,28 @@ def keep_pages() -> bool:
     except (OSError, AttributeError):  # another C library
         return False
     settings = ((-4, 0), (-1, -1), (-2, 2**26))  # M_MMAP_MAX, M_TRIM_THRESHOLD, M_TOP_PAD
-    return all([mallopt(name, value) == 1 for name, value in settings])
+    _keeps.append(all([mallopt(name, value) == 1 for name, value in settings]))
+    return _keeps[-1]
+
+
+class _Heap(ctypes.Structure):
+    """glibc's ``struct mallinfo2``."""
+
+    _fields_ = [(name, ctypes.c_size_t) for name in (
+        "arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost"
+    )]  # fmt: skip
+
+
+def _kept_free() -> int:
+    """What this process has freed and kept: the system counts it as used, and the next tensor takes it."""
+    if not any(_keeps):
+        return 0
+    try:
+        told = ctypes.CDLL(None).mallinfo2
+    except AttributeError:  # before glibc 2.33
+        return 0
+    told.restype = _Heap
+    return int(told().fordblks)
 
 
 def _unix_free() -> int:

@@ -28,3 +28,21 @@ def test_what_is_freed_is_there_for_the_next_step():
         for how in ("keep", "leave")
     }
     assert faults["keep"] < faults["leave"] / 10 + 10
+
+
+FREE = """
+import torch
+from fouroptics import memory
+memory._unix_free = memory._container_free = lambda: 2**20  # a system that is full, but for what we hold
+assert memory.keep_pages()
+pictures = torch.ones(2**26)
+held = memory.available()
+del pictures
+print(memory.available() - held)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="asks glibc")
+def test_what_is_kept_is_not_called_used():
+    done = subprocess.run([sys.executable, "-c", FREE], capture_output=True, text=True, check=True)
+    assert int(done.stdout) == pytest.approx(2**28, rel=0.1)

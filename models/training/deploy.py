@@ -83,7 +83,7 @@ class Deployment:
         for number, section in stages:
             if section.on == "bench":
                 some = few(self.data.validation, self.recipe.evaluate.pictures)
-                self._through(number, section, prepare(network, section), some)
+                self._through(number, section, prepare(network, section, self.data), some)
         return network
 
     def _through(self, number: int, section: StageSection, network: Student | Flawed, validation: Part) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-import math
 import statistics
 import subprocess
 import sys
@@ -23,16 +22,15 @@ from fouroptics.models.sclc import Student, fold
 from fouroptics.models.training.data import Part
 from fouroptics.models.training.metrics import main_of, measured
 from fouroptics.models.training.recipe import RUNGS
+from fouroptics.models.training.reference import with_reference_set
 from torch import Tensor, nn
 
 from fouroptics.bench import Bench
-from fouroptics.correlator import Correlator4f
 from fouroptics.correlator.flaws import PIXELS
 from fouroptics.devices.detector import Pattern
 from fouroptics.errors import FailedRun
 from fouroptics.imperfections import Imperfections, Tolerances
 
-_TO_SET = 8  # pictures that a reference's phase is set by
 _AT_ONCE = 25  # pictures on a bench: fixed, so that no figure depends on how it was split
 Tell = Callable[[str], object]
 
@@ -279,30 +277,6 @@ def _misaligned(subject: Subject, tell: Tell) -> dict[str, Any] | None:
         name: statistics.median(found), "quartiles": [ends[0], ends[2]],
         "least": min(found), "greatest": max(found), "draws": found,
     }  # fmt: skip
-
-
-@torch.no_grad()
-def with_reference_set(bank: Correlator4f, errors: Imperfections, known: Tensor) -> Imperfections:
-    """One draw's errors, its reference beam's phase turned to where known pictures give the readings that are due.
-
-    Nobody reads a signed field before doing so: a mask on a carrier that has moved by an eighth of the carrier's
-    period turns all responses by an eighth of a turn.
-    """
-    if bank.readout != "homodyne":
-        return errors
-    some, values = known[:_TO_SET], {name: errors[name] for name in errors.names}
-    before = values.get("reference.phase", torch.zeros(errors.shape, dtype=torch.float64))
-    due = bank(some)
-
-    def follows(turn: float) -> float:
-        there = Imperfections(values | {"reference.phase": before + turn}, errors.shape, errors.seed)
-        return float((bank(some, errors=there) * due).double().sum())
-
-    along, across = follows(0.0), follows(math.pi / 2)
-    if bank.bench.reference and bank.bench.reference.captures == 1:  # what does not turn with the beam falls out
-        along, across = along - follows(math.pi), across - follows(-math.pi / 2)
-    best = math.atan2(across, along)
-    return Imperfections(values | {"reference.phase": before + best}, errors.shape, errors.seed)
 
 
 def _reimported(subject: Subject) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from fouroptics.models.sclc import Student
 from fouroptics.models.training.data import Data, Part
 from fouroptics.models.training.loop import Loss, Stage
 from fouroptics.models.training.recipe import Recipe, StageSection
+from fouroptics.models.training.reference import with_reference_set
 from torch import Tensor, nn
 
 from fouroptics.bench import Bench
@@ -23,6 +24,7 @@ from fouroptics.imperfections import Tolerances
 
 MEASURED = 64  # training pictures that exposure and levels are fixed by
 _AT_ONCE = 25  # pictures on a bench where no gradient is wanted
+_TO_SET = 4  # pictures that a reference's phase is set by, in every draw
 _SOFTEST, _HARDEST = 0.9, 0.05  # of the staircase that is annealed
 
 
@@ -34,10 +36,14 @@ class Flawed(nn.Module):
         tolerances: of the bench; None leaves it as it should be.
         noise: whether a camera's captures are read, or what is expected of them.
         draws: benches a batch; each sees its part of the pictures.
+        known: pictures by which each of them has its reference beam set first, as one does on a table.
     """
 
-    def __init__(self, osclc: OSCLC, tolerances: Tolerances | None, *, noise: bool, draws: int) -> None:
+    known: Tensor
+
+    def __init__(self, osclc: OSCLC, tolerances: Tolerances | None, *, noise: bool, draws: int, known: Tensor) -> None:
         super().__init__()
+        self.register_buffer("known", known, persistent=False)
         self.osclc, self.tolerances, self.noise, self.draws = osclc, tolerances, noise, draws
 
     def forward(self, pictures: Tensor) -> Tensor:
@@ -51,8 +57,11 @@ class Flawed(nn.Module):
         generator = torch.Generator().manual_seed(int(torch.randint(2**62, (1,))))
         bank = self.osclc.bank
         drawn = self.tolerances.draw(bank.bench, self.draws, generator, bank.channels)
-        parts = pictures.tensor_split(self.draws)
-        seen = [self.osclc(part, errors=drawn.at(i), noisy=self.noise) for i, part in enumerate(parts) if len(part)]
+        seen = []
+        for i, part in enumerate(pictures.tensor_split(self.draws)):
+            if len(part):
+                assembled = with_reference_set(bank, drawn.at(i), self.known)
+                seen.append(self.osclc(part, errors=assembled, noisy=self.noise))
         return torch.cat(seen)
 
 
@@ -105,7 +114,7 @@ def in_noise(student: Student, section: StageSection, recipe: Recipe, data: Data
     return made
 
 
-def prepare(osclc: OSCLC, section: StageSection) -> Flawed:
+def prepare(osclc: OSCLC, section: StageSection, data: Data) -> Flawed:
     """A network as a stage trains it: what is learned, how levels are chosen, what is off."""
     learns_light = "kernels" in section.learn or "masks" in section.learn
     if learns_light:
@@ -119,7 +128,8 @@ def prepare(osclc: OSCLC, section: StageSection) -> Flawed:
     if learns_light and bank.device is not None:
         (bank.kernels if bank.device.drive is None else bank.device.drive).requires_grad_(True)
     tolerances = Tolerances.load(section.tolerances) if section.tolerances else None
-    return Flawed(osclc, tolerances, noise=section.noise, draws=section.draws)
+    known = data.some(_TO_SET, seed=0).to(osclc.level.device)
+    return Flawed(osclc, tolerances, noise=section.noise, draws=section.draws, known=known)
 
 
 def relearn(osclc: OSCLC, learn: str) -> None:

@@ -54,6 +54,7 @@ def test_the_keyboard_stops_every_moment_of_a_save(masks, tmp_path, monkeypatch)
     """However deep in HDF5's calls the key is pressed, it is heard, and the file is let go of."""
     written, plain = [], h5_write.Sink.write
     due = 0
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs hear no key
 
     def pressed(self, data):
         written.append(len(data))

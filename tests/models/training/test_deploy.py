@@ -4,6 +4,7 @@ import json
 import math
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,12 +12,13 @@ import torch
 from fouroptics.models import OSCLC
 from fouroptics.models.teachers import SmallCNN
 from fouroptics.models.training import Recipe, train
-from fouroptics.models.training.data import Part
+from fouroptics.models.training.data import Part, of_section
 from fouroptics.models.training.deploy import evaluate_file
-from fouroptics.models.training.ladder import lost_to, with_reference_set
+from fouroptics.models.training.ladder import lost_to
 from fouroptics.models.training.loop import Fitting
 from fouroptics.models.training.recipe import RUNGS
-from fouroptics.models.training.stages import few, prepare, relearn, stage_of
+from fouroptics.models.training.reference import with_reference_set
+from fouroptics.models.training.stages import Flawed, few, prepare, relearn, stage_of
 from PIL import Image
 from torch.utils.data import TensorDataset
 from typer.testing import CliRunner
@@ -181,7 +183,7 @@ def test_pixels_are_learned_from_where_kernels_put_them(run):
     relearn(network, "masks")
     assert network.bank.device.learn == "masks"
     section = Recipe.load("shapes-bench", {"stage": [stage(learn=["masks"], quantize="soft")]}).stage[0]
-    flawed = prepare(network, section).train()
+    flawed = prepare(network, section, of_section(run.recipe.data)).train()
     assert {n for n, p in flawed.named_parameters() if p.requires_grad} == {"osclc.bank.device.drive"}
     with pytest.raises(InputError, match="follow no kernels"):
         relearn(network, "kernels")
@@ -193,13 +195,13 @@ def test_a_stage_chooses_levels_its_own_way(run):
     told = [stage(learn=["masks"], quantize="gumbel"), stage(name="two")]
     recipe = Recipe.load("shapes-bench", {"stage": told})
     stages = recipe.stage
-    first = prepare(network, stages[0])
+    first = prepare(network, stages[0], of_section(run.recipe.data))
     assert network.bank.device.quantize == "gumbel"
     hardening = stage_of(recipe, stages[0], first, None, "one").before_step
     for share, softness in ((0.0, 0.9), (0.5, (0.9 * 0.05) ** 0.5), (1.0, 0.05)):
         hardening(share)
         assert network.bank.device.softness == pytest.approx(softness)
-    flawed = prepare(network, stages[1]).train()
+    flawed = prepare(network, stages[1], of_section(run.recipe.data)).train()
     assert network.bank.device.quantize == "straight-through"
     assert {n.split(".")[1] for n, p in flawed.named_parameters() if p.requires_grad} == {"backend", "reader"}
 
@@ -311,6 +313,26 @@ def test_a_reference_is_set_by_single_captures_whatever_its_phase_was():
         due = with_reference_set(bank, fo.Imperfections({"reference.phase": quarters * math.pi / 2}), known)
         turn = float(due["reference.phase"])
         assert math.cos(turn) > 0.999, (quarters, turn)
+
+
+def test_a_stage_trains_on_benches_whose_reference_was_set(run):
+    """Masks that stand half a period of their carrier aside turn every reading's sign: nobody learns from that."""
+    network, known = OSCLC.from_maskset(run.seed(0) / "masks.h5"), fo.pictures.natural(8, 3, (16, 16))
+    moved = fo.Imperfections({"mask.shift_x": [2 * network.bank.bench.mask.pitch, 0.0]}, (2,))
+    drawn = SimpleNamespace(draw=lambda *_: moved)
+    flawed = Flawed(network, drawn, noise=False, draws=2, known=known).train()
+    seen = []
+    network.register_forward_pre_hook(lambda _, given, named: seen.append(named["errors"]), with_kwargs=True)
+    flawed(known)
+    with torch.no_grad():
+        due = network.bank(known[:4])
+        found = network.bank(known[:4], errors=seen[0])
+    assert (
+        float((found * due).sum() / due.square().sum())
+        > 0.9
+        > 0
+        > float((network.bank(known[:4], errors=moved.at(0)) * due).sum())
+    )
 
 
 def test_few_are_a_fixed_draw():

@@ -37,7 +37,7 @@ def by_taps(student, pictures):
 def by_spectra(student, pictures):
     """The same readings with that road shut."""
     spectrum = student.front.spectrum(pictures, student.front.transfer())
-    return student._synthesis(torch.float64, pictures.device)(spectrum)
+    return student._seen_of(spectrum, student.front.geometry)
 
 
 @pytest.mark.parametrize("kernel", [(1, 1), (3, 4), (6, 5)])

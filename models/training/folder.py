@@ -83,6 +83,7 @@ def begin(folder: Path, recipe: Recipe, data: Data, taught_by: str) -> None:
     environment = {
         "python": sys.version.split()[0], "torch": str(torch.__version__), "machine": platform.platform(),
         "threads": torch.get_num_threads(), "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "processor": torch.backends.cpu.get_cpu_capability(),
     }  # fmt: skip
     if not (folder / "environment.json").is_file():
         write_whole(folder / "environment.json", json.dumps(environment, indent=1).encode())

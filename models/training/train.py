@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import statistics
+import warnings
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
@@ -18,6 +19,7 @@ import torch
 from fouroptics.models.sclc import SCLC
 from fouroptics.models.teachers import load_weights
 from fouroptics.models.training import data as pictures_in
+from fouroptics.models.training import metrics
 from fouroptics.models.training.augment import Augmentation
 from fouroptics.models.training.data import Data, Part
 from fouroptics.models.training.deploy import LADDER, Deployment
@@ -71,6 +73,8 @@ def train(
     """
     read = _recipe(recipe, changes)
     device = _device(read.device)
+    if read.train.amp and not metrics.halves_pay(device.type):
+        warnings.warn("train.amp: this processor has no half precision, and works in single", stacklevel=2)
     with joined() as ranks, torch.random.fork_rng(), ExitStack() as until_done:  # the caller's random numbers stay
         found = _data(read, data)
         _check_student(read, found, teacher)

@@ -142,7 +142,7 @@ def test_dead_pixels_lie_where_the_panel_has_them(tmp_path):
     bench = bench_of(96, {"mask.dead": path.as_posix(), "mask.levels": 16}, across=(100, 200))
     bank = bank_of(randn(1, 2, 3, 3), bench, layout="lenslet")
     assert bank.device.plan.origins == ((2, 2), (2, 102))
-    where, _ = bank.device.plan._stuck(torch.device("cpu"))
+    where, _ = bank.device.plan.stuck(torch.device("cpu"))
     assert where.nonzero().tolist() == [[0, 18, 8], [1, 18, 8]]
 
 
@@ -154,7 +154,9 @@ def test_another_wavelength_turns_a_panel_s_path_by_less():
     bank = bank_of(torch.ones(1, 1, 1, 1).double(), bench_of(96, bent))
     shown = bank.device.shown(bank.kernels)
     drift = fo.Imperfections({"source.wavelength": torch.tensor(20e-9, dtype=torch.float64)})
-    nominal, drifted = shown.transmission.detach().angle(), shown.flawed(drift).detach().angle()
+    plan, drive = bank.device.plan, bank.device.drive.detach()
+    nominal = shown.transmission.detach().angle()
+    drifted = plan.flawed(drift, drive, "hard", softness=1.0).angle()
     assert nominal.abs().max() > 0.3
     torch.testing.assert_close(drifted * 552, nominal * 532, rtol=0, atol=552 * 1e-4)
 

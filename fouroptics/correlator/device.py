@@ -8,11 +8,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from fouroptics.correlator.drawn import DrawnMasks, covers
 from fouroptics.correlator.masks import MaskPlan, Shown
 from fouroptics.correlator.passive import positive_negative
 from fouroptics.devices.modulator import QUANTIZE, Quantize
 from fouroptics.errors import InputError, check_choice
 from fouroptics.imperfections import Imperfections
+from fouroptics.optics.fourier import Pair
 from fouroptics.optics.kept import Kept, Stamp
 
 Learn = Literal["masks", "kernels"]
@@ -53,6 +55,8 @@ class DeviceMasks(nn.Module):
         self._stamp = Stamp()
         self._encodings: Kept[tuple[Tensor, Tensor]] = Kept(most=1)
         self._gains: Kept[Tensor] = Kept()
+        self._drawn: Kept[DrawnMasks] = Kept(most=1)
+        self._of_levels: Kept[DrawnMasks] = Kept(most=1)
         self.drive, scale = None, None
         if learn == "masks":
             with torch.no_grad():
@@ -115,7 +119,7 @@ class DeviceMasks(nn.Module):
         followed = self.quantize in ("straight-through", "gumbel") and not learns
         quantize: Quantize = "hard" if followed or not self.training else self.quantize
         make = partial(self._transmission, kernels, quantize)
-        flawed = partial(self._flawed, kernels, quantize)
+        flawed = partial(self._flawed, kernels, quantize, learns)
         return Shown(make, flawed, None if learns else (self._now(kernels), quantize, self.softness), source)
 
     def gain(self, shown: Shown, kernels: Tensor) -> Tensor:
@@ -139,8 +143,20 @@ class DeviceMasks(nn.Module):
     def _transmission(self, kernels: Tensor, quantize: Quantize) -> Tensor:
         return self.plan.shown(self._driven(kernels), quantize, softness=self.softness)
 
-    def _flawed(self, kernels: Tensor, quantize: Quantize, draw: Imperfections) -> Tensor:
-        return self.plan.flawed(draw, self._driven(kernels), quantize, softness=self.softness)
+    def _flawed(self, kernels: Tensor, quantize: Quantize, learns: bool, draw: Imperfections, reach: Pair) -> Tensor:
+        if not learns and quantize == "hard" and covers(self.plan, draw, kernels.dtype):
+            return self._drawn_masks(kernels).spread(draw, reach)
+        passed = self.plan.flawed(draw, self._driven(kernels), quantize, softness=self.softness)
+        return self.plan.spread(passed, reach)
+
+    def _drawn_masks(self, kernels: Tensor) -> DrawnMasks:
+        """What draws are made of, as long as the levels are what they were."""
+
+        def build() -> DrawnMasks:
+            made = DrawnMasks(self.plan, self.levels(kernels))
+            return self._of_levels.get(made.digest, lambda: made)
+
+        return self._drawn.get(self._now(kernels), build)
 
     def _driven(self, kernels: Tensor) -> Tensor:
         return self._encoded(kernels)[0] if self.drive is None else self.drive

@@ -169,7 +169,8 @@ class FourierLight:
 
     def _own_transfer(self, masks: Tensor | Shown, draw: Imperfections, size: Pair, beside: Pair) -> Tensor:
         """Transfer functions of one draw's own masks and combiner; the last draw's are kept for its next pictures."""
-        if not isinstance(masks, Shown) or masks.key is None or torch.is_grad_enabled():
+        follows = torch.is_grad_enabled() and any(draw[name].requires_grad for name in draw.names)
+        if not isinstance(masks, Shown) or masks.key is None or follows:
             return self._made_transfer(masks, draw, size, beside)
         key = (masks.key, draw.without("reference").fingerprint(), size, beside, masks.dtype, masks.device)
         return self._drawn.get(key, lambda: self._made_transfer(masks, draw, size, beside))
@@ -177,7 +178,7 @@ class FourierLight:
     def _made_transfer(self, masks: Tensor | Shown, draw: Imperfections, size: Pair, beside: Pair) -> Tensor:
         if isinstance(masks, Shown):
             assert self.plan is not None
-            transfer = self.plan.transfer(masks.flawed(draw), size, beside, draw)
+            transfer = self.plan.transfer(masks.flawed(draw, self.plan.reach(beside)), size, draw)
         else:
             transfer = fourier.kernel_transfer(masks, size)
         return (
@@ -197,7 +198,7 @@ class FourierLight:
         plan = self.plan
 
         def make() -> Tensor:
-            return plan.transfer(shown.transmission, size, beside)
+            return plan.transfer(plan.spread(shown.transmission, plan.reach(beside)), size)
 
         if shown.key is None:
             return make()

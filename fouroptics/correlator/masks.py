@@ -23,7 +23,7 @@ from fouroptics.correlator.fourier_plane import band_width, input_pixel, stop_wi
 from fouroptics.correlator.passive import passive_scale
 from fouroptics.devices import encode, modulator
 from fouroptics.devices.layout import Sharing
-from fouroptics.devices.modulator import Quantize, Table
+from fouroptics.devices.modulator import Quantize
 from fouroptics.errors import InputError
 from fouroptics.imperfections import Imperfections
 from fouroptics.optics import aperture, fourier, grid
@@ -41,7 +41,7 @@ class Shown:
 
     Args:
         make: gives every pixel's transmission ``[masks, Ny, Nx]``.
-        flawed: gives them with one draw's errors.
+        flawed: gives the terms' spreads ``[out, in, Ky, Kx]`` of one draw, so far about a response ``(y, x)``.
         key: of what follows from them, so that it is worked out once; None where a gradient is wanted.
         like: a tensor of the pixels' dtype and device.
     """
@@ -49,7 +49,7 @@ class Shown:
     def __init__(
         self,
         make: Callable[[], Tensor],
-        flawed: Callable[[Imperfections], Tensor],
+        flawed: Callable[[Imperfections, Pair], Tensor],
         key: Hashable | None,
         like: Tensor,
     ) -> None:
@@ -130,7 +130,7 @@ class MaskPlan:
         return tuple(arms[mask % len(arms)] for mask in range(self.masks))
 
     @property
-    def _together(self) -> bool:
+    def together(self) -> bool:
         """Whether all masks stand in one place, one after another."""
         return len(set(self.origins)) == 1
 
@@ -145,27 +145,17 @@ class MaskPlan:
         dark = self._spot(taps)
         return encode.encode(wanted, self.encoding, self.modulator, field=field, dark=dark), scale
 
-    def shown(
-        self,
-        drive: Tensor,
-        quantize: Quantize = "hard",
-        *,
-        softness: float = 1.0,
-        table: Table | None = None,
-        stuck: tuple[Tensor, Tensor] | None = None,
-    ) -> Tensor:
+    def shown(self, drive: Tensor, quantize: Quantize = "hard", *, softness: float = 1.0) -> Tensor:
         """Transmission of every pixel ``[masks, Ny, Nx]``, with the panel's own wavefront and the stop."""
-        stuck = stuck or self._stuck(drive.device)
-        passed = self.modulator.show(drive, quantize, softness=softness, table=table, stuck=stuck)
-        return self._dressed(passed)
+        return self._dressed(self.modulator.show(drive, quantize, softness=softness, stuck=self.stuck(drive.device)))
 
     def flawed(self, draw: Imperfections, drive: Tensor, quantize: Quantize, *, softness: float) -> Tensor:
         """``shown`` with the pixels of one draw: its dead ones, its levels, its etching, at its wavelength."""
         stuck = panel.also_dead(
-            self._stuck(drive.device),
+            self.stuck(drive.device),
             draw,
             (self.masks, *self.count),
-            together=self._together,
+            together=self.together,
             levels=self.modulator.levels,
             device=drive.device,
         )
@@ -185,7 +175,7 @@ class MaskPlan:
 
     def levels(self, drive: Tensor) -> Tensor:
         """The levels of every pixel ``[masks, Ny, Nx]``, dead ones included: what is exported."""
-        levels, stuck = self.modulator.nearest(drive), self._stuck(drive.device)
+        levels, stuck = self.modulator.nearest(drive), self.stuck(drive.device)
         return levels if stuck is None else torch.where(stuck[0], stuck[1], levels)
 
     def transmitted(self, levels: Tensor, dtype: torch.dtype) -> Tensor:
@@ -194,36 +184,51 @@ class MaskPlan:
 
     def spread(self, transmission: Tensor, reach: Pair) -> Tensor:
         """Masks → each term's point-spread function about its response, ``[out, in, Ky, Kx]``, K = 2·reach + 1."""
-        dtype, device = transmission.dtype, transmission.device
-        places = [sorted({term.place[dim] for term in self.terms}) for dim in (0, 1)]
+        return self.of_terms(self.spread_plan(reach, transmission.dtype, transmission.device)(transmission))
+
+    def spread_plan(self, reach: Pair, dtype: torch.dtype, device: torch.device) -> PixelSpread:
+        """From masks to their spreads about all places, ``[masks, rows, columns, Ky, Kx]``."""
 
         def build() -> PixelSpread:
-            rows, columns = (tuple(axis) for axis in places)
+            rows, columns = self._places
             return PixelSpread(self.count, self.pitch, rows, columns, reach, **self.pixel_area(dtype, device))
 
-        found = self._spreads.get((reach, dtype, device), build)(transmission)
-        which = [(t.mask, places[0].index(t.place[0]), places[1].index(t.place[1])) for t in self.terms]
-        mask, row, column = (torch.tensor(one, device=device) for one in zip(*which, strict=True))
-        return found[mask, row, column].reshape(*self.channels, *found.shape[-2:])
+        return self._spreads.get((reach, dtype, device), build)
+
+    def of_terms(self, spreads: Tensor) -> Tensor:
+        """Of masks' spreads about all places those that are terms, ``[out, in, Ky, Kx]``."""
+        rows, columns = self._places
+        which = [(t.mask, rows.index(t.place[0]), columns.index(t.place[1])) for t in self.terms]
+        mask, row, column = (torch.tensor(one, device=spreads.device) for one in zip(*which, strict=True))
+        return spreads[mask, row, column].reshape(*self.channels, *spreads.shape[-2:])
+
+    @property
+    def _places(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Where responses stand as their inputs see them, rows and columns."""
+        rows, columns = (tuple(sorted({term.place[dim] for term in self.terms})) for dim in (0, 1))
+        return rows, columns
 
     def pixel_area(self, dtype: torch.dtype, device: torch.device) -> dict[str, Any]:
         """What a plan of pixels is told of them: their fill, what passes between them, and what lies over both."""
-        like = torch.empty(0, dtype=dtype, device=device)
-        both = self._kept("stop", like) * self._kept("panel", like)
+        both = self.over(dtype, device)
         over = both if both.numel() > 1 else None
         mask = self.bench.mask
         return {"fill_factor": mask.fill_factor, "leak": mask.leak, "over": over, "dtype": dtype, "device": device}
+
+    def over(self, dtype: torch.dtype, device: torch.device) -> Tensor:
+        """What lies over pixels and gaps alike, ``[Ny, Nx]``, ``[masks, Ny, Nx]`` or one number."""
+        like = torch.empty(0, dtype=dtype, device=device)
+        return self._kept("stop", like) * self._kept("panel", like)
 
     def reach(self, beside: Pair) -> Pair:
         """Samples on both sides of a response that its point-spread function is needed for, ``(y, x)``."""
         return self.size[0] - 1 + beside[0], self.size[1] - 1 + beside[1]
 
-    def transfer(self, transmission: Tensor, size: Pair, beside: Pair, draw: Imperfections | None = None) -> Tensor:
-        """Masks → transfer functions ``[out, in, y, x]`` on a working grid of ``size`` samples.
+    def transfer(self, spread: Tensor, size: Pair, draw: Imperfections | None = None) -> Tensor:
+        """Spreads → transfer functions ``[out, in, y, x]`` on a working grid of ``size`` samples.
 
         With a ``draw`` masks that stand side by side move as one body does that turns and stretches.
         """
-        spread = self.spread(transmission, self.reach(beside))
         shifts = None if draw is None else self._tile_shifts(draw, spread.real)
         if shifts is not None:
             turns = [
@@ -314,7 +319,7 @@ class MaskPlan:
 
     def moves_apart(self, draws: Imperfections) -> bool:
         """Whether masks side by side are moved each by its own way."""
-        return not self._together and any(name in draws for name in _BODILY)
+        return not self.together and any(name in draws for name in _BODILY)
 
     def _tile_shifts(self, draw: Imperfections, like: Tensor) -> Tensor | None:
         """How far a panel that turns and stretches about its middle moves each mask on it ``[out, in, 2]`` [m]."""
@@ -370,7 +375,7 @@ class MaskPlan:
             masks.append(torch.cat(rows, 1) @ torch.cat(columns, 0))
         return torch.stack(masks)
 
-    def _stuck(self, device: torch.device) -> tuple[Tensor, Tensor] | None:
+    def stuck(self, device: torch.device) -> tuple[Tensor, Tensor] | None:
         """Dead pixels under the masks and their levels, ``[masks, Ny, Nx]``."""
         if not self.bench.mask.dead:
             return None
@@ -433,7 +438,7 @@ class MaskPlan:
         """The panel's own error on each mask, ``[masks, Ny, Nx]``, or one for all that stand in one place."""
         if not self.bench.mask.wavefront:
             return torch.ones(1, 1)
-        origins = self.origins[:1] if self._together else self.origins
+        origins = self.origins[:1] if self.together else self.origins
         return torch.stack([panel.wavefront(self.bench, origin, self.count, drift) for origin in origins])
 
     def _stop(self) -> Tensor:

@@ -25,6 +25,11 @@ def blurred(phase: Tensor, sigma: float) -> Tensor:
     return mean
 
 
+def reach(sigma: float) -> int:
+    """Pixels by which a neighbour reaches."""
+    return math.ceil(4 * sigma)
+
+
 class _Blurred(torch.autograd.Function):
     """Mask by mask, with its gradient by hand: autograd would keep, or work out twice, every point of every pixel.
 
@@ -140,8 +145,7 @@ def _folded(wide: Tensor, sigma: float, dim: int) -> Tensor:
 
 
 def _far(sigma: float) -> int:
-    """Pixels by which a neighbour reaches."""
-    return max(1, math.ceil(4 * sigma))
+    return max(1, reach(sigma))
 
 
 def _neighbours(at: float, sigma: float) -> list[float]:

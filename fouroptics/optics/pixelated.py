@@ -72,8 +72,18 @@ class PixelSpread:
             raise InputError(what, where="transmission")
         with torch.autocast(transmission.device.type, enabled=False):
             spread = self._rows @ (transmission.to(self._rows.dtype) @ self._columns.mT)
-        if self._leak is not None:
-            spread = spread + self._leak
+        return self._about_places(spread if self._leak is None else spread + self._leak)
+
+    def of_pixels(self, passed: Tensor, y: Tensor, x: Tensor) -> Tensor:
+        """h of a few pixels ``[..., n]`` that stand in rows ``y`` and columns ``x``, nothing passing in the gaps."""
+        lines, line = torch.unique(y, return_inverse=True)
+        along = torch.zeros(
+            *passed.shape[:-1], len(lines), len(self._columns), dtype=passed.dtype, device=passed.device
+        )
+        along.index_add_(-2, line, passed[..., None] * self._columns[:, x].mT)
+        return self._about_places(self._rows[:, lines] @ along)
+
+    def _about_places(self, spread: Tensor) -> Tensor:
         return spread.reshape(*spread.shape[:-2], *self._split).transpose(-3, -2)
 
     def adjoint(self, spread: Tensor) -> Tensor:

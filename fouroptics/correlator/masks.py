@@ -33,6 +33,7 @@ from fouroptics.optics.pixelated import PixelSpread, pixel_frequencies, spread_t
 
 BESIDE = 16  # samples round a picture at which a reading's light is known
 Place = tuple[float, float]
+_ALL = slice(None)
 _BODILY = ("mask.rotation", "mask.magnification")  # what moves masks side by side on one panel by different ways
 
 
@@ -138,9 +139,13 @@ class MaskPlan:
     def on_carrier(self) -> bool:
         return self.encoding in encode.ON_CARRIER
 
-    def encode(self, taps: Tensor) -> tuple[Tensor, Tensor]:
-        """Kernels ``[out, in, ky, kx]`` → drive of every pixel, and the scale of each output's response ``[out]``."""
+    def encode(self, taps: Tensor, which: slice = _ALL) -> tuple[Tensor, Tensor]:
+        """Kernels ``[out, in, ky, kx]`` → drive of every pixel, and the scale of each output's response ``[out]``.
+
+        The drive is that of ``which`` masks.
+        """
         wanted, scale = self._wanted(taps)
+        wanted = wanted[which]
         field = self._field(wanted.device) if self.encoding == "fit" else None
         dark = self._spot(taps)
         return encode.encode(wanted, self.encoding, self.modulator, field=field, dark=dark), scale
@@ -173,10 +178,10 @@ class MaskPlan:
             passed = passed + modulator.overlay_change(self.modulator, levels, shifts, table)
         return self._dressed(passed, draw)
 
-    def levels(self, drive: Tensor) -> Tensor:
-        """The levels of every pixel ``[masks, Ny, Nx]``, dead ones included: what is exported."""
+    def levels(self, drive: Tensor, which: slice = _ALL) -> Tensor:
+        """The levels of every pixel ``[masks, Ny, Nx]``, dead ones included: what is exported. Of ``which`` masks."""
         levels, stuck = self.modulator.nearest(drive), self.stuck(drive.device)
-        return levels if stuck is None else torch.where(stuck[0], stuck[1], levels)
+        return levels if stuck is None else torch.where(stuck[0][which], stuck[1][which], levels)
 
     def transmitted(self, levels: Tensor, dtype: torch.dtype) -> Tensor:
         """What pixels of given levels pass: the same numbers as ``shown`` in hard evaluation."""

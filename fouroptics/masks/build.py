@@ -217,7 +217,8 @@ def _commissioning(plan: MaskPlan, taps: Tensor) -> dict[str, np.ndarray]:
     tap = torch.zeros_like(taps if plan.pairs == 1 else torch.cat((taps, taps)))
     centre = [fourier.kernel_centre(k) for k in plan.kernel]
     tap[0, 0, centre[0], centre[1]] = 1
-    found["single_tap"] = _small(_array(plan.levels(plan.encode(tap)[0])[0]), plan)
+    first = slice(0, 1)
+    found["single_tap"] = _small(_array(plan.levels(plan.encode(tap, first)[0], first)[0]), plan)
     return found
 
 

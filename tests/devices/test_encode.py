@@ -106,6 +106,15 @@ def test_a_carrier_runs_about_the_middle_that_it_is_told_and_means_the_same(midd
     assert (drive - middle).abs().max() <= math.pi + 1e-12
 
 
+@pytest.mark.parametrize(("dtype", "close"), [(torch.float32, 2e-7), (torch.float64, 1e-15)])
+def test_a_carrier_is_as_deep_as_its_sinc_asks_to_rounding(dtype, close):
+    wanted = torch.linspace(0, HEADROOM, 100_001, dtype=dtype)
+    root = encode._inverse_sinc(wanted)
+    assert (torch.sinc(root.double()) - wanted.double()).abs().max() < close
+    assert root.amin() > 0.02
+    assert root.amax() == 1
+
+
 def test_a_shallow_carrier_on_a_liquid_crystal_has_no_flyback():
     """About the middle of its levels crosstalk only flattens it; about 0 it would pass all phases at every pixel."""
     blurred = Modulator("phase_slm", modulator.phase_table(256), crosstalk=0.2)

@@ -112,7 +112,7 @@ def test_a_carrier_is_as_deep_as_its_sinc_asks_to_rounding(dtype, close):
     root = encode._inverse_sinc(wanted)
     assert (torch.sinc(root.double()) - wanted.double()).abs().max() < close
     assert root.amin() > 0.02
-    assert root.amax() == 1
+    assert abs(root[0].item() - 1) < close
 
 
 def test_a_shallow_carrier_on_a_liquid_crystal_has_no_flyback():

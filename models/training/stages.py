@@ -24,7 +24,7 @@ from fouroptics.imperfections import Tolerances
 
 MEASURED = 64  # training pictures that exposure and levels are fixed by
 _AT_ONCE = 25  # pictures on a bench where no gradient is wanted
-_TO_SET = 4  # pictures that a reference's phase is set by, in every draw
+_TO_SET = 2  # pictures that a reference's phase is set by in every draw: eight move it by another 0.02 rad
 _SOFTEST, _HARDEST = 0.9, 0.05  # of the staircase that is annealed
 
 

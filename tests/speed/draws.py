@@ -3,10 +3,12 @@
 import statistics
 import warnings
 from functools import partial
+from unittest import mock
 
 import torch
 
 import fouroptics as fo
+from fouroptics.correlator import device
 from fouroptics.imperfections import Imperfections
 from tests.speed import machine
 
@@ -37,8 +39,8 @@ def drawn(kind, count):
     )
 
 
-def bank():
-    bench = fo.Bench.load("slm-532nm").replace({"mask.crosstalk": "0 um"})
+def bank(crosstalk="0 um"):
+    bench = fo.Bench.load("slm-532nm").replace({"mask.crosstalk": crosstalk})
     kernels = torch.randn(*CHANNELS, TAPS, TAPS, generator=torch.Generator().manual_seed(0))
     made = fo.Correlator4f.from_kernels(kernels, bench, (SIDE, SIDE), masks="device")
     return made.eval().expose(seconds=1e-5)
@@ -47,6 +49,26 @@ def bank():
 def loop(way, pictures, errors):
     for draw in errors:
         way(pictures, errors=draw)
+
+
+def pixels():
+    """Draws that change the pixels of a panel as it is shipped: all masks from a few, or each built for itself."""
+    made, picture = bank("1.5 um"), torch.rand(1, CHANNELS[1], SIDE, SIDE)
+    errors = Imperfections(
+        {
+            "mask.phase_scale": torch.linspace(-0.04, 0.04, 8, dtype=torch.float64),
+            "mask.dead_pixels": torch.full((8,), 1e-4, dtype=torch.float64),
+        }
+    )
+    made.field(picture)
+    each = [machine.seconds(partial(made.field, picture, errors=errors.at(i))) for i in range(5)]
+    with mock.patch.object(device, "covers", lambda *_: False):
+        apart = [machine.seconds(partial(made.field, picture, errors=errors.at(i))) for i in range(5, 8)]
+    ours, theirs = statistics.median(each[1:]), statistics.median(apart)
+    print(
+        f"  field    slope and dead pixels, {CHANNELS[0]} masks of {made.device.plan.count[0]}² with crosstalk: "
+        f"{ours:.2f} s a draw behind {each[0]:.1f} s, each built for itself {theirs:.1f} s ({theirs / ours:.0f} ×)"
+    )
 
 
 @torch.no_grad()
@@ -67,6 +89,7 @@ def main():
                     f"  {name:<9}{kind:<29}one draw a picture {off * 1e3:7.1f} ms, aligned {aligned * 1e3:6.1f} ms "
                     f"({statistics.median(ratios):.2f} ×)"
                 )
+        pixels()
         room = made._light.working_size(aberrated=True, whole=True)
         spectra = torch.randn(DRAWS, outputs, *room, dtype=torch.complex64)
         bound = statistics.median(machine.seconds(partial(torch.fft.ifft2, spectra)) for _ in range(5))

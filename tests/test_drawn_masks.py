@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import fouroptics.correlator.device as device
-from fouroptics.correlator.drawn import DrawnMasks, chebyshev, lagrange
+from fouroptics.correlator.drawn import DrawnMasks, chebyshev, covers, lagrange
 from fouroptics.imperfections import Imperfections
 from tests.device_banks import bank_of, bench_of, rand, randn
 
@@ -64,6 +64,94 @@ def test_masks_side_by_side_have_dead_pixels_of_their_own(dead, monkeypatch):
     with torch.no_grad():
         found = bank.device.shown(bank.kernels).flawed(draw, (16, 16))
     assert apart(found, each_for_itself(bank, draw, (16, 16), monkeypatch)) < 3e-6
+
+
+OFFSET = "\n".join(["drive,phase_rad,transmittance", *(f"{n},{n * 0.02 + 3},{1 - n / 2000}" for n in range(300))])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"mask.leak": "40 %", "mask.fill_factor": "80 %", "stop.size": "6 mm"},
+        {"mask.levels": 1024},
+        {"mask.lut": "offset"},
+        {"mask.encoding": "double-phase"},
+    ],
+    ids=["gaps and a stop", "1024 levels", "a table that dims", "double-phase"],
+)
+def test_whatever_lies_over_pixels_and_whatever_levels_they_have(changes, tmp_path, monkeypatch):
+    if "mask.lut" in changes:
+        (tmp_path / "lut.csv").write_text(OFFSET, encoding="utf-8")
+        changes = {"mask.lut": (tmp_path / "lut.csv").as_posix(), "mask.preset": None, "mask.kind": "phase_slm"}
+        changes |= {"mask.levels": 300, "mask.phase_range": None}
+    bank = made(changes, stop="stop.size" in changes)
+    draw = drawn(mask__phase_scale=0.03, mask__dead_pixels=0.02)
+    assert covers(bank.device.plan, draw, torch.float32)
+    with torch.no_grad():
+        found = bank.device.shown(bank.kernels).flawed(draw, (16, 16))
+    assert apart(found, each_for_itself(bank, draw, (16, 16), monkeypatch)) < 3e-6
+
+
+@pytest.mark.parametrize(
+    ("changes", "fields"),
+    [
+        ({}, {"mask__level": [0.1] * 256}),
+        ({"mask.wavefront": {"4": "20 nm"}}, {"source__wavelength": 4e-9}),
+    ],
+)
+def test_other_errors_of_pixels_are_not_left_out(changes, fields):
+    bank, draw = made(changes), drawn(**fields)
+    plan, drive = bank.device.plan, bank.device.drive.detach()
+    with torch.no_grad():
+        found = bank.device.shown(bank.kernels).flawed(draw, (16, 16))
+    assert torch.equal(found, plan.spread(plan.flawed(draw, drive, "hard", softness=1.0), (16, 16)))
+
+
+def test_masks_that_are_not_at_their_levels_are_drawn_as_they_are():
+    bank, draw = made().train(), drawn(mask__phase_scale=0.03)
+    bank.device.quantize = "none"
+    plan, drive = bank.device.plan, bank.device.drive.detach()
+    with torch.no_grad():
+        found = bank.device.shown(bank.kernels).flawed(draw, (16, 16))
+    assert torch.equal(found, plan.spread(plan.flawed(draw, drive, "none", softness=1.0), (16, 16)))
+    bank.device.quantize = "straight-through"
+    bank.device.shown(bank.kernels).flawed(draw, (16, 16)).abs().sum().backward()
+    assert bank.device.drive.grad.abs().max() > 0
+
+
+def test_a_draw_is_made_once_for_setting_the_reference_and_for_a_step_of_electronics(monkeypatch):
+    bank, count = made().requires_grad_(False), []
+    once = DrawnMasks.spread
+    monkeypatch.setattr(DrawnMasks, "spread", lambda self, *given: count.append(1) or once(self, *given))
+    pictures = rand(1, 2, 16, 16, dtype=torch.float32)
+    draw = drawn(mask__phase_scale=0.03, mask__dead_pixels=0.001)
+    with torch.no_grad():
+        bank.field(pictures, errors=draw)
+    bank.field(pictures.requires_grad_(True), errors=draw).abs().sum().backward()
+    assert len(count) == 1
+    assert pictures.grad.abs().max() > 0
+
+
+def test_function_transforms_go_through_draws():
+    bank, draw = made({"mask.crosstalk": "0 um"}).requires_grad_(False), drawn(mask__phase_scale=0.02)
+    pictures = rand(1, 2, 16, 16, dtype=torch.float32)
+    slope = torch.func.grad(lambda given: bank.field(given, errors=draw).abs().sum())(pictures)
+    pictures.requires_grad_(True)
+    bank.field(pictures, errors=draw).abs().sum().backward()
+    torch.testing.assert_close(slope, pictures.grad, atol=1e-4, rtol=1e-4)
+
+
+def test_what_is_kept_of_levels_belongs_to_their_device(monkeypatch):
+    bank = made()
+    with torch.no_grad():
+        here = bank.device._drawn_masks(bank.kernels)
+        bank.device._stamp.renew()
+        assert bank.device._drawn_masks(bank.kernels) is here
+        bank.device._stamp.renew()
+        monkeypatch.setattr(DrawnMasks, "digest", here.digest)
+        elsewhere = bank.device.levels(bank.kernels).to("meta")
+        monkeypatch.setattr(bank.device, "levels", lambda kernels: elsewhere)
+        assert bank.device._drawn_masks(bank.kernels) is not here
 
 
 def test_another_wavelength_is_another_slope(monkeypatch):

@@ -116,10 +116,11 @@ class DeviceMasks(nn.Module):
         learns = torch.is_grad_enabled() and source.requires_grad
         if learns:
             self._stamp.renew()
+            self._of_levels = Kept(most=1)
         followed = self.quantize in ("straight-through", "gumbel") and not learns
         quantize: Quantize = "hard" if followed or not self.training else self.quantize
         make = partial(self._transmission, kernels, quantize)
-        flawed = partial(self._flawed, kernels, quantize, learns)
+        flawed = partial(self._flawed, kernels, quantize, None if learns or quantize != "hard" else source.dtype)
         return Shown(make, flawed, None if learns else (self._now(kernels), quantize, self.softness), source)
 
     def gain(self, shown: Shown, kernels: Tensor) -> Tensor:
@@ -143,8 +144,11 @@ class DeviceMasks(nn.Module):
     def _transmission(self, kernels: Tensor, quantize: Quantize) -> Tensor:
         return self.plan.shown(self._driven(kernels), quantize, softness=self.softness)
 
-    def _flawed(self, kernels: Tensor, quantize: Quantize, learns: bool, draw: Imperfections, reach: Pair) -> Tensor:
-        if not learns and quantize == "hard" and covers(self.plan, draw, kernels.dtype):
+    def _flawed(
+        self, kernels: Tensor, quantize: Quantize, levels_in: torch.dtype | None, draw: Imperfections, reach: Pair
+    ) -> Tensor:
+        """Spreads of one draw; of masks that are their levels and no more, from those of a few."""
+        if levels_in is not None and covers(self.plan, draw, levels_in):
             return self._drawn_masks(kernels).spread(draw, reach)
         passed = self.plan.flawed(draw, self._driven(kernels), quantize, softness=self.softness)
         return self.plan.spread(passed, reach)
@@ -154,7 +158,7 @@ class DeviceMasks(nn.Module):
 
         def build() -> DrawnMasks:
             made = DrawnMasks(self.plan, self.levels(kernels))
-            return self._of_levels.get(made.digest, lambda: made)
+            return self._of_levels.get((made.digest, made.levels.device), lambda: made)
 
         return self._drawn.get(self._now(kernels), build)
 

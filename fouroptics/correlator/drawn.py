@@ -14,12 +14,13 @@ import torch
 from torch import Tensor
 
 from fouroptics.correlator import panel
+from fouroptics.correlator.flaws import PIXELS
 from fouroptics.correlator.masks import MaskPlan
 from fouroptics.devices import crosstalk
 from fouroptics.devices.modulator import Table
 from fouroptics.imperfections import Imperfections
 from fouroptics.optics.fourier import Pair
-from fouroptics.optics.kept import Kept
+from fouroptics.optics.kept import Kept, is_traced
 
 _WIDTHS = (
     0.05,
@@ -28,20 +29,26 @@ _WIDTHS = (
 _EXACT = 2e-7  # of what a pixel passes: the rounding of single precision
 _STEP = 16  # samples; a draw's own reach is part of the next wider one that is a multiple
 _UNCOVERED = ("mask.level", "fabrication")
+_AT_ONCE = 2**22  # pixels about dead ones
 
 
 def covers(plan: MaskPlan, draw: Imperfections, dtype: torch.dtype) -> bool:
-    """Whether a draw's masks are among those that follow from a few, and are not asked for their own gradient."""
+    """Whether a draw's masks, of such pixels, follow from those of a few, and no gradient is asked of them."""
     own = plan.modulator
     return (
         dtype == torch.float32
         and own.table is not None
         and own.shows == "phase"
-        and isinstance(own.flicker, float)
         and not plan.bench.mask.wavefront
         and not draw.only(*_UNCOVERED).names
-        and not any(draw[name].requires_grad for name in draw.names)
+        and not wants_gradient(draw, *PIXELS, "source.wavelength")
+        and not is_traced()
     )
+
+
+def wants_gradient(draw: Imperfections, *names: str) -> bool:
+    """Whether a gradient is asked of any of these fields."""
+    return torch.is_grad_enabled() and any(draw[name].requires_grad for name in draw.only(*names).names)
 
 
 class DrawnMasks:
@@ -73,10 +80,10 @@ class DrawnMasks:
         wide = -(-reach[0] // _STEP) * _STEP, -(-reach[1] // _STEP) * _STEP
         found = self._at(slope, wide) + self._of_dead(draw, slope, wide)
         rows, columns = (slice(w - r, w + r + 1) for w, r in zip(wide, reach, strict=True))
-        return self.plan.of_terms(found)[..., rows, columns]
+        return found[..., rows, columns]
 
     def _at(self, slope: float, reach: Pair) -> Tensor:
-        """Spreads ``[masks, rows, columns, Ky, Kx]`` of a slope: by themselves, or from those of the points about 1."""
+        """Spreads ``[out, in, Ky, Kx]`` of a slope: by themselves, or from those of the points about 1."""
         width = next((width for width in _WIDTHS if abs(slope - 1) <= width), None)
         if slope == 1:
             return self._sampled.get((1.0, reach), lambda: self._made(1.0, reach))
@@ -94,7 +101,8 @@ class DrawnMasks:
     def _made(self, slope: float, reach: Pair) -> Tensor:
         """Mask by mask, so that a mask is in the cache while it is worked on."""
         spread, over = self.plan.spread_plan(reach, torch.complex64, self.levels.device), self._over
-        return torch.cat([spread(self._passed(one[None].long(), slope) * over) for one in self.levels])
+        each = [spread(self._passed(one[None].long(), slope) * over) for one in self.levels]
+        return self.plan.of_terms(torch.cat(each))
 
     def _passed(self, levels: Tensor, slope: float) -> Tensor:
         table = Table(self._table.phase * slope, self._table.amplitude)
@@ -113,13 +121,15 @@ class DrawnMasks:
             return 0.0
         own = plan.stuck(device)
         where, level = (dead[0] if own is None else dead[0] & ~own[0]), dead[1]
-        spread = plan.spread_plan(reach, torch.complex64, device)
-        over = self._over.expand(plan.count)
+        spread, over = plan.spread_plan(reach, torch.complex64, device), self._over.expand(plan.count)
+        about = (1 + 4 * crosstalk.reach(plan.modulator.crosstalk)) ** 2
+        at_once = max(1, _AT_ONCE // max(1, int(where[0].sum()) * about)) if plan.together else 1
         parts = []
-        for some in [slice(0, plan.masks)] if plan.together else [slice(m, m + 1) for m in range(plan.masks)]:
-            y, x, change = self._changed(self.levels[some], where[some.start], level[some.start], slope)
+        for first in range(0, plan.masks, at_once):
+            some = self.levels[first : first + at_once]
+            y, x, change = self._changed(some, where[first], level[first], slope)
             parts.append(spread.of_pixels(change * over[y, x], y, x))
-        return torch.cat(parts)
+        return plan.of_terms(torch.cat(parts))
 
     def _changed(self, levels: Tensor, where: Tensor, level: Tensor, slope: float) -> tuple[Tensor, Tensor, Tensor]:
         """Pixels ``(y, x)`` that pass something else, and by how much, ``[masks, pixels]``, where some are dead."""

@@ -10,16 +10,17 @@ import torch
 from torch import Tensor
 
 from fouroptics.bench import Bench
+from fouroptics.correlator.drawn import wants_gradient
 from fouroptics.correlator.draws import combiner_weights, draw_by_draw, in_chunks, leading_of
-from fouroptics.correlator.flaws import Flaws
+from fouroptics.correlator.flaws import PIXELS, Flaws
 from fouroptics.correlator.fourier_plane import band_width, input_pixel, stop_width, wavefront_diameter
-from fouroptics.correlator.masks import BESIDE, MaskPlan, Shown
+from fouroptics.correlator.masks import BESIDE, BODILY, MaskPlan, Shown
 from fouroptics.errors import InputError
 from fouroptics.imperfections import Imperfections
 from fouroptics.optics import aberration, aperture, correlation, fourier, grid
 from fouroptics.optics.correlation import Boundary, Window, correlate
 from fouroptics.optics.fourier import Pair
-from fouroptics.optics.kept import Kept
+from fouroptics.optics.kept import Kept, is_traced
 
 See = Callable[..., Tensor]  # of responses on the whole grid, and of the steps of the reference beam where they vary
 Places = tuple[tuple[float, float], ...]
@@ -169,8 +170,8 @@ class FourierLight:
 
     def _own_transfer(self, masks: Tensor | Shown, draw: Imperfections, size: Pair, beside: Pair) -> Tensor:
         """Transfer functions of one draw's own masks and combiner; the last draw's are kept for its next pictures."""
-        follows = torch.is_grad_enabled() and any(draw[name].requires_grad for name in draw.names)
-        if not isinstance(masks, Shown) or masks.key is None or follows:
+        follows = wants_gradient(draw, *PIXELS, *BODILY, "source.wavelength", "combiner")
+        if not isinstance(masks, Shown) or masks.key is None or follows or is_traced():
             return self._made_transfer(masks, draw, size, beside)
         key = (masks.key, draw.without("reference").fingerprint(), size, beside, masks.dtype, masks.device)
         return self._drawn.get(key, lambda: self._made_transfer(masks, draw, size, beside))

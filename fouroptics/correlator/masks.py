@@ -34,7 +34,7 @@ from fouroptics.optics.pixelated import PixelSpread, pixel_frequencies, spread_t
 BESIDE = 16  # samples round a picture at which a reading's light is known
 Place = tuple[float, float]
 _ALL = slice(None)
-_BODILY = ("mask.rotation", "mask.magnification")  # what moves masks side by side on one panel by different ways
+BODILY = ("mask.rotation", "mask.magnification")  # what moves masks side by side on one panel by different ways
 
 
 class Shown:
@@ -324,13 +324,13 @@ class MaskPlan:
 
     def moves_apart(self, draws: Imperfections) -> bool:
         """Whether masks side by side are moved each by its own way."""
-        return not self.together and any(name in draws for name in _BODILY)
+        return not self.together and any(name in draws for name in BODILY)
 
     def _tile_shifts(self, draw: Imperfections, like: Tensor) -> Tensor | None:
         """How far a panel that turns and stretches about its middle moves each mask on it ``[out, in, 2]`` [m]."""
         if not self.moves_apart(draw):
             return None
-        turn, stretch = (like.new_zeros(()).double() if v is None else v.double() for v in map(draw.get, _BODILY))
+        turn, stretch = (like.new_zeros(()).double() if v is None else v.double() for v in map(draw.get, BODILY))
         panel_middle = (self.bench.mask.pixels[1] - 1) / 2, (self.bench.mask.pixels[0] - 1) / 2
         places = [
             [(first + (n - 1) / 2 - middle) * self.bench.mask.pitch for first, n, middle in zip(*where, strict=True)]

@@ -38,6 +38,7 @@ _BLAZES, _SLITS = (0.125, -0.375, 0.375, -0.125), (-0.375, 0.125, -0.125, 0.375)
 _ROUNDS = 30  # of a fit
 _SQUARE = (6.00003, 1.79169, 1.05325, -1.83659, 11.1001, -27.4843, 39.1312, -28.7762, 8.89029)
 """(πu)² over z in powers of z = 1 - sinc u, a fit over 0 … 1: u from it is right to 1e-5 of sinc."""
+_LEAST = 1e-6  # of z: where sinc is flat, nothing is to be divided by its slope
 _IN_CACHE = 2**17  # numbers
 
 
@@ -169,9 +170,9 @@ def _staggered(wanted: Tensor, aside: tuple[float, ...]) -> Tensor:
 
 
 def _inverse_sinc(value: Tensor) -> Tensor:
-    """u in [0, 1] with sin(πu)/πu = value < 1: a polynomial and Newton's method, with the gradient of its last step."""
+    """u in [0, 1] with sin(πu)/πu = value: a polynomial and Newton's method, with the gradient of its last step."""
     with torch.no_grad():
-        parts = torch.split(value.flatten(), _IN_CACHE)
+        parts = torch.split(value.detach().flatten(), _IN_CACHE)
         root = torch.cat([_sinc_root(some) for some in parts]).reshape(value.shape)
     if not torch.is_grad_enabled():
         return root
@@ -180,7 +181,7 @@ def _inverse_sinc(value: Tensor) -> Tensor:
 
 
 def _sinc_root(value: Tensor) -> Tensor:
-    rest = 1 - value
+    rest = (1 - value).clamp_min(_LEAST)
     square = torch.full_like(rest, _SQUARE[-1])
     for coefficient in reversed(_SQUARE[:-1]):
         square.mul_(rest).add_(coefficient)

@@ -24,7 +24,7 @@ class Kept(Generic[T]):
         self._most = most
 
     def get(self, key: Hashable, build: Callable[[], T]) -> T:
-        if _is_traced():
+        if is_traced():
             return build()
         if key not in self._values:
             if len(self._values) >= self._most:
@@ -62,7 +62,7 @@ class Stamp:
         return {"_count": 0, "_seen": ()}
 
 
-def _is_traced() -> bool:
+def is_traced() -> bool:
     """Whether what is built now belongs to a trace, an export or a transform, and must not outlive it."""
     return (
         torch.compiler.is_compiling()

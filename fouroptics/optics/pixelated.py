@@ -75,13 +75,11 @@ class PixelSpread:
         return self._about_places(spread if self._leak is None else spread + self._leak)
 
     def of_pixels(self, passed: Tensor, y: Tensor, x: Tensor) -> Tensor:
-        """h of a few pixels ``[..., n]`` that stand in rows ``y`` and columns ``x``, nothing passing in the gaps."""
+        """h of a few pixels ``[masks, n]`` that stand in rows ``y`` and columns ``x``, nothing passing in the gaps."""
         lines, line = torch.unique(y, return_inverse=True)
-        along = torch.zeros(
-            *passed.shape[:-1], len(lines), len(self._columns), dtype=passed.dtype, device=passed.device
-        )
-        along.index_add_(-2, line, passed[..., None] * self._columns[:, x].mT)
-        return self._about_places(self._rows[:, lines] @ along)
+        few, rows = passed.new_zeros(len(lines), self.count[1]), self._rows[:, lines]
+        each = [rows @ (few.index_put((line, x), one) @ self._columns.mT) for one in passed]  # so memory holds one mask
+        return self._about_places(torch.stack(each))
 
     def _about_places(self, spread: Tensor) -> Tensor:
         return spread.reshape(*spread.shape[:-2], *self._split).transpose(-3, -2)

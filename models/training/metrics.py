@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from typing import Any
@@ -16,8 +17,12 @@ _CHUNK = 250  # pictures at a time; the last chunk is filled up, so that no resu
 @cache
 def halves_pay(device: str) -> bool:
     """Whether such a device multiplies bfloat16 itself; a processor that does not takes ten times as long for it."""
+    if device == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device != "cpu":
         return True
+    if platform.machine().lower() in ("x86_64", "amd64"):
+        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
     told = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
     return bool(told and told())
 

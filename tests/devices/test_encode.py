@@ -111,8 +111,14 @@ def test_a_carrier_is_as_deep_as_its_sinc_asks_to_rounding(dtype, close):
     wanted = torch.linspace(0, HEADROOM, 100_001, dtype=dtype)
     root = encode._inverse_sinc(wanted)
     assert (torch.sinc(root.double()) - wanted.double()).abs().max() < close
-    assert root.amin() > 0.02
+    assert 0.02 < root.amin() < 0.03
+    assert encode._inverse_sinc(wanted.new_ones(2)).abs().max() < 1e-3
     assert abs(root[0].item() - 1) < close
+
+
+def test_the_depth_of_a_carrier_has_its_slope_forwards_and_backwards():
+    wanted = torch.linspace(0.01, 0.99, 9, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(encode._inverse_sinc, wanted, check_forward_ad=True)
 
 
 def test_a_shallow_carrier_on_a_liquid_crystal_has_no_flyback():

@@ -94,24 +94,26 @@ def dense(made, pictures, *, shift=(0.0, 0.0), turn=0.0, stretch=1.0, defocus=0.
     return answer / kept[:, None, None]
 
 
-@pytest.mark.parametrize("inputs", [1, 3])
 @pytest.mark.parametrize(
-    ("values", "motion"),
+    ("inputs", "values", "motion"),
     [
-        ({}, {}),
-        ({"mask.shift_y": -35 * UM, "mask.shift_x": 20 * UM}, {"shift": (-35 * UM, 20 * UM)}),
-        ({"mask.magnification": 0.01}, {"stretch": 1.01}),
-        ({"mask.defocus": 3e-3}, {"defocus": 3e-3}),
-        ({"mask.rotation": 0.02}, {"turn": 0.02}),
+        (1, {}, {}),
+        (1, {"mask.shift_y": -35 * UM, "mask.shift_x": 20 * UM}, {"shift": (-35 * UM, 20 * UM)}),
+        (1, {"mask.magnification": 0.01}, {"stretch": 1.01}),
+        (3, {"mask.defocus": 3e-3}, {"defocus": 3e-3}),
+        (1, {"mask.rotation": 0.02}, {"turn": 0.02}),
         (
+            3,
             {"mask.shift_x": 20 * UM, "mask.rotation": -0.02, "mask.magnification": -0.01},
             {"shift": (0.0, 20 * UM), "turn": -0.02, "stretch": 0.99},
         ),
         (
+            3,
             {"mask.shift_x": 200 * UM, "mask.rotation": 0.3, "camera.shift": [16 * UM, 32 * UM]},
             {"shift": (0.0, 200 * UM), "turn": 0.3, "seen": (16 * UM, 32 * UM)},
         ),
         (
+            1,
             {"mask.defocus": 3e-3, "mask.rotation": math.pi / 2, "camera.shift": [0.0, 32 * UM]},
             {"defocus": 3e-3, "turn": math.pi / 2, "seen": (0.0, 32 * UM)},
         ),

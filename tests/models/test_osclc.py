@@ -137,11 +137,13 @@ def test_one_capture_a_mask_reads_nearly_what_two_do_in_half_the_time(tmp_path):
 
 
 def test_masks_of_a_draw_are_made_once_for_all_its_pictures(monkeypatch):
+    from fouroptics.correlator.drawn import DrawnMasks
     from fouroptics.correlator.masks import MaskPlan
 
     student, pictures = student_of()
     here = placed(student, bench_of(240, {"mask.encoding": "carrier"}), pictures)
-    made, flawed = [], MaskPlan.flawed
+    made, spread, flawed = [], DrawnMasks.spread, MaskPlan.flawed
+    monkeypatch.setattr(DrawnMasks, "spread", lambda *args: made.append(1) or spread(*args))
     monkeypatch.setattr(MaskPlan, "flawed", lambda *args, **told: made.append(1) or flawed(*args, **told))
     one, other = (fo.Imperfections({"mask.phase_scale": scale}) for scale in (0.05, 0.1))
     with torch.no_grad():

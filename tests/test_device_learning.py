@@ -220,6 +220,19 @@ def test_a_bank_that_was_evaluated_and_frozen_passes_gradients_on(learn, quantiz
         bank.field(rand(1, 12, 12)).abs().sum().backward()
 
 
+def test_frozen_masks_are_encoded_once_however_often_training_and_evaluation_take_turns(monkeypatch):
+    from fouroptics.correlator.masks import MaskPlan
+
+    bank = bank_of(randn(2, 1, 3, 3), with_mask(96, **CRYSTAL), learn="kernels").requires_grad_(False)
+    encoded, encode = [], MaskPlan.encode
+    monkeypatch.setattr(MaskPlan, "encode", lambda *args: encoded.append(1) or encode(*args))
+    pictures = rand(1, 1, 16, 16).requires_grad_(True)
+    first = bank.field(pictures)
+    for mode in (True, False, True, False):
+        assert torch.equal(bank.train(mode).field(pictures), first)
+    assert len(encoded) == 1
+
+
 def test_a_bank_that_was_made_in_inference_mode_is_evaluated_there():
     with torch.inference_mode():
         bank = bank_of(randn(1, 1, 3, 3), bench_of(72), (12, 12))

@@ -176,7 +176,7 @@ def test_few_masks_are_made_for_many_draws_and_anew_for_other_levels(monkeypatch
     before = [read(slope) for slope in (0.01, 0.02, -0.03, 0.04)]
     points = len(slopes)
     assert points == len(chebyshev(0.05, torch.pi)) == 5
-    bank.train().eval()  # which renews what is kept, of the same levels
+    bank.device._stamp.renew()  # of the same levels
     assert torch.equal(read(0.02), before[1])
     assert len(slopes) == points
     bank.device.put((bank.device.levels(bank.kernels) + 1) % 256)

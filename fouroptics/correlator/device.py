@@ -52,7 +52,7 @@ class DeviceMasks(nn.Module):
             mend = "learn='masks', or mask.encoding = \"double-phase\""
             raise InputError("a fit passes no gradient to kernels", where="learn", mend=mend)
         self.plan, self.learn, self.quantize = plan, learn, quantize
-        self._stamp = Stamp()
+        self._stamp, self._learned = Stamp(), False
         self._encodings: Kept[tuple[Tensor, Tensor]] = Kept(most=1)
         self._gains: Kept[Tensor] = Kept()
         self._drawn: Kept[DrawnMasks] = Kept(most=1)
@@ -116,7 +116,7 @@ class DeviceMasks(nn.Module):
         learns = torch.is_grad_enabled() and source.requires_grad
         if learns:
             self._stamp.renew()
-            self._of_levels = Kept(most=1)
+            self._learned, self._of_levels = True, Kept(most=1)
         followed = self.quantize in ("straight-through", "gumbel") and not learns
         quantize: Quantize = "hard" if followed or not self.training else self.quantize
         make = partial(self._transmission, kernels, quantize)
@@ -177,8 +177,9 @@ class DeviceMasks(nn.Module):
         return self._stamp.of(kernels, *own)
 
     def train(self, mode: bool = True) -> DeviceMasks:
-        if mode != self.training:
+        if mode != self.training and self._learned:  # a fused optimiser's last step left no trace
             self._stamp.renew()
+            self._learned = False
         super().train(mode)
         return self
 

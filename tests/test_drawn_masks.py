@@ -141,17 +141,17 @@ def test_function_transforms_go_through_draws():
     torch.testing.assert_close(slope, pictures.grad, atol=1e-4, rtol=1e-4)
 
 
-def test_what_is_kept_of_levels_belongs_to_their_device(monkeypatch):
+def test_what_draws_are_made_of_goes_with_its_bank_s_device_and_learning():
     bank = made()
     with torch.no_grad():
         here = bank.device._drawn_masks(bank.kernels)
-        bank.device._stamp.renew()
+        bank.train().eval()
         assert bank.device._drawn_masks(bank.kernels) is here
-        bank.device._stamp.renew()
-        monkeypatch.setattr(DrawnMasks, "digest", here.digest)
-        elsewhere = bank.device.levels(bank.kernels).to("meta")
-        monkeypatch.setattr(bank.device, "levels", lambda kernels: elsewhere)
-        assert bank.device._drawn_masks(bank.kernels) is not here
+        there = bank.cpu().device._drawn_masks(bank.kernels)
+        assert there is not here
+    bank.train().field(rand(1, 2, 16, 16, dtype=torch.float32)).abs().sum().backward()
+    with torch.no_grad():
+        assert bank.device._drawn_masks(bank.kernels) is not there
 
 
 def test_another_wavelength_is_another_slope(monkeypatch):
@@ -176,7 +176,7 @@ def test_few_masks_are_made_for_many_draws_and_anew_for_other_levels(monkeypatch
     before = [read(slope) for slope in (0.01, 0.02, -0.03, 0.04)]
     points = len(slopes)
     assert points == len(chebyshev(0.05, torch.pi)) == 5
-    bank.device._stamp.renew()  # of the same levels
+    bank.train().eval()
     assert torch.equal(read(0.02), before[1])
     assert len(slopes) == points
     bank.device.put((bank.device.levels(bank.kernels) + 1) % 256)

@@ -56,7 +56,6 @@ class DeviceMasks(nn.Module):
         self._encodings: Kept[tuple[Tensor, Tensor]] = Kept(most=1)
         self._gains: Kept[Tensor] = Kept()
         self._drawn: Kept[DrawnMasks] = Kept(most=1)
-        self._of_levels: Kept[DrawnMasks] = Kept(most=1)
         self.drive, scale = None, None
         if learn == "masks":
             with torch.no_grad():
@@ -116,7 +115,7 @@ class DeviceMasks(nn.Module):
         learns = torch.is_grad_enabled() and source.requires_grad
         if learns:
             self._stamp.renew()
-            self._learned, self._of_levels = True, Kept(most=1)
+            self._learned, self._drawn = True, Kept(most=1)
         followed = self.quantize in ("straight-through", "gumbel") and not learns
         quantize: Quantize = "hard" if followed or not self.training else self.quantize
         make = partial(self._transmission, kernels, quantize)
@@ -154,13 +153,8 @@ class DeviceMasks(nn.Module):
         return self.plan.spread(passed, reach)
 
     def _drawn_masks(self, kernels: Tensor) -> DrawnMasks:
-        """What draws are made of, as long as the levels are what they were."""
-
-        def build() -> DrawnMasks:
-            made = DrawnMasks(self.plan, self.levels(kernels))
-            return self._of_levels.get((made.digest, made.levels.device), lambda: made)
-
-        return self._drawn.get(self._now(kernels), build)
+        """What draws are made of, as long as nothing that the levels follow from has changed."""
+        return self._drawn.get(self._now(kernels), lambda: DrawnMasks(self.plan, self.levels(kernels)))
 
     def _driven(self, kernels: Tensor) -> Tensor:
         return self._encoded(kernels)[0] if self.drive is None else self.drive

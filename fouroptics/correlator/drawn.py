@@ -7,7 +7,6 @@ dead pixel changes itself and what crosstalk carries to its neighbours: those ar
 
 from __future__ import annotations
 
-import hashlib
 import math
 
 import torch
@@ -22,10 +21,7 @@ from fouroptics.imperfections import Imperfections
 from fouroptics.optics.fourier import Pair
 from fouroptics.optics.kept import Kept, is_traced
 
-_WIDTHS = (
-    0.05,
-    0.2,
-)  # how far a slope may be from 1, with few points or some more; beyond that it is worked out itself
+_WIDTHS = (0.05, 0.2)  # how far a slope may be from 1, with few points or some more; beyond, masks are its own
 _EXACT = 2e-7  # of what a pixel passes: the rounding of single precision
 _STEP = 16  # samples; a draw's own reach is part of the next wider one that is a multiple
 _UNCOVERED = ("mask.level", "fabrication")
@@ -68,11 +64,6 @@ class DrawnMasks:
         self._middle = float(phases.amax() + phases.amin()) / 2
         self._half = max(float(phases.amax()) - self._middle, abs(self._middle))  # what passes in the gaps has phase 0
         self._sampled: Kept[Tensor] = Kept()
-
-    @property
-    def digest(self) -> str:
-        """Of the levels: masks of the same ones are the same."""
-        return hashlib.sha256(self.levels.cpu().numpy().tobytes()).hexdigest()
 
     def spread(self, draw: Imperfections, reach: Pair) -> Tensor:
         """``plan.spread`` of the masks that one draw shows."""

@@ -84,7 +84,7 @@ def _groups(masks: Tensor) -> list[Tensor]:
 
 def _beyond_edges(phase: Tensor, sigma: float) -> Tensor:
     """Masks with their neighbours' phases beyond their edges: the edges' own."""
-    far = _far(sigma)
+    far = reach(sigma)
     return torch.nn.functional.pad(phase, (far, far, far, far), mode="replicate")
 
 
@@ -96,7 +96,7 @@ def _bands(masks: Tensor) -> list[slice]:
 
 def _about(wide: Tensor, band: slice, sigma: float) -> Tensor:
     """A band and its neighbours' rows."""
-    return wide[:, band.start : band.stop + 2 * _far(sigma)]
+    return wide[:, band.start : band.stop + 2 * reach(sigma)]
 
 
 Points = Iterator[tuple[float, float, Tensor]]
@@ -136,7 +136,7 @@ def _give_back(wide: Tensor, gradient: Tensor, at: float, sigma: float, dim: int
 
 def _folded(wide: Tensor, sigma: float, dim: int) -> Tensor:
     """The transpose of ``_beyond_edges``: what lies beyond the edges is their own."""
-    far = _far(sigma)
+    far = reach(sigma)
     count = wide.shape[dim] - 2 * far
     own = wide.narrow(dim, far, count).clone()
     own.narrow(dim, 0, 1).add_(wide.narrow(dim, 0, far).sum(dim, keepdim=True))
@@ -144,13 +144,9 @@ def _folded(wide: Tensor, sigma: float, dim: int) -> Tensor:
     return own
 
 
-def _far(sigma: float) -> int:
-    return max(1, reach(sigma))
-
-
 def _neighbours(at: float, sigma: float) -> list[float]:
     """Of the Gaussian about a point of a pixel, what falls on each neighbour and on the pixel itself."""
-    far = _far(sigma)
+    far = reach(sigma)
     edges = [_normal_below((step - 0.5 - at) / sigma) for step in range(-far, far + 2)]
     return [above - below for below, above in pairwise(edges)]
 

@@ -172,7 +172,8 @@ def _staggered(wanted: Tensor, aside: tuple[float, ...]) -> Tensor:
 def _inverse_sinc(value: Tensor) -> Tensor:
     """u in [0, 1] with sin(πu)/πu = value: a polynomial and Newton's method, with the gradient of its last step."""
     with torch.no_grad():
-        parts = torch.split(value.detach().flatten(), _IN_CACHE)
+        flat = value.detach().flatten()
+        parts = torch.split(flat, _IN_CACHE if flat.device.type == "cpu" else max(1, len(flat)))
         root = torch.cat([_sinc_root(some) for some in parts]).reshape(value.shape)
     if not torch.is_grad_enabled():
         return root

@@ -16,13 +16,17 @@ _CHUNK = 250  # pictures at a time; the last chunk is filled up, so that no resu
 
 @cache
 def halves_pay(device: str) -> bool:
-    """Whether such a device multiplies bfloat16 itself; a processor that does not takes ten times as long for it."""
+    """Whether such a device multiplies bfloat16 faster than single precision.
+
+    On x86 its tiles do (AMX). Without any instruction for it it takes ten times as long, and with AVX-512's alone still
+    longer: 164 GFLOP/s against 308 in single on a Xeon of 2023, and a teacher's step 0.80 s against 0.61.
+    """
     if device == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device != "cpu":
         return True
     if platform.machine().lower() in ("x86_64", "amd64"):
-        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+        return bool(torch.cpu._is_amx_tile_supported())
     told = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
     return bool(told and told())
 

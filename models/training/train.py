@@ -74,7 +74,7 @@ def train(
     read = _recipe(recipe, changes)
     device = _device(read.device)
     if read.train.amp and not metrics.halves_pay(device.type):
-        warnings.warn("train.amp: this processor has no half precision, and works in single", stacklevel=2)
+        warnings.warn("train.amp: half precision is no faster on this processor, which works in single", stacklevel=2)
     with joined() as ranks, torch.random.fork_rng(), ExitStack() as until_done:  # the caller's random numbers stay
         found = _data(read, data)
         _check_student(read, found, teacher)

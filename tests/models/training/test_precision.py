@@ -33,9 +33,9 @@ def test_half_precision_is_used_where_it_pays_alone(pays, network, monkeypatch):
     torch.testing.assert_close(found, exact, atol=2e-2, rtol=2e-2)  # 8 bits of a number of about 1
 
 
-def test_a_processor_without_half_precision_says_so(tmp_path, monkeypatch):
+def test_a_processor_that_halves_make_no_faster_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr(metrics, "halves_pay", lambda device: False)
-    with pytest.warns(UserWarning, match=r"train\.amp: this processor has no half precision"):
+    with pytest.warns(UserWarning, match=r"train\.amp: half precision is no faster"):
         halved = train(Recipe.load("shapes-demo", SHORT), tmp_path / "amp")
     single = train(Recipe.load("shapes-demo", {**SHORT, "train.amp": False}), tmp_path / "single")
     students = [load_tensors(run.seed(0) / "student.safetensors")[0] for run in (halved, single)]

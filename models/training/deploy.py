@@ -13,12 +13,13 @@ from fouroptics.models.osclc import OSCLC
 from fouroptics.models.sclc import Student
 from fouroptics.models.training import data as pictures_in
 from fouroptics.models.training import ladder as rungs_of
+from fouroptics.models.training.alone import alone
 from fouroptics.models.training.data import Data, Part
 from fouroptics.models.training.ladder_figure import png
 from fouroptics.models.training.loop import Loss, Stage
 from fouroptics.models.training.recipe import RUNGS, EvaluateSection, Recipe, StageSection
-from fouroptics.models.training.stages import MEASURED, Flawed, few, in_noise, on_bench, prepare, stage_of
-from torch import nn
+from fouroptics.models.training.stages import MEASURED, Flawed, few, in_light, in_noise, on_bench, prepare, stage_of
+from torch import Tensor, nn
 
 from fouroptics import toml
 from fouroptics.errors import InputError
@@ -72,19 +73,30 @@ class Deployment:
                 write_whole(self.folder / "ladder.png", png(found, self.recipe.name))
 
     def _tuned(self) -> OSCLC:
-        """Through all stages: the student's own, its masks, and then those on the bench."""
-        student, stages = self.student, list(enumerate(self.recipe.stage))
-        for number, section in stages:
-            if section.on == "student":
-                student = in_noise(student, section, self.recipe, self.data)
-                self._through(number, section, student, self.data.validation)
-                student.noise = None
-        network = on_bench(self.recipe, student, self.data)
-        for number, section in stages:
-            if section.on == "bench":
-                some = few(self.data.validation, self.recipe.evaluate.pictures)
-                self._through(number, section, prepare(network, section, self.data), some)
+        """Through all stages: the student's own, those in light that no mask shaped, and then those on the bench."""
+        student = self.student
+        for number, section in self._stages("student"):
+            student = in_noise(student, section, self.recipe, self.data)
+            self._through(number, section, student, self.data.validation)
+            student.noise = None
+        if self._stages("light"):
+            network = self._staged("light", in_light(self.recipe, student, self.data))
+            student = alone(network, student.front, self._known())
+        return self._staged("bench", on_bench(self.recipe, student, self.data))
+
+    def _stages(self, place: str) -> list[tuple[int, StageSection]]:
+        return [(number, section) for number, section in enumerate(self.recipe.stage) if section.on == place]
+
+    def _staged(self, place: str, network: OSCLC) -> OSCLC:
+        """A network through all stages of a place."""
+        some = few(self.data.validation, self.recipe.evaluate.pictures)
+        for number, section in self._stages(place):
+            self._through(number, section, prepare(network, section, self.data), some)
         return network
+
+    def _known(self) -> Tensor:
+        """Training pictures, by which networks on a bench are measured."""
+        return self.data.some(MEASURED, seed=0).to(self.student.reader.mean.device)
 
     def _through(self, number: int, section: StageSection, network: Student | Flawed, validation: Part) -> None:
         """A network through one stage, or as it was kept behind it."""
@@ -103,7 +115,7 @@ class Deployment:
         pictures, is_exported = few(self.data.test, section.pictures), network.bank.device is not None
         subject = rungs_of.Subject(
             self.teacher, self.student, network, pictures, Tolerances.load(section.tolerances),
-            self.data.some(MEASURED, seed=0).to(network.level.device),
+            self._known(),
             draws=section.draws, seed=self.number, file=path, again=self._again(),
         )  # fmt: skip
         if is_exported:  # now, so that what the format refuses is not found behind an hour of measuring

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 import statistics
@@ -14,11 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from fouroptics.models.front import DeepFront, Front, Plan
-from fouroptics.models.osclc import OSCLC, responses
-from fouroptics.models.pyramid import LevelReader
-from fouroptics.models.readouts import Camera, Reader
+from fouroptics.models.osclc import OSCLC
 from fouroptics.models.sclc import Student, fold
+from fouroptics.models.training.alone import alone, unwrapped
 from fouroptics.models.training.data import Part
 from fouroptics.models.training.metrics import main_of, measured
 from fouroptics.models.training.recipe import RUNGS
@@ -80,7 +77,7 @@ def ladder(subject: Subject, rungs: tuple[str, ...] = RUNGS, tell: Tell = lambda
         "student": lambda: measured(subject.student, subject.pictures),
         "folded": lambda: measured(fold(subject.student), subject.pictures),
         "guard": lambda: _guarded(subject),
-        "tuned": lambda: measured(tuned(subject), subject.pictures),
+        "tuned": lambda: measured(_tuned(subject), subject.pictures),
         "light": lambda: _on_bench(_on(subject, subject.osclc.bank.bench, "ideal"), subject.pictures),
         "masks": lambda: _unquantized(subject),
         "quantized": lambda: None if subject.osclc.bank.device is None else figures(subject.osclc, subject.pictures),
@@ -155,16 +152,8 @@ def _on_bench(network: nn.Module, pictures: Part) -> dict[str, Any]:
     return measured(network, pictures, chunk=_AT_ONCE)
 
 
-def tuned(subject: Subject) -> Student:
-    """The network as it left its stages, without its bench: its kernels, in units of the levels that it has."""
-    osclc, front = subject.osclc, subject.student.front
-    taps = osclc.bank.taps.detach()
-    alone = _alone(taps, front, osclc.reader, osclc.backend)
-    now = copy.deepcopy(osclc).measure(alone, subject.known).level
-    gained = now / osclc.level  # as kernels change, so does the amplitude of 1 that a passive mask can show
-    if osclc.reader.kind != "homodyne":
-        gained = gained.clamp_min(0).sqrt()
-    return _alone(taps * gained[:, None, None, None], front, osclc.reader, osclc.backend)
+def _tuned(subject: Subject) -> Student:
+    return alone(subject.osclc, subject.student.front, subject.known)
 
 
 def _guarded(subject: Subject) -> dict[str, Any] | None:
@@ -177,33 +166,12 @@ def _guarded(subject: Subject) -> dict[str, Any] | None:
     return measured(unwrapped(student, subject.osclc.bank.bench), subject.pictures)
 
 
-def unwrapped(student: Student, bench: Bench) -> Student:
-    """The student with responses as a bench has them: they end where its dark border ends, and nothing wraps."""
-    return _alone(responses(student.front, bench), student.front, student.reader, student.backend)
-
-
-def _alone(taps: Tensor, front: Front, reader: Reader | LevelReader, backend: nn.Module) -> Student:
-    """One layer of given taps in a wide dark surround, read as before."""
-    plan, size = front.plan, front.plan.size
-    one = Plan.of(size, (taps.shape[1], taps.shape[0]), [(taps.shape[-2], taps.shape[-1])], [None], size)
-    layer = DeepFront(one, is_complex=taps.is_complex())
-    with torch.no_grad():
-        layer.weights[0].copy_(torch.view_as_real(taps) if taps.is_complex() else taps)
-    old, grain = reader.camera, None
-    if old.grain is not None:
-        widths = zip(old.grain, one.area, plan.area, strict=True)
-        rows, columns = (pixel * new[1] / was[1] for pixel, new, was in widths)
-        grain = rows, columns
-    camera = Camera(layer.geometry.kept, layer.geometry.fine, old.pixels, one.area, grain)
-    return Student(layer.to(taps.device, taps.real.dtype), reader.on(camera), backend).eval()
-
-
 def _on(subject: Subject, bench: Bench, masks: str) -> OSCLC:
     """The tuned network on another bench, exposed and measured there."""
     options: dict[str, Any] = {"masks": masks}
     if bench.mask.encoding != "fit":
         options["learn"] = "kernels"
-    return OSCLC.from_student(tuned(subject), bench, subject.known, **options).eval()
+    return OSCLC.from_student(_tuned(subject), bench, subject.known, **options).eval()
 
 
 class _Noisy(nn.Module):

@@ -28,6 +28,7 @@ _PRESETS = files("fouroptics") / "presets" / "recipes"
 Pair = tuple[int, int]
 _PATHS = (("data", "path"), ("teacher", "weights"))
 _LATER = {"optics": "folded", "batch": 0, "detect": "last", "divisive": 0.0, "on": "bench"}
+_ROAD = ("student", "light", "bench")  # where stages take place, in their order
 # Of a ladder, in their order: from the teacher down to the masks of a file.
 RUNGS = (
     "teacher", "student", "folded", "guard", "tuned", "light", "masks", "quantized", "noise", "misaligned", "file",
@@ -170,7 +171,7 @@ class StageSection(Section):
     """Fine-tuning on the bench: what its masks, its noise and its errors do is learned around."""
 
     name: Annotated[str, Field(pattern=r"[a-zA-Z0-9][a-zA-Z0-9 _-]{0,39}$")]
-    on: Literal["bench", "student"] = "bench"
+    on: Literal["bench", "light", "student"] = "bench"
     epochs: Count = 1
     pictures: Some = 0
     batch: Some = 0
@@ -194,6 +195,9 @@ class StageSection(Section):
                     what, where="on", mend='noise = true, learn of "kernels" and "backend", or on = "bench"'
                 )
             return self
+        if self.on == "light" and ("masks" in self.learn or self.quantize != "straight-through"):
+            what = "ideal masks have neither pixels nor levels"
+            raise InputError(what, where="on", mend='learn of "kernels" and "backend", or on = "bench"')
         if self.learn == ("backend",) and self.quantize != "straight-through":
             mend = 'leave it out, or learn "kernels" or "masks"'
             raise InputError("electronics are tuned to the levels that are shown", where="quantize", mend=mend)
@@ -283,8 +287,8 @@ class Recipe(Section):
             raise InputError("nothing is left to do without a bench", where=f"{place}: trained", mend=mend)
         if recipe.stage and not recipe.bench:
             raise InputError("stages without a bench", where=f"{place}: stage", mend='bench = "slm-532nm"')
-        if any(one.on == "bench" and then.on == "student" for one, then in pairwise(recipe.stage)):
-            mend = "stages of the student before those of the bench"
+        if any(_ROAD.index(one.on) > _ROAD.index(then.on) for one, then in pairwise(recipe.stage)):
+            mend = "stages of the student first, then those in light, then those on the bench"
             raise InputError("masks are made when the student is done", where=f"{place}: stage.on", mend=mend)
         order = [stage.learn for stage in recipe.stage if set(stage.learn) & {"kernels", "masks"}]
         if any("masks" in one and "kernels" in behind for one, behind in pairwise(order)):

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from fouroptics.bench import Bench
 from fouroptics.correlator import Correlator4f
 from fouroptics.correlator.device import Learn
+from fouroptics.correlator.flaws import PIXELS
 from fouroptics.errors import InputError
 from fouroptics.imperfections import Tolerances
 
@@ -57,6 +58,8 @@ class Flawed(nn.Module):
         generator = torch.Generator().manual_seed(int(torch.randint(2**62, (1,))))
         bank = self.osclc.bank
         drawn = self.tolerances.draw(bank.bench, self.draws, generator, bank.channels)
+        if bank.device is None:  # which has no pixels to be off
+            drawn = drawn.without(*PIXELS)
         seen = []
         for i, part in enumerate(pictures.tensor_split(self.draws)):
             if len(part):
@@ -70,6 +73,21 @@ def on_bench(recipe: Recipe, student: Student, data: Data) -> OSCLC:
     bench, optics = recipe.on_bench(), recipe.student.optics
     options = {"learn": _begun_by(bench)} if optics == "folded" else {}
     return OSCLC.from_student(student, bench, data.some(MEASURED, seed=0), optics=optics, **options)
+
+
+def in_light(recipe: Recipe, student: Student, data: Data) -> OSCLC:
+    """A student's ideal masks on the recipe's bench, in light as dim as what its device passes.
+
+    What is off there costs no new masks, and no gradient goes through pixels.
+    """
+    bench, known = recipe.on_bench(), data.some(MEASURED, seed=0)
+    shown, ideal = (
+        OSCLC.from_student(student, bench, known, masks=masks, learn=_begun_by(bench)) for masks in ("device", "ideal")
+    )
+    passed = ((shown.level / shown.bank.shutter) / (ideal.level / ideal.bank.shutter)).median()
+    share = min(1.0, float(passed) ** (2 if student.reader.kind == "homodyne" else 1))  # of the light
+    dim = bench.replace({"mask.transmission": f"{100 * bench.mask.transmission * share!r} %"})
+    return OSCLC.from_student(student, dim, known, masks="ideal")
 
 
 def _begun_by(bench: Bench) -> Learn:
@@ -87,13 +105,15 @@ def check_bench(recipe: Recipe, student: Student) -> None:
     check_hardware(student.reader, bench)
     if recipe.student.optics == "cascade":
         Cascade(student.front)
-    if any(section.on == "student" for section in recipe.stage):
-        if recipe.student.optics == "cascade":
-            mend = 'student.optics = "folded", or on = "bench"'
-            raise InputError("the noise of one plane of masks on a cascade", where="stage.on", mend=mend)
+    places = {section.on for section in recipe.stage}
+    if recipe.student.optics == "cascade" and places & {"student", "light"}:
+        mend = 'student.optics = "folded", or on = "bench", where the masks of a cascade are ideal'
+        raise InputError("one plane of masks, and this is a cascade", where="stage.on", mend=mend)
+    if "student" in places:
         check_signed(student.reader)
-    if any("kernels" in section.learn for section in recipe.stage) and _begun_by(bench) == "masks":
-        mend = 'learn = ["masks"], or another encoding'
+    through_masks = any("kernels" in section.learn and section.on == "bench" for section in recipe.stage)
+    if through_masks and _begun_by(bench) == "masks":
+        mend = 'learn = ["masks"], another encoding, or on = "light"'
         raise InputError("a fit passes no gradient to kernels", where="stage.learn", mend=mend)
     taps, reader = responses(student.front, bench), student.reader
     Correlator4f.from_kernels(
@@ -125,8 +145,9 @@ def prepare(osclc: OSCLC, section: StageSection, data: Data) -> Flawed:
     bank = osclc.bank
     if bank.device is not None:
         bank.device.quantize = section.quantize
-    if learns_light and bank.device is not None:
-        (bank.kernels if bank.device.drive is None else bank.device.drive).requires_grad_(True)
+    if learns_light:
+        drive = None if bank.device is None else bank.device.drive
+        (bank.kernels if drive is None else drive).requires_grad_(True)
     tolerances = Tolerances.load(section.tolerances) if section.tolerances else None
     known = data.some(_TO_SET, seed=0).to(osclc.level.device)
     return Flawed(osclc, tolerances, noise=section.noise, draws=section.draws, known=known)

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from fouroptics.models import OSCLC, SCLC, fold
 from fouroptics.models.backends import FC, Conv, Up, built, describe
 from fouroptics.models.osclc import responses
-from fouroptics.models.training.ladder import unwrapped
+from fouroptics.models.training.alone import unwrapped
 
 import fouroptics as fo
 from fouroptics.errors import InputError

@@ -83,17 +83,16 @@ class ReadingNoise:
         shown = magnitude.sum(1) if self.tiled else magnitude.amax(1)  # tiled: one mask carries all of an output
         return shown.amax((-2, -1))
 
-    def __call__(self, detected: Tensor, transfer: Tensor, generator: Generator | None = None) -> Tensor:
-        """Readings ``[batch, out, Y, X]`` with their noise; it is drawn for some pictures, and shared by others."""
-        batch, outputs, height, width = detected.shape
-        if not batch:
-            return detected
-        shared = max(n for n in range(1, _DRAWS + 1) if batch % n == 0)
+    def __call__(
+        self, batch: int, readings: tuple[int, int], transfer: Tensor, generator: Generator | None = None
+    ) -> Tensor:
+        """Noise of some pictures, ``[draws, out, Y, X]``, which those of a batch take in turn."""
+        shared = max((n for n in range(1, _DRAWS + 1) if batch % n == 0), default=1)
         draws = shared if shared >= _FEW else batch
-        size = (draws, height, width, outputs)
-        drawn = torch.randn(size, generator=generator, dtype=detected.dtype, device=detected.device)
-        drawn = (drawn * (self.share * self.clear(transfer))).permute(0, 3, 1, 2)
-        return (detected.reshape(-1, draws, *detected.shape[1:]) + drawn).reshape(detected.shape)
+        strength = self.share * self.clear(transfer)
+        size = (draws, *readings, len(strength))
+        drawn = torch.randn(size, generator=generator, dtype=strength.dtype, device=strength.device)
+        return (drawn * strength).permute(0, 3, 1, 2)
 
 
 def check_signed(reader: Sensor) -> None:

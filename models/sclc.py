@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import operator
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
@@ -27,6 +28,7 @@ Pair = tuple[int, int]
 Side = int | Pair | None
 Kernel = int | Pair | Literal["full"]
 _CHUNK = 256  # pictures at a time where statistics are taken
+_CACHED = 2**23  # bytes of readings worked on at a time: a step is twice as fast as with all of them at once
 
 
 class Student(nn.Module):
@@ -38,14 +40,15 @@ class Student(nn.Module):
         backend: readings to scores.
 
     Attributes:
-        noise: what is added to readings while they are learned from (``noise.ReadingNoise``), from them, the transfer
-            functions and a generator; in evaluation mode the same each time. None adds nothing.
+        noise: what is added to readings while they are learned from (``noise.ReadingNoise``): from how many pictures
+            there are, the readings ``(Y, X)`` of an output, the transfer functions and a generator, the noise of a few,
+            which all take in turn; in evaluation mode the same each time. None adds nothing.
     """
 
     def __init__(self, front: Front, reader: Reader | LevelReader, backend: nn.Module) -> None:
         super().__init__()
         self.front, self.reader, self.backend = front, reader, backend
-        self.noise: Callable[[Tensor, Tensor, Generator | None], Tensor] | None = None
+        self.noise: Callable[[int, Pair, Tensor, Generator | None], Tensor] | None = None
         self._syntheses: Kept[Synthesis] = Kept(8)  # one a level
         self._taps: Kept[TapViews] = Kept()
 
@@ -58,11 +61,30 @@ class Student(nn.Module):
     @exactly
     def readings(self, pictures: Tensor) -> Any:
         """What leaves the electronics, ``[batch, channels, Y, X]``, before it is normalised; of levels a list."""
-        detected = self.reader.detected(self.seen(pictures))
-        if self.noise is not None:
-            same = None if self.training else Generator(detected.device).manual_seed(0)
-            detected = self.noise(detected, self._transfer(), same)
-        return self.reader.followed(detected)
+        noise = self._drawn_noise(pictures)
+        found: list[Any] = []
+        first = 0
+        for part in torch.split(pictures, self._at_once(pictures)):
+            detected = self.reader.detected(self.seen(part))
+            if noise is not None:
+                detected = _in_turn(detected, noise, first)
+            found.append(self.reader.followed(detected))
+            first += len(part)
+        return found[0] if len(found) == 1 else torch.cat(found)
+
+    def _drawn_noise(self, pictures: Tensor) -> Tensor | None:
+        if self.noise is None:
+            return None
+        same = None if self.training else Generator(pictures.device).manual_seed(0)
+        return self.noise(len(pictures), self.reader.given, self._transfer(), same)
+
+    def _at_once(self, pictures: Tensor) -> int:
+        """Pictures whose readings stay in a processor's cache from light to pools; all, where that gains nothing."""
+        together = max(1, len(pictures))
+        if pictures.device.type != "cpu" or self._layer_of_taps() is None or not isinstance(self.reader, Reader):
+            return together
+        each = self.reader.outputs * math.prod(self.reader.given) * pictures.element_size()
+        return max(1, min(together, _CACHED // each))
 
     @exactly
     def seen(self, pictures: Tensor) -> Tensor:
@@ -283,6 +305,14 @@ class FoldedSCLC(Student):
     def plane(self) -> Tensor:
         """The transfer function on the band, ``[out, in, rows, columns, 2]``."""
         return self.front.plane
+
+
+def _in_turn(detected: Tensor, noise: Tensor, first: int) -> Tensor:
+    """Readings ``[pictures, out, Y, X]`` with their noise, of pictures from the one of this number on."""
+    count, draws = len(detected), len(noise)
+    if count % draws == 0 and first % draws == 0:
+        return (detected.reshape(-1, draws, *detected.shape[1:]) + noise).reshape(detected.shape)
+    return detected + noise[torch.arange(first, first + count, device=noise.device) % draws]
 
 
 def fold(student: nn.Module) -> FoldedSCLC:

@@ -3,12 +3,15 @@ is a layer inside them."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import torch
 from fouroptics.models.backends import convolutions
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from fouroptics.errors import InputError
 from fouroptics.tensors import load_tensors
@@ -154,6 +157,17 @@ class UNet(nn.Module):
             found = merge(torch.cat((beside, up(found)), 1))
         scores: Tensor = self.head(found)
         return scores
+
+
+def merged(network: nn.Module) -> nn.Module:
+    """A copy for evaluation whose batch norms are part of the convolutions before them: the same scores, sooner."""
+    made = copy.deepcopy(network).eval()
+    for block in [one for one in made.modules() if type(one) is nn.Sequential]:
+        for (before, layer), (behind, norm) in pairwise([*block.named_children()]):
+            if type(layer) is nn.Conv2d and type(norm) is nn.BatchNorm2d:
+                setattr(block, before, fuse_conv_bn_eval(layer, norm))
+                setattr(block, behind, nn.Identity())
+    return made.requires_grad_(False)
 
 
 def load_weights(network: nn.Module, path: str | Path) -> nn.Module:

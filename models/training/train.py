@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from fouroptics.models.sclc import SCLC
-from fouroptics.models.teachers import load_weights
+from fouroptics.models.teachers import SmallCNN, UNet, load_weights, merged
 from fouroptics.models.training import data as pictures_in
 from fouroptics.models.training import metrics
 from fouroptics.models.training.augment import Augmentation
@@ -203,7 +203,8 @@ class _Seed:
         recipe = self.into.recipe
         if recipe.distill.loss == "none" or teacher is None:
             return partial(_labelled, 0.0)
-        return partial(_distilled, teacher, recipe)
+        ours = isinstance(teacher, SmallCNN | UNet)
+        return partial(_distilled, merged(teacher) if ours else teacher, recipe)
 
     def _through(
         self, network: nn.Module, stage: Stage, train: Part, validation: Part, augment: Augmentation | None = None

@@ -4,8 +4,11 @@ import math
 
 import pytest
 import torch
-from fouroptics.models import SCLC
+from fouroptics.models import SCLC, sclc
+from fouroptics.models.noise import ReadingNoise
 from fouroptics.models.taps import is_worthwhile
+
+import fouroptics as fo
 
 
 def rand(*shape, seed=0):
@@ -141,3 +144,29 @@ def test_readings_of_a_single_picture_need_no_batch():
     torch.testing.assert_close(student.reader.followed(detected[1]), student.reader.followed(detected)[1])
     many = student.reader.followed(detected[None].expand(3, -1, -1, -1, -1))
     torch.testing.assert_close(many[2], student.reader.followed(detected))
+
+
+@pytest.mark.parametrize("noisy", [False, True])
+def test_pictures_a_few_at_a_time_are_read_as_all_at_once(noisy, monkeypatch):
+    """Readings, their noise and every gradient; 40 pictures take 10 draws of noise in turn, and parts hold 7."""
+    student = layer(outputs=64, compand="two-sided-rectify", divisive=0.1).train()
+    pictures = rand(40, 3, 20, 24)
+    if noisy:
+        student.noise = ReadingNoise(fo.Bench.load("slm-532nm"), student.front, 0.1)
+
+    def read(cached):
+        monkeypatch.setattr(sclc, "_CACHED", cached)
+        torch.manual_seed(5)
+        seen = []
+        with monkeypatch.context() as counted:
+            followed = student.reader.followed
+            counted.setattr(student.reader, "followed", lambda part: (seen.append(len(part)), followed(part))[1])
+            readings = student.readings(pictures)
+        weights = rand(*readings.shape, seed=1)
+        return seen, readings, torch.autograd.grad((readings * weights).sum(), [*student.front.parameters()])
+
+    of_a_picture = 8 * student.reader.outputs * math.prod(student.reader.given)
+    whole, part = read(2**40), read(7 * of_a_picture)
+    assert whole[0] == [40] and part[0] == [7, 7, 7, 7, 7, 5]
+    for one, other in zip((whole[1], *whole[2]), (part[1], *part[2]), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)

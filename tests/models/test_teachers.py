@@ -3,7 +3,7 @@
 import pytest
 import torch
 from fouroptics.models import SCLC
-from fouroptics.models.teachers import AlexNet, SmallCNN, UNet, load_weights
+from fouroptics.models.teachers import AlexNet, SmallCNN, UNet, load_weights, merged
 from torch import nn
 
 import fouroptics as fo
@@ -49,6 +49,24 @@ def test_a_student_is_like_its_teacher_layer_by_layer():
     assert [tuple(w.shape) for w in student.front.weights] == [
         tuple(layer.weight.shape) for layer in teacher.features if isinstance(layer, nn.Conv2d)
     ]
+
+
+@pytest.mark.parametrize("made", [SmallCNN(10, widths=(8, 12)), UNet(3, widths=(4, 6))])
+def test_batch_norms_become_part_of_convolutions(made):
+    pictures = torch.rand(8, 3, 32, 32)
+    made.double().train()
+    for _ in range(4):
+        made(pictures.double())  # statistics of its own
+    norms = [one for one in made.modules() if isinstance(one, nn.BatchNorm2d)]
+    for norm in norms:
+        nn.init.uniform_(norm.weight, 0.5, 2)
+        nn.init.uniform_(norm.bias, -1, 1)
+    kept = {name: tensor.clone() for name, tensor in made.state_dict().items()}
+    found = merged(made)
+    assert norms and not any(isinstance(one, nn.BatchNorm2d) for one in found.modules())
+    torch.testing.assert_close(found(pictures.double()), made.eval()(pictures.double()), rtol=1e-10, atol=1e-12)
+    assert not any(one.requires_grad for one in found.parameters())
+    assert all(torch.equal(tensor, kept[name]) for name, tensor in made.state_dict().items())
 
 
 def test_a_student_of_a_small_network_leaves_batch_norms_out():

@@ -1,5 +1,5 @@
-"""Nonlinear teachers: AlexNet, a small VGG-like network, a U-Net. Pictures in [0, 1] go in; what teachers are used to
-is a layer inside them."""
+"""Nonlinear teachers: AlexNet, a small VGG-like network, a quick one, a U-Net. Pictures in [0, 1] go in; what teachers
+are used to is a layer inside them."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from fouroptics.errors import InputError
 from fouroptics.tensors import load_tensors
 
+_LEAST_POWER = 5e-4  # of a patch's component: what is fainter is left faint
+_LOUDNESS = 1 / 9  # of scores that begin with maxima of many
 _MEAN, _SPREAD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's pictures
 
 
@@ -116,6 +118,73 @@ class SmallCNN(nn.Module):
     def forward(self, pictures: Tensor) -> Tensor:
         found: Tensor = self.classifier(self.features(self.normalise(pictures)))
         return found
+
+
+class QuickCNN(nn.Module):
+    """Pairs of 3 × 3 convolutions that learn small pictures in a dozen epochs.
+
+    Its first layer sees patches of 2 × 2 whitened, each as it is and turned over, so that nothing has to learn what all
+    pictures have in common; pools stand before most of the work; convolutions begin as the identity. Norms have no
+    gain, and offsets that follow gradients quickly. Train it with ``optimiser = "nesterov"``.
+
+    Args:
+        classes: scores.
+        size: of pictures, 16 or more.
+        widths: channels of each pair.
+        inputs: channels of pictures.
+    """
+
+    patches: Tensor
+
+    def __init__(
+        self, classes: int = 10, size: int = 32, *, widths: Sequence[int] = (64, 256, 256), inputs: int = 3
+    ) -> None:
+        super().__init__()
+        if size < 2 ** (len(widths) + 1):
+            what = f"pictures of {size} for {len(widths)} pairs, each of which halves them"
+            raise InputError(what, where="size", mend=f"{2 ** (len(widths) + 1)} or more, or fewer widths")
+        self.size = (size, size)
+        self.normalise = Normalise((0.5,) * inputs, (0.25,) * inputs)
+        seen = 4 * inputs
+        self.register_buffer("patches", torch.eye(seen).reshape(seen, inputs, 2, 2))
+        self.bias = nn.Parameter(torch.zeros(2 * seen))
+        layers: list[nn.Module] = []
+        before = 2 * seen
+        for width in widths:
+            for pools in (True, False):
+                convolution = nn.Conv2d(before, width, 3, padding=1, bias=False)
+                nn.init.dirac_(convolution.weight.data[: min(before, width)])
+                norm = nn.BatchNorm2d(width, affine=False, momentum=0.4)
+                layers += [convolution, *([nn.MaxPool2d(2)] if pools else []), norm, Offset(width), nn.GELU()]
+                before = width
+        self.pairs = nn.Sequential(*layers)
+        self.classifier = nn.Linear(before, classes, bias=False)
+
+    @torch.no_grad()
+    def begin(self, pictures: Tensor) -> None:
+        """Fix the first layer by the patches of some training pictures."""
+        shown = self.normalise(pictures.to(self.patches))
+        patches = torch.nn.functional.unfold(shown, 2).mT.flatten(0, 1).double()
+        values, vectors = torch.linalg.eigh(patches.mT @ patches / len(patches))
+        whitened = (vectors * (values.clamp_min(0) + _LEAST_POWER).rsqrt()).mT
+        self.patches.copy_(whitened.reshape(self.patches.shape))
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        patches = torch.cat((self.patches, -self.patches))
+        seen = torch.nn.functional.conv2d(self.normalise(pictures), patches, self.bias)
+        found: Tensor = self.classifier(self.pairs(seen).amax((-2, -1))) * _LOUDNESS
+        return found
+
+
+class Offset(nn.Module):
+    """Adds a number a channel. It is kept in eighths, so that a step of gradient descent moves it 64 times as far."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.eighths = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, seen: Tensor) -> Tensor:
+        return seen + 8 * self.eighths[:, None, None]
 
 
 class UNet(nn.Module):

@@ -293,7 +293,8 @@ def _optimiser(network: nn.Module, stage: Stage) -> torch.optim.Optimizer:
     ]
     if settings.optimiser == "adamw":
         return torch.optim.AdamW(groups, fused=True)
-    return torch.optim.SGD(groups, momentum=0.9, fused=True)
+    is_paper = settings.optimiser == "sgd-paper"
+    return torch.optim.SGD(groups, momentum=0.9 if is_paper else 0.85, nesterov=not is_paper, fused=True)
 
 
 def _generator(*told: Any) -> torch.Generator:

@@ -10,7 +10,7 @@ from fouroptics.models.backends import Backend, built
 from fouroptics.models.front import DeepFront
 from fouroptics.models.released import Released
 from fouroptics.models.sclc import SCLC
-from fouroptics.models.teachers import AlexNet, SmallCNN, UNet
+from fouroptics.models.teachers import AlexNet, QuickCNN, SmallCNN, UNet
 from fouroptics.models.training.data import Data
 from fouroptics.models.training.recipe import BackendSection, Recipe
 from torch import Tensor, nn
@@ -23,13 +23,14 @@ _PATCHES = 100_000
 def teacher_of(recipe: Recipe, data: Data) -> nn.Module:
     """The teacher, untrained."""
     section, classes = recipe.teacher, len(data.classes)
-    side = _square(data, section.model) if section.model in ("alexnet", "released") else data.size[0]
+    side = _square(data, section.model) if section.model in ("alexnet", "released", "quick-cnn") else data.size[0]
     if data.is_segmentation != (section.model == "unet"):
         what = f"{section.model} for {'pixels' if data.is_segmentation else 'pictures'}"
         raise InputError(what, where="teacher.model", mend="unet tells pixels apart, the others pictures")
     widths: dict[str, Any] = {"widths": section.widths} if section.widths else {}
-    if section.model == "small-cnn":
-        return SmallCNN(classes, side, inputs=data.channels, **widths)
+    if section.model in ("small-cnn", "quick-cnn"):
+        kind: type[SmallCNN | QuickCNN] = SmallCNN if section.model == "small-cnn" else QuickCNN
+        return kind(classes, side, inputs=data.channels, **widths)
     if section.model == "unet":
         return UNet(classes, inputs=data.channels, **widths)
     if data.channels != 3:

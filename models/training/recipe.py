@@ -27,7 +27,7 @@ FORMAT = "fouroptics-recipe/1"
 _PRESETS = files("fouroptics") / "presets" / "recipes"
 Pair = tuple[int, int]
 _PATHS = (("data", "path"), ("teacher", "weights"))
-_LATER = {"optics": "folded", "batch": 0, "detect": "last", "divisive": 0.0, "on": "bench"}
+_LATER = {"optics": "folded", "batch": 0, "detect": "last", "divisive": 0.0, "on": "bench", "ema": 0.0}
 _ROAD = ("student", "light", "bench")  # where stages take place, in their order
 # Of a ladder, in their order: from the teacher down to the masks of a file.
 RUNGS = (
@@ -82,14 +82,16 @@ class DataSection(Section):
 class TeacherSection(Section):
     """Who teaches."""
 
-    model: Literal["alexnet", "small-cnn", "unet", "released"] = "small-cnn"
+    model: Literal["alexnet", "small-cnn", "quick-cnn", "unet", "released"] = "small-cnn"
     widths: tuple[Count, ...] = ()
     hidden: Count = 4096
     weights: str = ""
     epochs: Count = 30
     lr: Rate = 2e-3
-    optimiser: Literal["adamw", "sgd"] = "adamw"
+    batch: Some = 0
+    optimiser: Literal["adamw", "sgd", "nesterov"] = "adamw"
     schedule: Literal["warmup-cosine", "one-cycle", "exponential"] = "one-cycle"
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
     weight_decay: Annotated[float, Field(ge=0)] = 5e-4
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
@@ -142,7 +144,7 @@ class TrainSection(Section):
     epochs: Count = 20
     batch: Count = 128
     accumulate: Count = 1
-    optimiser: Literal["adamw", "sgd-paper"] = "adamw"
+    optimiser: Literal["adamw", "sgd-paper", "nesterov"] = "adamw"
     lr: RateSection = RateSection()
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
     schedule: Literal["warmup-cosine", "one-cycle", "exponential"] = "one-cycle"
@@ -346,7 +348,7 @@ class Recipe(Section):
         told["train"].pop("tensorboard")
         for section, key in _PATHS:  # what lies there counts, and is counted elsewhere
             told[section].pop(key)
-        for kept in (told["student"], *told["stage"]):  # later keys, where they say what was always so
+        for kept in (told["teacher"], told["student"], *told["stage"]):  # later keys, where they say what was always so
             for key, usual in _LATER.items():
                 if kept.get(key) == usual:
                     kept.pop(key)

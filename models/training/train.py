@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from fouroptics.models.sclc import SCLC
-from fouroptics.models.teachers import SmallCNN, UNet, load_weights, merged
+from fouroptics.models.teachers import QuickCNN, SmallCNN, UNet, load_weights, merged
 from fouroptics.models.training import data as pictures_in
 from fouroptics.models.training import metrics
 from fouroptics.models.training.augment import Augmentation
@@ -164,10 +164,12 @@ class _Seed:
             self.ranks.wait()
         else:
             section = recipe.teacher
+            if isinstance(network, QuickCNN):
+                network.begin(self.data.some(5000, seed=0))
             settings = TrainSection(
-                epochs=section.epochs, batch=recipe.train.batch, weight_decay=section.weight_decay,
-                optimiser="adamw" if section.optimiser == "adamw" else "sgd-paper", schedule=section.schedule,
-                accumulate=recipe.train.accumulate,
+                epochs=section.epochs, batch=section.batch or recipe.train.batch, weight_decay=section.weight_decay,
+                optimiser="sgd-paper" if section.optimiser == "sgd" else section.optimiser, schedule=section.schedule,
+                accumulate=recipe.train.accumulate, ema=section.ema,
                 lr=RateSection(optics=section.lr, electronics=section.lr), amp=recipe.train.amp,
             )  # fmt: skip
             loss = partial(_labelled, section.label_smoothing)
@@ -203,7 +205,7 @@ class _Seed:
         recipe = self.into.recipe
         if recipe.distill.loss == "none" or teacher is None:
             return partial(_labelled, 0.0)
-        ours = isinstance(teacher, SmallCNN | UNet)
+        ours = isinstance(teacher, QuickCNN | SmallCNN | UNet)
         return partial(_distilled, merged(teacher) if ours else teacher, recipe)
 
     def _through(

@@ -3,10 +3,11 @@
 import pytest
 import torch
 from fouroptics.models import SCLC
-from fouroptics.models.teachers import AlexNet, SmallCNN, UNet, load_weights, merged
+from fouroptics.models.teachers import AlexNet, Offset, QuickCNN, SmallCNN, UNet, load_weights, merged
 from torch import nn
 
 import fouroptics as fo
+from fouroptics.errors import InputError
 from fouroptics.tensors import load_tensors, save_tensors
 
 
@@ -51,7 +52,7 @@ def test_a_student_is_like_its_teacher_layer_by_layer():
     ]
 
 
-@pytest.mark.parametrize("made", [SmallCNN(10, widths=(8, 12)), UNet(3, widths=(4, 6))])
+@pytest.mark.parametrize("made", [SmallCNN(10, widths=(8, 12)), UNet(3, widths=(4, 6)), QuickCNN(10, widths=(8, 12))])
 def test_batch_norms_become_part_of_convolutions(made):
     pictures = torch.rand(8, 3, 32, 32)
     made.double().train()
@@ -59,14 +60,45 @@ def test_batch_norms_become_part_of_convolutions(made):
         made(pictures.double())  # statistics of its own
     norms = [one for one in made.modules() if isinstance(one, nn.BatchNorm2d)]
     for norm in norms:
-        nn.init.uniform_(norm.weight, 0.5, 2)
-        nn.init.uniform_(norm.bias, -1, 1)
+        if norm.affine:
+            nn.init.uniform_(norm.weight, 0.5, 2)
+            nn.init.uniform_(norm.bias, -1, 1)
     kept = {name: tensor.clone() for name, tensor in made.state_dict().items()}
     found = merged(made)
-    assert norms and not any(isinstance(one, nn.BatchNorm2d) for one in found.modules())
+    left = sum(isinstance(one, nn.BatchNorm2d) for one in found.modules())
+    assert left == (2 if isinstance(made, QuickCNN) else 0) < len(norms)  # those behind pools stay
     torch.testing.assert_close(found(pictures.double()), made.eval()(pictures.double()), rtol=1e-10, atol=1e-12)
     assert not any(one.requires_grad for one in found.parameters())
     assert all(torch.equal(tensor, kept[name]) for name, tensor in made.state_dict().items())
+
+
+def test_a_quick_network_begins_with_white_patches():
+    """Of the pictures that it was shown: as strong along every direction, and none follows from others."""
+    pictures = fo.pictures.natural(200, 3, (16, 16), seed=3)
+    net = QuickCNN(10, 16, widths=(8, 12)).double()
+    net.begin(pictures)
+    seen = nn.functional.conv2d(net.normalise(pictures.double()), net.patches)
+    strength = torch.einsum("biyx,bjyx->ij", seen, seen) / seen[:, 0].numel()
+    torch.testing.assert_close(strength, torch.diag(strength.diag()), rtol=0, atol=1e-9)
+    assert strength.diag().min() > 0.3 and strength.diag().max() < 1  # a little is kept out of the faintest
+    clear = fo.pictures.natural(50, 3, (16, 16), seed=4).double()
+    as_it_is = net.pairs[0](torch.cat((seen, -seen), 1))[:, :8]  # convolutions begin as the identity
+    torch.testing.assert_close(as_it_is, seen[:, :8])
+    assert net.eval()(clear).shape == (50, 10)
+
+
+def test_an_offset_moves_sixty_four_times_as_far():
+    offset = Offset(2)
+    step = torch.optim.SGD(offset.parameters(), lr=0.01)
+    (offset(torch.zeros(1, 2, 1, 1)) * torch.tensor([3.0, -1.0])[:, None, None]).sum().backward()
+    step.step()
+    moved = offset(torch.zeros(1, 2, 1, 1)).flatten()
+    torch.testing.assert_close(moved, -0.64 * torch.tensor([3.0, -1.0]))
+
+
+def test_a_quick_network_needs_something_to_halve():
+    with pytest.raises(InputError, match=r"pictures of 8 for 3 pairs.*16 or more"):
+        QuickCNN(10, 8)
 
 
 def test_a_student_of_a_small_network_leaves_batch_norms_out():

@@ -17,6 +17,7 @@ from fouroptics.errors import InputError
 from fouroptics.tensors import load_tensors
 
 _LEAST_POWER = 5e-4  # of a patch's component: what is fainter is left faint
+_AT_ONCE = 250  # pictures whose patches are held at a time
 _LOUDNESS = 1 / 9  # of scores that begin with maxima of many
 _MEAN, _SPREAD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's pictures
 
@@ -129,7 +130,7 @@ class QuickCNN(nn.Module):
 
     Args:
         classes: scores.
-        size: of pictures, 16 or more.
+        size: of pictures, 24 or more for three pairs.
         widths: channels of each pair.
         inputs: channels of pictures.
     """
@@ -140,9 +141,10 @@ class QuickCNN(nn.Module):
         self, classes: int = 10, size: int = 32, *, widths: Sequence[int] = (64, 256, 256), inputs: int = 3
     ) -> None:
         super().__init__()
-        if size < 2 ** (len(widths) + 1):
+        least = 3 * 2 ** len(widths)  # a norm behind the last pool has more than one place of a picture
+        if size < least:
             what = f"pictures of {size} for {len(widths)} pairs, each of which halves them"
-            raise InputError(what, where="size", mend=f"{2 ** (len(widths) + 1)} or more, or fewer widths")
+            raise InputError(what, where="size", mend=f"{least} or more, or fewer widths")
         self.size = (size, size)
         self.normalise = Normalise((0.5,) * inputs, (0.25,) * inputs)
         seen = 4 * inputs
@@ -163,9 +165,11 @@ class QuickCNN(nn.Module):
     @torch.no_grad()
     def begin(self, pictures: Tensor) -> None:
         """Fix the first layer by the patches of some training pictures."""
-        shown = self.normalise(pictures.to(self.patches))
-        patches = torch.nn.functional.unfold(shown, 2).mT.flatten(0, 1).double()
-        values, vectors = torch.linalg.eigh(patches.mT @ patches / len(patches))
+        moments, count = self.bias.new_zeros((), dtype=torch.float64), 0
+        for part in torch.split(pictures, _AT_ONCE):
+            patches = torch.nn.functional.unfold(self.normalise(part.to(self.patches)), 2).double()
+            moments, count = moments + (patches @ patches.mT).sum(0), count + len(patches) * patches.shape[-1]
+        values, vectors = torch.linalg.eigh(moments / count)
         whitened = (vectors * (values.clamp_min(0) + _LEAST_POWER).rsqrt()).mT
         self.patches.copy_(whitened.reshape(self.patches.shape))
 

@@ -39,14 +39,14 @@ def unwrapped(student: Student, bench: Bench) -> Student:
 
 def _student(taps: Tensor, front: Front, reader: Reader | LevelReader, backend: nn.Module) -> Student:
     """One layer of given taps in a wide dark surround, read as before."""
-    plan, size = front.plan, front.plan.size
+    size = front.plan.size
     one = Plan.of(size, (taps.shape[1], taps.shape[0]), [(taps.shape[-2], taps.shape[-1])], [None], size)
     layer = DeepFront(one, is_complex=taps.is_complex())
     with torch.no_grad():
         layer.weights[0].copy_(torch.view_as_real(taps) if taps.is_complex() else taps)
     old, grain = reader.camera, None
-    if old.grain is not None:
-        widths = zip(old.grain, one.area, plan.area, strict=True)
+    if old.grain is not None:  # in samples of the grid that the reader stands on, which a stage may have left already
+        widths = zip(old.grain, one.area, old.area, strict=True)
         rows, columns = (pixel * new[1] / was[1] for pixel, new, was in widths)
         grain = rows, columns
     camera = Camera(layer.geometry.kept, layer.geometry.fine, old.pixels, one.area, grain)

@@ -312,6 +312,11 @@ class Recipe(Section):
         """Whether the student is made after the teacher."""
         return self.student.like == "teacher" or self.student.model in ("max-pool", "squared")
 
+    @property
+    def has_teacher(self) -> bool:
+        """Whether there is a teacher at all."""
+        return self.distill.loss != "none" or self.needs_teacher or bool(self.teacher.weights)
+
     def on_bench(self) -> Bench:
         """The bench, its masks encoded and its inputs laid out as the recipe says."""
         said = {"mask.encoding": self.encoding, "layout.inputs": self.inputs}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from functools import partial
+from typing import Any
 
 import torch
 from fouroptics.models.cascade import Cascade
@@ -81,13 +82,26 @@ def in_light(recipe: Recipe, student: Student, data: Data) -> OSCLC:
     What is off there costs no new masks, and no gradient goes through pixels.
     """
     bench, known = recipe.on_bench(), data.some(MEASURED, seed=0)
-    shown, ideal = (
-        OSCLC.from_student(student, bench, known, masks=masks, learn=_begun_by(bench)) for masks in ("device", "ideal")
-    )
-    passed = ((shown.level / shown.bank.shutter) / (ideal.level / ideal.bank.shutter)).median()
-    share = min(1.0, float(passed) ** (2 if student.reader.kind == "homodyne" else 1))  # of the light
+    share = _passed(student, bench, known)
     dim = bench.replace({"mask.transmission": f"{100 * bench.mask.transmission * share!r} %"})
     return OSCLC.from_student(student, dim, known, masks="ideal")
+
+
+def _passed(student: Student, bench: Bench, known: Tensor) -> float:
+    """The share of light that a bench's device passes of what ideal masks do, or all that its glass can.
+
+    It is measured by the levels of readings that neither end at a camera's range nor hold what no mask shaped.
+    """
+    changes: dict[str, Any] = {"camera.exposure": "auto"}
+    changes |= {} if bench.reference is None else {"reference.captures": 2}
+    changes |= {} if bench.mask.dc_block is None else {"mask.dc_block": None}
+    clear = bench.replace(changes)
+    shown, ideal = (
+        OSCLC.from_student(student, clear, known, masks=masks, learn=_begun_by(bench)) for masks in ("device", "ideal")
+    )
+    passed = ((shown.level / shown.bank.shutter) / (ideal.level / ideal.bank.shutter)).median()
+    share = float(passed) ** (2 if student.reader.kind == "homodyne" else 1)
+    return min(share, 1 / bench.mask.transmission)
 
 
 def _begun_by(bench: Bench) -> Learn:
@@ -118,7 +132,7 @@ def check_bench(recipe: Recipe, student: Student) -> None:
     taps, reader = responses(student.front, bench), student.reader
     Correlator4f.from_kernels(
         taps, bench, student.front.plan.size, readout=reader.kind, sensor_pool=reader.given,
-        masks="device" if recipe.student.optics == "folded" else "ideal", learn="kernels",
+        masks="device" if recipe.student.optics == "folded" else "ideal", learn=_begun_by(bench),
     )  # fmt: skip
     for section in recipe.stage:
         if section.tolerances:

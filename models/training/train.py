@@ -121,8 +121,7 @@ class _Seed:
             for broken in self.folder.glob(".*.safetensors-*"):  # a save that somebody ended in the middle
                 broken.unlink(missing_ok=True)
         self.ranks.wait()
-        needed = recipe.distill.loss != "none" or recipe.needs_teacher or recipe.teacher.weights
-        teacher = self.teacher(given) if needed or given is not None else None
+        teacher = self.teacher(given) if recipe.has_teacher or given is not None else None
         without = recipe.distill.also_without or recipe.distill.loss == "none"
         if without:
             self.student(ALONE, teacher, partial(_labelled, 0.0))
@@ -350,6 +349,9 @@ def _data(recipe: Recipe, given: Data | tuple[Any, Any] | None) -> Data:
 
 def _check_student(recipe: Recipe, data: Data, given: nn.Module | None) -> None:
     """What cannot be built, or no bench can carry, is refused before anything is trained."""
+    if given is None and recipe.has_teacher:
+        with torch.device("meta"):  # of no memory
+            teacher_of(recipe, data)
     teacher = likened_to(recipe, data, given)
     student = student_of(recipe, data, teacher, is_new=False)
     for kind in recipe.evaluate.controls:

@@ -97,8 +97,8 @@ def test_an_offset_moves_sixty_four_times_as_far():
 
 
 def test_a_quick_network_needs_something_to_halve():
-    with pytest.raises(InputError, match=r"pictures of 8 for 3 pairs.*16 or more"):
-        QuickCNN(10, 8)
+    with pytest.raises(InputError, match=r"pictures of 16 for 3 pairs.*24 or more"):
+        QuickCNN(10, 16)
 
 
 def test_a_student_of_a_small_network_leaves_batch_norms_out():

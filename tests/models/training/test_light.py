@@ -4,11 +4,12 @@ import copy
 
 import pytest
 import torch
+from fouroptics.models import OSCLC
 from fouroptics.models.sclc import SCLC
 from fouroptics.models.training import Recipe, train
-from fouroptics.models.training.alone import alone
+from fouroptics.models.training.alone import alone, unwrapped
 from fouroptics.models.training.data import of_section
-from fouroptics.models.training.stages import in_light, on_bench, prepare
+from fouroptics.models.training.stages import check_bench, in_light, on_bench, prepare
 
 import fouroptics as fo
 from fouroptics.errors import InputError
@@ -77,6 +78,34 @@ def test_a_kernel_that_is_doubled_is_the_same_mask(data, student, lit):
         torch.testing.assert_close(network(known), scores, atol=1e-4, rtol=1e-4)
     after = alone(network, student.front, known)
     torch.testing.assert_close(after.front.weights[0], before.front.weights[0], atol=1e-5, rtol=1e-4)
+
+
+def test_a_bench_whose_exposure_is_fixed_is_as_dim(recipe, data, student, lit, tmp_path):
+    """At the shutter of its device an ideal mask is too bright for the well; what it would read is what counts."""
+    changes = {"camera.exposure": f"{1e6 * float(lit.bank.shutter)!r} us", "reference.captures": 1}
+    recipe.on_bench().replace(changes).save(tmp_path / "bench.toml")
+    other = recipe.model_copy(update={"bench": str(tmp_path / "bench.toml")})
+    found = in_light(other, student, data).bank
+    assert found.bench.camera.exposure == pytest.approx(float(lit.bank.shutter))
+    assert found.bench.mask.transmission == pytest.approx(lit.bank.bench.mask.transmission, rel=1e-6)
+
+
+def test_a_network_is_alone_as_often_as_one_likes(recipe, data):
+    """Of a cropped student, whose readings stand on another grid than a bench's."""
+    torch.manual_seed(0)
+    student = SCLC((3, 4), 5, [8], 16, readout="homodyne", sensor_pool=3, classes=4, camera_pixel=0.25).eval()
+    known = data.some(16, seed=0)
+    student.normalise(known)
+    once = unwrapped(student, recipe.on_bench())
+    network = OSCLC.from_student(once, recipe.on_bench(), known, masks="ideal").eval()
+    found = [alone(network, front, known).readings(known) for front in (student.front, once.front)]
+    torch.testing.assert_close(found[0], found[1])
+    torch.testing.assert_close(found[0], once.readings(known), atol=2e-2 * float(found[0].detach().std()), rtol=2e-2)
+
+
+def test_a_fit_learns_in_light(recipe, student):
+    with pytest.warns(UserWarning, match=r"mask\.crosstalk"):  # which a fit does not mend
+        check_bench(recipe.model_copy(update={"encoding": "fit"}), student)
 
 
 def test_what_was_learned_in_light_is_what_masks_are_made_of(recipe, data, tmp_path):

@@ -21,7 +21,7 @@ from torch import Generator, Tensor, nn
 
 from fouroptics.devices.readout import Compand, Readout
 from fouroptics.errors import InputError, check_choice
-from fouroptics.optics.kept import Kept
+from fouroptics.optics.kept import Kept, is_traced
 from fouroptics.optics.precision import exactly
 
 Pair = tuple[int, int]
@@ -64,12 +64,12 @@ class Student(nn.Module):
         noise = self._drawn_noise(pictures)
         found: list[Any] = []
         first = 0
-        for part in torch.split(pictures, self._at_once(pictures)):
+        for part in self._parts(pictures):
             detected = self.reader.detected(self.seen(part))
             if noise is not None:
                 detected = _in_turn(detected, noise, first)
             found.append(self.reader.followed(detected))
-            first += len(part)
+            first += part.shape[0]
         return found[0] if len(found) == 1 else torch.cat(found)
 
     def _drawn_noise(self, pictures: Tensor) -> Tensor | None:
@@ -78,13 +78,13 @@ class Student(nn.Module):
         same = None if self.training else Generator(pictures.device).manual_seed(0)
         return self.noise(len(pictures), self.reader.given, self._transfer(), same)
 
-    def _at_once(self, pictures: Tensor) -> int:
-        """Pictures whose readings stay in a processor's cache from light to pools; all, where that gains nothing."""
-        together = max(1, len(pictures))
-        if pictures.device.type != "cpu" or self._layer_of_taps() is None or not isinstance(self.reader, Reader):
-            return together
+    def _parts(self, pictures: Tensor) -> Sequence[Tensor]:
+        """As many pictures at a time as leave readings in a processor's cache, from light to pools; or all."""
+        cached = pictures.device.type == "cpu" and isinstance(self.reader, Reader) and not is_traced()
+        if not cached or self._layer_of_taps() is None:
+            return (pictures,)
         each = self.reader.outputs * math.prod(self.reader.given) * pictures.element_size()
-        return max(1, min(together, _CACHED // each))
+        return torch.split(pictures, max(1, _CACHED // each))
 
     @exactly
     def seen(self, pictures: Tensor) -> Tensor:

@@ -354,7 +354,7 @@ QUIET = {"name": "quiet", "on": "student", "noise": True, "learn": ["kernels", "
         ({"evaluate.rungs": []}, "no rung"),
         ({"student.detect": "each", "student.model": "max-pool"}, "has no levels"),
         ({"stage": [QUIET], "student.readout": "intensity"}, "no noise that is the same everywhere"),
-        ({"stage": [QUIET | {"learn": ["backend"]}], "student.optics": "cascade"}, "on a cascade"),
+        ({"stage": [QUIET | {"learn": ["backend"]}], "student.optics": "cascade"}, "this is a cascade"),
         ({"stage": [QUIET | {"noise": False}]}, "noise of its readings only"),
         ({"stage": [QUIET | {"tolerances": "lab-bench"}]}, "noise of its readings only"),
         ({"stage": [stage(), QUIET]}, "when the student is done"),

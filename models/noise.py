@@ -87,7 +87,7 @@ class ReadingNoise:
         self, batch: int, readings: tuple[int, int], transfer: Tensor, generator: Generator | None = None
     ) -> Tensor:
         """Noise of some pictures, ``[draws, out, Y, X]``, which those of a batch take in turn."""
-        shared = max((n for n in range(1, _DRAWS + 1) if batch % n == 0), default=1)
+        shared = max(n for n in range(1, _DRAWS + 1) if batch % n == 0)
         draws = shared if shared >= _FEW else batch
         strength = self.share * self.clear(transfer)
         size = (draws, *readings, len(strength))

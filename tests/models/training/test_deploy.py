@@ -37,11 +37,8 @@ QUICK = {
 
 
 @pytest.fixture(scope="module", autouse=True)
-def small_bench(tmp_path_factory):
-    """The shipped bench with pixels twice as wide: its masks are made in a quarter of the time."""
-    path = tmp_path_factory.mktemp("small") / "bench.toml"
-    fo.Bench.load("slm-532nm").replace({"mask.pitch": "16 um", "mask.pixels": [960, 540]}).save(path)
-    QUICK["bench"] = str(path)
+def small_bench(wide_pixels):
+    QUICK["bench"] = wide_pixels
 
 
 def stage(**told):

@@ -54,6 +54,7 @@ class Stage:
         settings: of the loop.
         optics: names of parameters that are light's begin with this; None has no parameter apart.
         before_step: is told before each step what share of all is done.
+        views: epochs whose batches and views come again, the same for every stage; 0: each epoch has its own.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Stage:
     settings: TrainSection
     optics: str | None = "front."
     before_step: Callable[[float], None] | None = None
+    views: int = 0
 
 
 class Fitting:
@@ -126,7 +128,7 @@ class Fitting:
 
     def _epoch(self) -> None:
         started, at = time.monotonic(), self.progress
-        order = torch.randperm(len(self.train), generator=_generator(self.seed, self.stage.name, at.epoch, -1))
+        order = torch.randperm(len(self.train), generator=self._view(-1))
         first = at.step
         while at.step < self.steps:
             index = order[at.step * self.batch : (at.step + 1) * self.batch]
@@ -155,9 +157,9 @@ class Fitting:
     def _step(self, index: Tensor) -> float:
         """One step of the optimiser on a batch, in as many parts as ``accumulate`` says; its loss."""
         at, settings = self.progress, self.stage.settings
-        draw = _generator(self.seed, self.stage.name, at.epoch, at.step)
-        torch.manual_seed(int(torch.randint(2**62, (1,), generator=draw)) + self.ranks.rank)  # of dropout
-        pictures, targets = self.augment(*self.train.batch(index), draw)
+        chance = _generator(self.seed, self.stage.name, at.epoch, at.step)
+        torch.manual_seed(int(torch.randint(2**62, (1,), generator=chance)) + self.ranks.rank)  # of dropout
+        pictures, targets = self.augment(*self.train.batch(index), self._view(at.step))
         self._set_rates()
         self.network.train()
         self.optimiser.zero_grad(set_to_none=True)
@@ -180,6 +182,11 @@ class Fitting:
             what = f"the loss is {value} in step {at.step} of epoch {at.epoch} of stage {self.stage.name}"
             raise FailedRun(f"{what}; a smaller train.lr, or train.clip, keeps it finite")
         return value
+
+    def _view(self, step: int) -> torch.Generator:
+        """Draws of what a step sees; the epoch's order is step -1."""
+        views, epoch = self.stage.views, self.progress.epoch
+        return _generator(self.seed, *(("views", epoch % views) if views else (self.stage.name, epoch)), step)
 
     def _set_rates(self) -> None:
         settings, at = self.stage.settings, self.progress

@@ -27,7 +27,7 @@ FORMAT = "fouroptics-recipe/1"
 _PRESETS = files("fouroptics") / "presets" / "recipes"
 Pair = tuple[int, int]
 _PATHS = (("data", "path"), ("teacher", "weights"))
-_LATER = {"optics": "folded", "batch": 0, "detect": "last", "divisive": 0.0, "on": "bench", "ema": 0.0}
+_LATER = {"optics": "folded", "batch": 0, "detect": "last", "divisive": 0.0, "on": "bench", "ema": 0.0, "views": 0}
 _ROAD = ("student", "light", "bench")  # where stages take place, in their order
 # Of a ladder, in their order: from the teacher down to the masks of a file.
 RUNGS = (
@@ -161,6 +161,7 @@ class DistillSection(Section):
     loss: str = "kd"
     hard_weight: Annotated[float, Field(ge=0, le=1)] = 0.1
     temperature: Annotated[float, Field(gt=0)] = 4.0
+    views: Some = 0
     also_without: bool = True
 
     @model_validator(mode="after")
@@ -353,7 +354,8 @@ class Recipe(Section):
         told["train"].pop("tensorboard")
         for section, key in _PATHS:  # what lies there counts, and is counted elsewhere
             told[section].pop(key)
-        for kept in (told["teacher"], told["student"], *told["stage"]):  # later keys, where they say what was always so
+        later = (told["teacher"], told["student"], told["distill"], *told["stage"])
+        for kept in later:  # keys that say what was always so
             for key, usual in _LATER.items():
                 if kept.get(key) == usual:
                     kept.pop(key)

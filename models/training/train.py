@@ -23,7 +23,7 @@ from fouroptics.models.training import metrics
 from fouroptics.models.training.augment import Augmentation
 from fouroptics.models.training.data import Data, Part
 from fouroptics.models.training.deploy import LADDER, Deployment
-from fouroptics.models.training.distill import distillation_loss, hard_loss
+from fouroptics.models.training.distill import hard_loss
 from fouroptics.models.training.folder import (
     ALONE,
     CONTROL,
@@ -39,12 +39,13 @@ from fouroptics.models.training.folder import (
     write_metrics,
 )
 from fouroptics.models.training.loop import Fitting, Loss, Stage, Tell
-from fouroptics.models.training.metrics import main_of, measured, scores_of
+from fouroptics.models.training.metrics import main_of, measured
 from fouroptics.models.training.networks import control_of, likened_to, sclc_of, student_of, teacher_of
 from fouroptics.models.training.ranks import Ranks, joined
 from fouroptics.models.training.recipe import RateSection, Recipe, TrainSection
 from fouroptics.models.training.stages import check_bench
 from fouroptics.models.training.taken import source_of, take
+from fouroptics.models.training.taught import Taught
 from torch import Tensor, nn
 
 from fouroptics.errors import InputError
@@ -122,13 +123,14 @@ class _Seed:
                 broken.unlink(missing_ok=True)
         self.ranks.wait()
         teacher = self.teacher(given) if recipe.has_teacher or given is not None else None
+        loss = self._loss(teacher, keeps=recipe.distill.views > 0)
         without = recipe.distill.also_without or recipe.distill.loss == "none"
         if without:
             self.student(ALONE, teacher, partial(_labelled, 0.0))
         if recipe.distill.loss != "none" and teacher is not None:
-            self.student(STUDENT, teacher, self._loss(teacher))
+            self.student(STUDENT, teacher, loss)
         for kind in recipe.evaluate.controls:
-            self.student(f"{CONTROL}{kind}", teacher, self._loss(teacher))
+            self.student(f"{CONTROL}{kind}", teacher, loss)
         if recipe.bench:
             self.on_bench(teacher)
         if self.ranks.is_first:
@@ -186,7 +188,7 @@ class _Seed:
             if name.startswith(CONTROL)
             else student_of(recipe, data, teacher or nn.Module())
         ).to(self.device)
-        self._fit(name, network, Stage(name, loss, self.into.recipe.train))
+        self._fit(name, network, Stage(name, loss, recipe.train, views=recipe.distill.views))
 
     def on_bench(self, teacher: nn.Module | None) -> None:
         """The student on the recipe's bench, fine-tuned, exported and measured."""
@@ -199,13 +201,13 @@ class _Seed:
         ).run()  # fmt: skip
         self.ranks.wait()
 
-    def _loss(self, teacher: nn.Module | None) -> Loss:
+    def _loss(self, teacher: nn.Module | None, *, keeps: bool = False) -> Loss:
         """With a teacher, if the recipe has one that teaches."""
         recipe = self.into.recipe
         if recipe.distill.loss == "none" or teacher is None:
             return partial(_labelled, 0.0)
         ours = isinstance(teacher, QuickCNN | SmallCNN | UNet)
-        return partial(_distilled, merged(teacher) if ours else teacher, recipe)
+        return Taught(merged(teacher) if ours else teacher, recipe, keeps=keeps)
 
     def _through(
         self, network: nn.Module, stage: Stage, train: Part, validation: Part, augment: Augmentation | None = None
@@ -316,17 +318,6 @@ def _results(found: Mapping[str, Mapping[int, Mapping[str, float]]]) -> dict[str
         | {"seeds": list(by_seed)}
         for name, by_seed in found.items()
     }
-
-
-def _distilled(teacher: nn.Module, recipe: Recipe, scores: Tensor, pictures: Tensor, targets: Tensor) -> Tensor:
-    """The loss with a teacher that sees the same view, in evaluation mode."""
-    with torch.no_grad():
-        said = scores_of(teacher, pictures, recipe.train.amp)
-    section = recipe.distill
-    return distillation_loss(
-        scores, said.to(scores), targets, temperature=section.temperature, hard_weight=section.hard_weight,
-        kind=section.loss,  # type: ignore[arg-type]
-    )  # fmt: skip
 
 
 def _labelled(smoothing: float, scores: Tensor, pictures: Tensor, targets: Tensor) -> Tensor:

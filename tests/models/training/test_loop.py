@@ -15,6 +15,7 @@ from fouroptics.models.training.distill import hard_loss
 from fouroptics.models.training.loop import Stage, _optimiser, factor
 from fouroptics.models.training.metrics import measured, of_confusion, scores_by_chunk
 from fouroptics.models.training.recipe import RateSection, TrainSection
+from fouroptics.models.training.taught import Taught
 from torch import nn
 from torch.utils.data import TensorDataset
 
@@ -201,6 +202,26 @@ def test_ones_own_teacher_and_pictures(tmp_path):
     assert run.summary["data"]["classes"] == ["0", "1", "2"]
     assert load(run)(pictures[:4]).shape == (4, 3)
     assert (run.seed(0) / "given-teacher.json").is_file()
+
+
+@pytest.mark.parametrize(("views", "asked"), [(0, 6), (1, 2), (2, 4), (5, 6)])
+def test_a_teacher_is_asked_once_about_a_view(tmp_path, monkeypatch, views, asked):
+    """Three epochs of two batches. What is kept is what would be said again: the students are the same to the bit."""
+    seen = []
+
+    class Own(nn.Module):
+        def forward(self, pictures):
+            seen.append(pictures)
+            return pictures.mean((2, 3))
+
+    pictures = torch.rand(64, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    sets = (TensorDataset(pictures, torch.arange(64) % 3),) * 2
+    told = recipe(**{"distill.views": views, "distill.also_without": False})
+    kept = train(told, tmp_path / "kept", teacher=Own(), data=sets)
+    shown = [batch for batch in seen if len(batch) == 32]
+    assert len(shown) == asked == len({batch.numpy().tobytes() for batch in shown})
+    monkeypatch.setattr(Taught, "said", lambda self, batch: self.teacher(batch))
+    same(contents(kept.folder), contents(train(told, tmp_path / "asked", teacher=Own(), data=sets).folder))
 
 
 def test_a_student_of_pixels(tmp_path):

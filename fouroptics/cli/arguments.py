@@ -13,7 +13,7 @@ from fouroptics.errors import InputError
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout and nothing else.")]
 Size = Annotated[str, typer.Option(metavar="HxW", help="Samples of a picture, height x width.")]
 Kernel = Annotated[str, typer.Option(metavar="K|KxK", help="Taps of a kernel.")]
-Band = Annotated[str, typer.Option(metavar="HxW", help="Samples of the band that is kept; left out: all.")]
+Band = Annotated[str, typer.Option(metavar="HxW", help="Spatial frequencies that a stop keeps; left out: all.")]
 Channels = Annotated[str, typer.Option(metavar="OxI", help="Outputs x inputs.")]
 Threads = Annotated[int, typer.Option(min=1, help="Processor threads; the result of a run depends on it.")]
 

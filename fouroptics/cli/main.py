@@ -1,6 +1,6 @@
 """The command ``fouroptics``: its verbs, and how it fails.
 
-Exit status: 0 done, 1 failed while running, 2 the input is wrong.
+Exit status: 0 done, 1 failed while running or a check that found something, 2 the input is wrong, 130 interrupted.
 """
 
 from __future__ import annotations

@@ -60,7 +60,7 @@ def train(
 def evaluate(
     runs: Annotated[list[Path], typer.Argument(help="Folders of runs, and masks.h5 files that hold a network.")],
     data: Annotated[Path | None, typer.Option(help="Pictures, read as the recipe reads its own.")] = None,
-    pictures: Annotated[int, typer.Option(min=0, help="Of a file: so many of them; 0 takes all.")] = 0,
+    pictures: Annotated[int, typer.Option(min=0, help="How many, of a mask file only; 0 takes all.")] = 0,
     threads: Threads = 1,
     as_json: Json = False,
 ) -> None:
@@ -104,8 +104,7 @@ def table(summaries: dict[str, Any]) -> str:
         for name in (*(one for one in _ORDER if one in results), *sorted(set(results) - set(_ORDER))):
             seeds = results[name]["seeds"]
             figures = [
-                f"{metric.replace('_', ' ')} {100 * value['mean']:.2f}"
-                + (f" ± {100 * value['std']:.2f}" if len(seeds) > 1 else "")
+                f"{metric.replace('_', ' ')} {_spread(value, len(seeds))}"
                 for metric, value in results[name].items()
                 if metric != "seeds"
             ]
@@ -114,11 +113,17 @@ def table(summaries: dict[str, Any]) -> str:
             )
         gain = _gain(results)
         lines += [f"  {gain}"] if gain else []
+        count = max((len(figures["seeds"]) for figures in results.values()), default=1)
         for rung, value in summary.get("ladder", {}).items():
             before = summary.get("without_stages", {}).get(rung)
-            beside = f"  (without its stages {100 * before['mean']:.2f} ± {100 * before['std']:.2f})" if before else ""
-            lines.append(f"  {rung:<31} {100 * value['mean']:6.2f} ± {100 * value['std']:.2f} %{beside}")
+            beside = f"  (without its stages {_spread(before, count)})" if before else ""
+            lines.append(f"  {rung:<31} {_spread(value, count):>6} %{beside}")
     return "\n".join(lines)
+
+
+def _spread(value: dict[str, float], seeds: int) -> str:
+    """Per cent; of one seed there is no spread."""
+    return f"{100 * value['mean']:.2f}" + (f" ± {100 * value['std']:.2f}" if seeds > 1 else "")
 
 
 def _gain(results: dict[str, Any]) -> str:

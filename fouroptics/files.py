@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from fouroptics.errors import InputError
+from fouroptics.errors import FailedRun, InputError
 
 MARKER = "summary.json"  # a folder that holds it, written by this program, is ours to replace
 PROGRAM = "fouroptics"
@@ -147,8 +147,9 @@ def _refuse_foreign(out: Path) -> None:
         )
 
 
-def unwritable(path: Path, error: OSError) -> InputError:
-    why = error.strerror or " ".join(str(error).split())[:120]
-    full = error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
-    mend = "free some space, or choose another disk" if full else "choose a folder you can write to"
-    return InputError(f"cannot be written ({why})", where=str(path), mend=mend)
+def unwritable(path: Path, error: OSError) -> InputError | FailedRun:
+    """A place that nobody can write to is a mistake; a disk that is full ends work that was right."""
+    what = f"cannot be written ({error.strerror or ' '.join(str(error).split())[:120]})"
+    if error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
+        return FailedRun(f"{path}: {what}; free some space, or choose another disk")
+    return InputError(what, where=str(path), mend="choose a folder you can write to")

@@ -31,6 +31,7 @@ from fouroptics.optics.fourier import kernel_centre
 Pair = tuple[int, int]
 _ROUNDING = 1e-10  # of the energy of all taps
 _CHUNK = 32  # pictures at a time where a bench is measured
+_ROOM = ("input-panel", "stop", "camera-window")  # of the sampling report: what would be lost unseen
 
 
 class OSCLC(nn.Module):
@@ -93,6 +94,7 @@ class OSCLC(nn.Module):
             taps, bench, front.plan.size, readout=reader.kind, sensor_pool=reader.given,
             **({"masks": "device"} | options),
         )  # fmt: skip
+        check_room(front, bank)
         made = cls(bank.to(taps.device), copy.deepcopy(reader), copy.deepcopy(student.backend)).train(student.training)
         bank.expose(pictures)
         made.measure(student, pictures)
@@ -297,6 +299,19 @@ def _support(taps: Tensor) -> Pair:
         far = (torch.arange(n, device=line.device) - kernel_centre(n)).abs()
         reach.append(int(far[line > _ROUNDING * line.sum()].max()))
     return reach[0], reach[1]
+
+
+def check_room(front: Front, bank: Correlator4f) -> None:
+    """Refuse a bench whose panel, stop or camera holds less than a student's pictures, band or responses.
+
+    Raises:
+        InputError: which limit, by how much, and what would do.
+    """
+    plan, taps = front.plan, (bank.taps.shape[-2], bank.taps.shape[-1])
+    band = plan.crops[-1] if plan.crops[-1] != plan.size else None
+    for problem in bank.bench.sampling(plan.size, taps, band=band, channels=bank.channels).problems:
+        if problem.code in _ROOM:
+            raise InputError(problem.what, where=problem.where, mend=problem.mend_text)
 
 
 def check_hardware(reader: Sensor, bench: Bench) -> None:

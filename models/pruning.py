@@ -24,19 +24,28 @@ def importance(student: Student) -> Tensor:
 
 
 @torch.no_grad()
-def pruned(student: Student, count: int) -> Student:
+def pruned(student: Student, count: int, pictures: Tensor | None = None) -> Student:
     """The same student with so many of its outputs, the most important ones, detached from the one it was made of.
 
     What is left out is heard as its mean would be. Nothing is trained: a few epochs of the backend make up for much.
 
+    Args:
+        student: as it was trained.
+        count: of the outputs that are left.
+        pictures: training pictures, where readings are divided by all outputs': there are fewer to divide by then, and
+            what readings are usually like is measured anew.
+
     Raises:
-        InputError: it has not as many, or its electronics does not begin with a layer of weights.
+        InputError: it has not as many, its electronics does not begin with a layer of weights, or pictures are lacking.
     """
     student = getattr(student, "module", getattr(student, "_orig_mod", student))  # of DataParallel, of torch.compile
     outputs = student.reader.outputs
     if not 1 <= count <= outputs:
         mend = f"a number from 1 to {outputs}"
         raise InputError(f"{count} of {outputs} outputs", where="pruned", mend=mend)
+    if student.reader.divisive and pictures is None:
+        mend = "pruned(student, count, pictures), of training"
+        raise InputError("readings are divided by those of all outputs", where="pruned", mend=mend)
     kept = importance(student).topk(count).indices.sort().values
     made = copy.deepcopy(student)
     made.front, made.reader, made.backend = (
@@ -47,6 +56,8 @@ def pruned(student: Student, count: int) -> Student:
     learned = {name: parameter.requires_grad for name, parameter in student.named_parameters()}
     for name, parameter in made.named_parameters():
         parameter.requires_grad_(learned.get(name, True))
+    if student.reader.divisive and pictures is not None:
+        made.normalise(pictures)
     return made.train(student.training)
 
 
@@ -64,8 +75,6 @@ def _front(student: Student, kept: Tensor) -> Front:
 def _kept_readings(student: Student, kept: Tensor) -> Reader:
     old = _reader(student)
     made = old.of(len(kept))
-    if old.divisive:
-        made.power.copy_(old.power)
     made.mean.copy_(old.mean[_channels(old, kept)])
     made.spread.copy_(old.spread[_channels(old, kept)])
     if made.bias is not None and old.bias is not None:

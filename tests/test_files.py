@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from fouroptics.errors import InputError
+from fouroptics.errors import FailedRun, InputError
 from fouroptics.files import whole_folder, write_new, write_whole
 
 
@@ -16,7 +16,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_beside_it(tmp_path, monk
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(InputError, match="No space left"):
+    with pytest.raises(FailedRun, match="No space left"):
         write_whole(target, b"new")
     assert target.read_bytes() == b"old"
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]

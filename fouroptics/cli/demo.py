@@ -27,7 +27,7 @@ def demo(
     out: Annotated[Path, typer.Option(help="Folder for all of it; an earlier demo in it is replaced.")] = Path(
         "runs/demo"
     ),
-    pictures: Annotated[int, typer.Option(min=240, help="How many are made: to train, to choose and to report.")] = 4000,
+    pictures: Annotated[int, typer.Option(min=240, help="To make: to train, to choose and to report.")] = 4000,
     seeds: Annotated[int, typer.Option(min=1, help="Trainings that differ by chance alone.")] = 3,
     threads: Threads = 2,
     as_json: Json = False,

@@ -42,7 +42,7 @@ def init(
                 *(f"wrote {folder / name}" for name in STARTERS),
                 f"next: fouroptics bench report {folder / 'bench.toml'}",
                 f"then: fouroptics train {folder / 'recipe.toml'} --data PICTURES --out RUN",
-                "tolerances.toml: name it in a recipe (evaluate.tolerances, or a stage's), or with masks from-kernels --tolerances.",
+                "tolerances.toml: for evaluate.tolerances of a recipe, its stages, and masks from-kernels --tolerances",
             ]
         ),
         {"wrote": [str(folder / name) for name in STARTERS]},

@@ -100,7 +100,7 @@ def inspect(
 def validate(
     file: File, rules: RulesFile = None, rule: Rule = None, plane: WhichPlane = None, as_json: Json = False
 ) -> None:
-    """Whether a file is intact and, by rules that are given or its own, whether a shop can write it; status 1 if not."""
+    """Whether a file is intact and, by rules given or its own, whether a shop can write it; status 1 if not."""
     from fouroptics.masks import show
 
     masks = _load(file, as_json, plane)

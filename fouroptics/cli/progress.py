@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -44,7 +44,11 @@ def _paced(show: Callable[[float], object], first: float, apart: float) -> Progr
 
 
 def _as_lines(what: str) -> Callable[[float], object]:
-    return lambda share: print(f"fouroptics: {what}: {share:.0%}", file=sys.stderr, flush=True)
+    def show(share: float) -> None:
+        with suppress(OSError):  # whoever read has gone, and the work goes on
+            print(f"fouroptics: {what}: {share:.0%}", file=sys.stderr, flush=True)
+
+    return show
 
 
 def _as_bar(what: str, stack: ExitStack) -> Callable[[float], object]:

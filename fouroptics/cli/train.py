@@ -84,7 +84,7 @@ def evaluate(
         summary = run.summary
         if data is not None:  # its ladder is of its own pictures
             other = {k: v for k, v in summary.items() if k not in ("ladder", "without_stages")}
-            summary = other | {"results": figures_on(run, data)}
+            summary = other | {"results": figures_on(run, data), "data": summary["data"] | {"reported": str(data)}}
         found[str(folder)] = summary
     say(table(found), found, as_json)
 
@@ -100,7 +100,10 @@ def table(summaries: dict[str, Any]) -> str:
             lines.append(f"{folder}: {summary['name']}, its masks on their bench: {told} % of {summary['pictures']}")
             continue
         lines.append(f"{folder}: {summary['name']}, {summary.get('function', 'not trained yet')}")
-        results = summary.get("results", {})
+        results, about = summary.get("results", {}), summary.get("data", {})
+        reported = about.get("reported", "test")
+        if about.get("skipped"):
+            lines.append(f"  {about['skipped']} pictures could not be read: {folder}/log.txt names them")
         for name in (*(one for one in _ORDER if one in results), *sorted(set(results) - set(_ORDER))):
             seeds = results[name]["seeds"]
             figures = [
@@ -109,7 +112,7 @@ def table(summaries: dict[str, Any]) -> str:
                 if metric != "seeds"
             ]
             lines.append(
-                f"  {name:<31} {', '.join(figures)} %  ({len(seeds)} seed{'s' if len(seeds) > 1 else ''}, test)"
+                f"  {name:<31} {', '.join(figures)} %  ({len(seeds)} seed{'s' if len(seeds) > 1 else ''}, {reported})"
             )
         gain = _gain(results)
         lines += [f"  {gain}"] if gain else []

@@ -19,7 +19,7 @@ from fouroptics.models.training.readers import READERS, Read, Source
 from fouroptics.models.training.shapes import SHAPE_NAMES, draw_shapes
 from torch import Tensor
 
-from fouroptics.errors import InputError, check_choice
+from fouroptics.errors import FailedRun, InputError, check_choice
 from fouroptics.tensors import load_tensors, save_tensors
 
 if TYPE_CHECKING:
@@ -60,7 +60,8 @@ class Data:
     Args:
         classes: their names.
         skipped: pictures that could not be read.
-        fingerprint: of all that they were made from.
+        fingerprint: of all that they are.
+        reported: what the part to report on is called: ``"validation"`` where there is none but that.
     """
 
     train: Part
@@ -69,10 +70,13 @@ class Data:
     classes: tuple[str, ...]
     skipped: tuple[str, ...] = ()
     fingerprint: str = ""
+    reported: str = "test"
 
     def __post_init__(self) -> None:
         if not self.fingerprint:
-            object.__setattr__(self, "fingerprint", _digest((self.train, self.validation, self.test)))
+            parts = (self.train, self.validation, self.test)
+            all_of_them = [tensor for part in parts for tensor in (part.pictures, part.targets)]
+            object.__setattr__(self, "fingerprint", _digest(all_of_them))
 
     def some(self, count: int, seed: int) -> Tensor:
         """Training pictures drawn by a seed, numbers in [0, 1], on the processor."""
@@ -175,19 +179,34 @@ def of_section(section: DataSection, *, whole: bool = False) -> Data:
     )  # fmt: skip
 
 
-def from_datasets(train: Any, validation: Any, classes: Sequence[str] = ()) -> Data:
-    """Anybody's Datasets of ``(picture, target)``, read once; what is chosen by is reported, too.
+def from_datasets(train: Any, validation: Any, test: Any = None, classes: Sequence[str] = ()) -> Data:
+    """Anybody's Datasets of ``(picture, target)``, read once; without one for it, what is chosen by is reported, too.
 
     Raises:
         InputError: pictures that are no light, or targets that are no classes.
     """
-    parts = [_part_of(given, name) for given, name in ((train, "train"), (validation, "validation"))]
-    known = torch.cat([part.targets.flatten() for part in parts])
-    count = int(known[known != IGNORED].max()) + 1
+    given = {"train": train, "validation": validation} | ({} if test is None else {"test": test})
+    parts = {name: _part_of(one, name) for name, one in given.items()}
+    known = torch.cat([part.targets.flatten() for part in parts.values()])
+    if parts["train"].targets.dim() == 3:
+        known = known[known != IGNORED]
+    count = int(known.max()) + 1 if known.numel() else 0
     names = tuple(classes) or tuple(str(number) for number in range(count))
-    data = Data(parts[0], parts[1], parts[1], names)
+    reported = "validation" if test is None else "test"
+    data = Data(parts["train"], parts["validation"], parts[reported], names, reported=reported)
     _check_classes(data)
+    if not classes and not data.is_segmentation:
+        _check_numbers(data)
     return data
+
+
+def _check_numbers(data: Data) -> None:
+    """Classes that nobody named are numbers from 0 on, and have pictures."""
+    there = torch.unique(data.train.targets)
+    if len(there) < len(data.classes):
+        lacks = next(number for number in range(len(data.classes)) if number not in there)
+        mend = "number them from 0 on, or name all with fouroptics.models.training.data.from_datasets(…, classes=…)"
+        raise InputError(f"no training picture is of class {lacks}", where="targets", mend=mend)
 
 
 def cache_folder() -> Path:
@@ -202,24 +221,25 @@ def cache_folder() -> Path:
 
 
 def _cached(source: Source, size: tuple[int, int], channels: str, told: str) -> tuple[Read, str]:
-    """What was read before of the same files, or is read now and kept."""
+    """What was read before of the same files, or is read now and kept; and a digest of it, wherever the files are."""
     listing = [[str(file), *_stamp(file)] for file in source.files()]
-    text = json.dumps([1, told, size, channels, listing])
-    fingerprint = hashlib.sha256(text.encode()).hexdigest()[:16]
-    path = cache_folder() / f"{fingerprint}.safetensors"
+    text = json.dumps([2, told, size, channels, listing])
+    path = cache_folder() / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.safetensors"
     if path.is_file():
         try:
             tensors, about = load_tensors(path)
-            return Read.restored(tensors, about), fingerprint
+            return Read.restored(tensors, about), about["digest"]
         except (InputError, KeyError, ValueError):
             path.unlink(missing_ok=True)
     read = source.read(size, channels)
+    tensors, about = read.stored()
+    digest = _digest([tensors[name] for name in sorted(tensors)], about["classes"])
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_tensors(path, *read.stored())
-    except (InputError, OSError):
+        save_tensors(path, tensors, about | {"digest": digest})
+    except (InputError, FailedRun, OSError):
         pass  # a full disk or a folder that is not ours: the pictures are there all the same
-    return read, fingerprint
+    return read, digest
 
 
 def _stamp(file: Path) -> tuple[int, int]:
@@ -307,9 +327,9 @@ def _part_of(given: Any, name: str) -> Part:
     return Part(stacked if stacked.dtype == torch.uint8 else stacked.float(), torch.stack(targets))
 
 
-def _digest(parts: Sequence[Part]) -> str:
-    digest = hashlib.sha256()
-    for part in parts:
-        for tensor in (part.pictures, part.targets):
-            digest.update(repr(tensor.shape).encode() + tensor.cpu().contiguous().numpy().tobytes())
+def _digest(tensors: Sequence[Tensor], told: str = "") -> str:
+    digest = hashlib.sha256(told.encode())
+    for tensor in tensors:
+        digest.update(repr(tensor.shape).encode())
+        digest.update(tensor.cpu().reshape(-1).numpy().data)
     return digest.hexdigest()[:16]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -28,7 +29,7 @@ from fouroptics.imperfections import Tolerances
 from fouroptics.masks import MaskSet
 from fouroptics.tensors import load_tensors, save_tensors
 
-MASKS, LADDER = "masks.h5", "ladder.json"
+MASKS, LADDER, BEGUN = "masks.h5", "ladder.json", "ladder-begun.json"
 UNTUNED = ("quantized", "noise", "misaligned")  # rungs that are also measured without the stages
 Fit = Callable[[nn.Module, Stage, Part, Part], list[dict[str, Any]]]
 
@@ -65,12 +66,14 @@ class Deployment:
         """All stages that are not done yet, the masks, the ladder."""
         if (self.folder / LADDER).is_file():
             return
+        begun = self.folder / BEGUN
         network = self._tuned()
         if self.writes:
             found = self._measured(network.eval())
             write_whole(self.folder / LADDER, json.dumps(found, indent=1).encode())
             if found["rungs"]:
                 write_whole(self.folder / "ladder.png", png(found, self.recipe.name))
+            begun.unlink(missing_ok=True)
 
     def _tuned(self) -> OSCLC:
         """Through all stages: the student's own, those in light that no mask shaped, and then those on the bench."""
@@ -117,16 +120,21 @@ class Deployment:
             self.teacher, self.student, network, pictures, Tolerances.load(section.tolerances),
             self._known(),
             draws=section.draws, seed=self.number, file=path, again=self._again(),
+            keep=Begun(self.folder / BEGUN, network).keep,
         )  # fmt: skip
         if is_exported:  # now, so that what the format refuses is not found behind an hour of measuring
             self._mask_set(network, {"pictures": 0, "rungs": {}}).save(path)
         wanted = RUNGS if section.rungs == "all" else section.rungs
+        if self._learns_pixels:  # there are no kernels any more that these could be of
+            wanted = tuple(rung for rung in wanted if rung not in ("tuned", "light"))
         found = rungs_of.ladder(subject, tuple(rung for rung in wanted if rung != "file"))
+        found["reported"] = self.data.reported
         again = tuple(rung for rung in wanted if rung in UNTUNED)
         if self.recipe.stage and again:  # the same draws and noise, on masks and electronics as they came
             untuned = on_bench(self.recipe, self.student, self.data).eval()
-            found["without_stages"] = rungs_of.ladder(replace(subject, osclc=untuned), again)["rungs"]
-        if section.rungs == "all":
+            before = replace(subject, osclc=untuned, keep=Begun(self.folder / BEGUN, untuned).keep)
+            found["without_stages"] = rungs_of.ladder(before, again)["rungs"]
+        if section.rungs == "all" and not self._learns_pixels:
             found["parts"] = rungs_of.parts(subject)
         found["budget"] = network.budget(pictures.batch(slice(0, 64))[0])
         if is_exported:
@@ -146,8 +154,50 @@ class Deployment:
             provenance={"recipe": toml.text(recipe), "pictures": self.data.fingerprint},
         )  # fmt: skip
 
+    @property
+    def _learns_pixels(self) -> bool:
+        return any("masks" in section.learn for section in self.recipe.stage)
+
     def _again(self) -> tuple[str, ...]:
         return ("--data", self.recipe.data.path) if self.recipe.data.path else ()
+
+
+def read_ladder(path: Path) -> dict[str, Any]:
+    """A ladder that a run has measured."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(found, dict):
+            return found
+    except (OSError, ValueError):
+        pass
+    raise InputError("is no ladder", where=str(path), mend="remove it, and the same command measures it again")
+
+
+class Begun:
+    """What is measured already of a network, in a file, for a run that is stopped and goes on.
+
+    Args:
+        path: of the file, which holds several networks' figures.
+        network: whose tensors are the key.
+    """
+
+    def __init__(self, path: Path, network: nn.Module) -> None:
+        digest = hashlib.sha256()
+        for tensor in network.state_dict().values():
+            digest.update(tensor.detach().cpu().reshape(-1).numpy().data)
+        self.path, self.key = path, digest.hexdigest()
+
+    def keep(self, name: str, measure: Callable[[], Any]) -> Any:
+        """A figure by its name: as it was found, or found now."""
+        try:
+            known = json.loads(self.path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            known = {}
+        mine = known.setdefault(self.key, {})
+        if name not in mine:
+            mine[name] = measure()
+            write_whole(self.path, json.dumps(known).encode())
+        return mine[name]
 
 
 def evaluate_file(path: Path, data: Path | None, pictures: int = 0) -> dict[str, Any]:

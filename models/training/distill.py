@@ -35,7 +35,8 @@ def distillation_loss(
     ``kd`` is Eq. 8 of the paper: T²·KL(teacher ‖ student), both softened by T. The T² keeps the gradient's size, which
     falls with it, as it was at T = 1. ``dkd`` weighs the target's part (``alpha``) and that of the others among
     themselves (``beta``) apart. ``logit-std`` brings each sample's scores to zero mean and unit spread before.
-    ``function-matching`` is the divergence at T = 1 alone, without labels. ``pixel-kd`` is ``kd`` pixel by pixel; with
+    ``function-matching`` is the divergence at T = 1 alone; of labels it takes which pixels have one, if that.
+    ``pixel-kd`` is ``kd`` pixel by pixel; with
     one score a pixel, between two probabilities.
 
     Raises:
@@ -43,11 +44,11 @@ def distillation_loss(
     """
     check_choice("loss", kind, LOSSES)
     _check(student, teacher, kind)
+    seen = labels != IGNORED if labels is not None and student.dim() == 4 else None
     if kind == "function-matching":
-        return _divergence(student, teacher, 1.0, None)
+        return _divergence(student, teacher, 1.0, seen)
     if labels is None:
         raise InputError("labels are missing", where="labels", mend='give them, or kind="function-matching"')
-    seen = labels != IGNORED if student.dim() == 4 else None
     if kind == "dkd":
         soft = _decoupled(student, teacher, labels, temperature, alpha, beta)
     elif kind == "logit-std":

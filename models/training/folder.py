@@ -16,7 +16,7 @@ from fouroptics.models.training.recipe import Recipe
 
 from fouroptics.bench import Bench
 from fouroptics.errors import InputError
-from fouroptics.files import MARKER, PROGRAM, write_whole
+from fouroptics.files import MARKER, PROGRAM, unwritable, write_whole
 from fouroptics.imperfections import Tolerances
 from fouroptics.tensors import load_tensors
 
@@ -56,14 +56,14 @@ class Run:
 def begin(folder: Path, recipe: Recipe, data: Data, taught_by: str) -> None:
     """Make a run of an empty folder, or go on in that of the same recipe; all else is somebody's. Seeds only join."""
     fingerprint = f"{recipe.fingerprint()}-{data.fingerprint}-{taught_by}"
-    if folder.exists() and any(folder.iterdir()):
+    if folder.exists() and any(not _is_left_over(entry) for entry in folder.iterdir()):
         if not is_ours(folder):
             raise InputError("exists and is no run of fouroptics", where=str(folder), mend="give --out another name")
         before = json.loads((folder / MARKER).read_text(encoding="utf-8")).get("fingerprint")
         if before != fingerprint:
             mend = "give --out another name, or the recipe, pictures and teacher that it began with"
             raise InputError("is a run of another recipe, of other pictures or teacher", where=str(folder), mend=mend)
-        earlier = Recipe.load(folder / "recipe.toml").seeds
+        earlier = Recipe.load(folder / "recipe.toml").seeds if (folder / "recipe.toml").is_file() else ()
         seeds = (*earlier, *(seed for seed in recipe.seeds if seed not in earlier))
         recipe = recipe.model_copy(update={"seeds": seeds})
     about = {
@@ -71,7 +71,7 @@ def begin(folder: Path, recipe: Recipe, data: Data, taught_by: str) -> None:
         "data": {
             "classes": list(data.classes), "size": list(data.size), "channels": data.channels,
             "pixels": data.is_segmentation, "train": len(data.train), "validation": len(data.validation),
-            "test": len(data.test), "skipped": len(data.skipped),
+            "test": len(data.test), "skipped": len(data.skipped), "reported": data.reported,
         },
     }  # fmt: skip
     if not (folder / MARKER).is_file():
@@ -89,6 +89,11 @@ def begin(folder: Path, recipe: Recipe, data: Data, taught_by: str) -> None:
         write_whole(folder / "environment.json", json.dumps(environment, indent=1).encode())
     if data.skipped:
         log(folder, f"{len(data.skipped)} pictures could not be read and are left out: {', '.join(data.skipped[:20])}")
+
+
+def _is_left_over(entry: Path) -> bool:
+    """Whether a file is a first save that was ended in the middle."""
+    return entry.name.startswith(f".{MARKER}-")
 
 
 def _with_tolerances(folder: Path, recipe: Recipe) -> Recipe:
@@ -144,8 +149,12 @@ def make(folder: Path) -> None:
 
 
 def log(folder: Path, line: str) -> None:
-    with (folder / "log.txt").open("a", encoding="utf-8", errors="backslashreplace") as file:
-        file.write(line + "\n")
+    path = folder / "log.txt"
+    try:
+        with path.open("a", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(line + "\n")
+    except OSError as error:
+        raise unwritable(path, error) from None
 
 
 def controls_in(folder: Path) -> list[str]:

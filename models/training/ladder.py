@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from fouroptics.imperfections import Imperfections, Tolerances
 
 _AT_ONCE = 25  # pictures on a bench: fixed, so that no figure depends on how it was split
 Tell = Callable[[str], object]
+Keep = Callable[[str, Callable[[], Any]], Any]
 
 # What of a bench is switched off, part by part, to see what each costs. Those of masks need masks to be seen.
 PARTS: dict[str, dict[str, Any]] = {
@@ -56,6 +58,7 @@ class Subject:
         seed: of noise and draws.
         file: the exported masks; None leaves their rung out.
         again: arguments of ``fouroptics evaluate`` that read the same pictures for the file.
+        keep: is given a name and what measures it; hands out what was measured before, or measures it and keeps it.
     """
 
     teacher: nn.Module | None
@@ -68,6 +71,7 @@ class Subject:
     seed: int = 0
     file: Path | None = None
     again: tuple[str, ...] = ()
+    keep: Keep = lambda _, measure: measure()
 
 
 def ladder(subject: Subject, rungs: tuple[str, ...] = RUNGS, tell: Tell = lambda _: None) -> dict[str, Any]:
@@ -89,7 +93,7 @@ def ladder(subject: Subject, rungs: tuple[str, ...] = RUNGS, tell: Tell = lambda
     for rung in RUNGS:
         if rung in rungs:
             tell(rung)
-            value = made[rung]()
+            value = subject.keep(rung, made[rung])
             if value is not None:
                 found["rungs"][rung] = value
     return found
@@ -108,20 +112,21 @@ def parts(subject: Subject, tell: Tell = lambda _: None) -> dict[str, float]:
     def with_only(changes: Mapping[str, Any], masks: str) -> OSCLC:
         return _on(subject, bench.replace({key: off[key] for key in off if key not in changes}), masks)
 
-    tell("parts of the bench, one at a time")
-    ideal = with_only({}, "ideal")
+    def measure(name: str, network: Callable[[], nn.Module]) -> float:
+        tell(f"only {name}")
+        worth: float = subject.keep(f"only {name}", lambda: main_of(_on_bench(network(), subject.pictures)))
+        return worth
+
     found = {
-        "nothing": main_of(_on_bench(ideal, subject.pictures)),
-        "noise of the camera": main_of(_on_bench(_Noisy(ideal, subject.seed), subject.pictures)),
+        "nothing": measure("nothing", lambda: with_only({}, "ideal")),
+        "noise of the camera": measure("noise of the camera", lambda: _Noisy(with_only({}, "ideal"), subject.seed)),
     }
     is_device = subject.osclc.bank.device is not None
     for name, changes in (faults | ({"the mask device": {}} if is_device else {})).items():
         of_masks = "mask" in name
         if of_masks and not is_device:
             continue
-        tell(f"only {name}")
-        network = with_only(changes, "device" if of_masks else "ideal")
-        found[name] = main_of(_on_bench(network, subject.pictures))
+        found[name] = measure(name, partial(with_only, changes, "device" if of_masks else "ideal"))
     return found
 
 
@@ -234,13 +239,17 @@ def _misaligned(subject: Subject, tell: Tell) -> dict[str, Any] | None:
     drawn = subject.tolerances.draw(bank.bench, subject.draws, generator, bank.channels)
     if bank.device is None:  # which has no pixels to be off
         drawn = drawn.without(*PIXELS)
+
+    def measure(i: int) -> dict[str, Any]:
+        errors = with_reference_set(bank, drawn.at(i), subject.known)
+        return _on_bench(_Noisy(subject.osclc, subject.seed, errors, i), subject.pictures)
+
     name, found = "", []
     for i in range(subject.draws):
-        network = _Noisy(subject.osclc, subject.seed, with_reference_set(bank, drawn.at(i), subject.known), i)
-        name, value = next(iter(_on_bench(network, subject.pictures).items()))
+        name, value = next(iter(subject.keep(f"draw {i}", partial(measure, i)).items()))
         found.append(value)
         tell(f"misaligned, draw {i + 1} of {subject.draws}")
-    ends = statistics.quantiles(found, n=4) if len(found) > 1 else [found[0]] * 3
+    ends = statistics.quantiles(found, n=4, method="inclusive") if len(found) > 1 else [found[0]] * 3
     return {
         name: statistics.median(found), "quartiles": [ends[0], ends[2]],
         "least": min(found), "greatest": max(found), "draws": found,

@@ -22,7 +22,8 @@ def figure(found: Mapping[str, Any], title: str) -> Figure:
     drawn = Figure(figsize=(10 if parts else 6, 0.5 * len(found["rungs"]) + 1.6), layout="constrained")
     FigureCanvasAgg(drawn)
     panels = drawn.subplots(1, 2, width_ratios=(3, 2), squeeze=False)[0] if parts else [drawn.subplots()]
-    drawn.suptitle(f"{title}: {found['pictures']} pictures that nothing was chosen by", fontsize=11)
+    chosen = "nothing" if found.get("reported", "test") == "test" else "it"
+    drawn.suptitle(f"{title}: {found['pictures']} pictures that {chosen} was chosen by", fontsize=11)
     _rungs(panels[0], found["rungs"], found.get("without_stages", {}))
     if parts:
         _parts(panels[1], parts)

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from fouroptics.models.training.augment import Augmentation
 from fouroptics.models.training.data import IGNORED, Part
-from fouroptics.models.training.metrics import measured, scores_of
+from fouroptics.models.training.metrics import main_of, measured, scores_of
 from fouroptics.models.training.ranks import Ranks
 from fouroptics.models.training.recipe import TrainSection
 from torch import Tensor, nn
@@ -54,6 +54,7 @@ class Stage:
         settings: of the loop.
         optics: names of parameters that are light's begin with this; None has no parameter apart.
         before_step: is told before each step what share of all is done.
+        fine_tunes: what it begins with is scored too, and kept if every epoch is worse.
         views: epochs whose batches and views come again, the same for every stage; 0: each epoch has its own.
     """
 
@@ -62,6 +63,7 @@ class Stage:
     settings: TrainSection
     optics: str | None = "front."
     before_step: Callable[[float], None] | None = None
+    fine_tunes: bool = False
     views: int = 0
 
 
@@ -104,6 +106,9 @@ class Fitting:
         self.each_epoch = each_epoch or (lambda _: None)
         settings = stage.settings
         self.batch = min(settings.batch, len(train))
+        if self.batch < self.ranks.world:
+            what = f"{self.batch} pictures for {self.ranks.world} processes"
+            raise InputError(what, where="train.batch", mend="larger batches, or fewer processes")
         self.steps = len(train) // self.batch
         self.optimiser = _optimiser(network, stage)
         self.average = copy.deepcopy(network).requires_grad_(False) if settings.ema else None
@@ -116,6 +121,8 @@ class Fitting:
         if self.state is not None and self.ranks.agree(self.state.is_file()):
             self._restore()
         with torch.random.fork_rng():
+            if self.stage.fine_tunes and self.progress == Progress(self.stage.name):
+                self.progress.best = math.nextafter(self._score(self.network)[0], -math.inf)
             while self._goes_on():
                 self._epoch()
         self.network.load_state_dict(self.best)
@@ -137,22 +144,23 @@ class Fitting:
             self.tell(f"{self.stage.name}", at.epoch * self.steps + at.step, self.stage.settings.epochs * self.steps)
             if at.step < self.steps and time.monotonic() - self._saved > _APART:
                 self._save()
-        for network in (self.network, self.average):
-            if network is not None:
-                self.ranks.align(network)
         shown = self.average or self.network
-        found = measured(shown, self.validation, amp=self.stage.settings.amp)
+        score, found = self._score(shown)
         row = {
             "stage": self.stage.name, "epoch": at.epoch, "steps": self.steps, "resumed_at_step": first,
             "loss": at.total / self.steps, "seconds": round(time.monotonic() - started, 3),
         } | {f"validation_{name}": value for name, value in found.items()}  # fmt: skip
-        score = next(iter(found.values()))
         if score > at.best:
             at.best, at.best_epoch, self.best = score, at.epoch, _values(shown)
         at.history.append(row)
         at.epoch, at.step, at.total = at.epoch + 1, 0, 0.0
         self._save()
         self.each_epoch(at.history)
+
+    def _score(self, network: nn.Module) -> tuple[float, dict[str, float]]:
+        """The figure to choose by, and all of them."""
+        found = measured(network, self.validation, amp=self.stage.settings.amp)
+        return main_of(found), found
 
     def _step(self, index: Tensor) -> float:
         """One step of the optimiser on a batch, in as many parts as ``accumulate`` says; its loss."""
@@ -175,6 +183,7 @@ class Fitting:
         if settings.clip:
             nn.utils.clip_grad_norm_(self.network.parameters(), settings.clip)
         self.optimiser.step()
+        self.ranks.align(self.network)  # now, for a checkpoint that is saved next has the first one's buffers
         if self.average is not None:
             self._follow(self.average)
         value = float(lost)

@@ -47,13 +47,15 @@ class Ranks:
 
     @torch.no_grad()
     def align(self, network: nn.Module) -> None:
-        """Give all the same buffers, the mean of theirs: each has seen its own part of the batches."""
+        """Give all the same statistics of batch norms, the mean of theirs: each has seen its own part of the batch."""
         if self.world == 1:
             return
-        for buffer in network.buffers():
-            if buffer.is_floating_point():
-                dist.all_reduce(buffer)
-                buffer /= self.world
+        for module in network.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                for buffer in (module.running_mean, module.running_var):
+                    if buffer is not None:
+                        dist.all_reduce(buffer)
+                        buffer /= self.world
 
     def agree(self, said: bool) -> bool:
         """What the first says, for all: whether a file is there, say."""
@@ -70,12 +72,14 @@ class Ranks:
 
 
 @contextmanager
-def joined() -> Iterator[Ranks]:
-    """The processes that ``torchrun`` has started, or this one alone."""
+def joined(device: torch.device) -> Iterator[Ranks]:
+    """The processes that ``torchrun`` has started, or this one alone; each on its device."""
     if "RANK" not in os.environ or int(os.environ.get("WORLD_SIZE", "1")) < 2:
         yield Ranks()
         return
-    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=_PATIENCE)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
     try:
         yield Ranks(dist.get_rank(), dist.get_world_size())
     finally:

@@ -35,6 +35,12 @@ RUNGS = (
 )  # fmt: skip
 
 
+def _is_newer(told: object) -> bool:
+    """Whether a format is one of ours, with a higher number."""
+    name, _, number = str(told).partition("/")
+    return name == FORMAT.partition("/")[0] and number.isdecimal() and int(number) > 1
+
+
 def _share(value: Any) -> float:
     share = units.parse(value, "ratio") if isinstance(value, str) else float(value)
     if not 0 <= share < 1:
@@ -270,6 +276,10 @@ class Recipe(Section):
     ) -> Recipe:
         """Check a recipe given as nested dictionaries."""
         given = copy.deepcopy(dict(data))
+        if given.get("format", FORMAT) != FORMAT:
+            what = f"format {given['format']!r}, and this program reads {FORMAT!r}"
+            mend = "a newer fouroptics, if it wrote the file" if _is_newer(given["format"]) else f'write "{FORMAT}"'
+            raise InputError(what, where=f"{place}: format", mend=mend)
         try:
             toml.change(given, changes or {})
             recipe = cls.model_validate(given)
@@ -302,8 +312,6 @@ class Recipe(Section):
             raise InputError("blocks of a cascade are ideal here", where=f"{place}: stage.learn", mend=mend)
         if len({stage.name for stage in recipe.stage}) < len(recipe.stage):
             raise InputError("two stages of one name", where=f"{place}: stage", mend="name each otherwise")
-        if recipe.format != FORMAT:
-            raise InputError(f"format {recipe.format!r}", where=f"{place}: format", mend=f'write "{FORMAT}"')
         if not recipe.seeds or len(set(recipe.seeds)) < len(recipe.seeds):
             raise InputError("seeds are none, or one of them is there twice", where=f"{place}: seeds", mend="[0, 1, 2]")
         return recipe

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from fouroptics.models.cascade import Cascade
 from fouroptics.models.noise import ReadingNoise, check_signed
-from fouroptics.models.osclc import OSCLC, check_hardware, responses
+from fouroptics.models.osclc import OSCLC, check_hardware, check_room, responses
 from fouroptics.models.sclc import Student
 from fouroptics.models.training.data import Data, Part
 from fouroptics.models.training.loop import Loss, Stage
@@ -33,6 +33,9 @@ _SOFTEST, _HARDEST = 0.9, 0.05  # of the staircase that is annealed
 class Flawed(nn.Module):
     """A network on a bench that is a little off in every batch, and noisy, while it is trained.
 
+    In evaluation mode the benches are as far off and as noisy, and the same each time: what is chosen by them is chosen
+    for what it is trained for.
+
     Args:
         osclc: the network.
         tolerances: of the bench; None leaves it as it should be.
@@ -49,23 +52,24 @@ class Flawed(nn.Module):
         self.osclc, self.tolerances, self.noise, self.draws = osclc, tolerances, noise, draws
 
     def forward(self, pictures: Tensor) -> Tensor:
-        if not self.training:
-            same = torch.Generator(pictures.device).manual_seed(0)
-            parts = torch.split(pictures, _AT_ONCE)
-            return torch.cat([self.osclc(part, noisy=self.noise, generator=same) for part in parts])
+        if self.training:
+            seed, noise = int(torch.randint(2**62, (1,))), None
+        else:  # the same benches and the same noise each time
+            seed, noise = 0, torch.Generator(pictures.device).manual_seed(0)
+        at_once = len(pictures) if self.training else _AT_ONCE
         if self.tolerances is None:
-            found: Tensor = self.osclc(pictures, noisy=self.noise)
-            return found
-        generator = torch.Generator().manual_seed(int(torch.randint(2**62, (1,))))
-        bank = self.osclc.bank
+            seen = [self.osclc(few, noisy=self.noise, generator=noise) for few in torch.split(pictures, at_once)]
+            return torch.cat(seen)
+        bank, seen = self.osclc.bank, []
+        generator = torch.Generator().manual_seed(seed)
         drawn = self.tolerances.draw(bank.bench, self.draws, generator, bank.channels)
         if bank.device is None:  # which has no pixels to be off
             drawn = drawn.without(*PIXELS)
-        seen = []
         for i, part in enumerate(pictures.tensor_split(self.draws)):
             if len(part):
-                assembled = with_reference_set(bank, drawn.at(i), self.known)
-                seen.append(self.osclc(part, errors=assembled, noisy=self.noise))
+                errors = with_reference_set(bank, drawn.at(i), self.known)
+                few = torch.split(part, at_once)
+                seen += [self.osclc(one, errors=errors, noisy=self.noise, generator=noise) for one in few]
         return torch.cat(seen)
 
 
@@ -130,10 +134,14 @@ def check_bench(recipe: Recipe, student: Student) -> None:
         mend = 'learn = ["masks"], another encoding, or on = "light"'
         raise InputError("a fit passes no gradient to kernels", where="stage.learn", mend=mend)
     taps, reader = responses(student.front, bench), student.reader
-    Correlator4f.from_kernels(
+    bank = Correlator4f.from_kernels(
         taps, bench, student.front.plan.size, readout=reader.kind, sensor_pool=reader.given,
         masks="device" if recipe.student.optics == "folded" else "ideal", learn=_begun_by(bench),
     )  # fmt: skip
+    check_room(student.front, bank)
+    if bench.link is None:
+        mend = 'add [link]: rate = "2.5 Gbit/s", overhead = "50 us"'
+        raise InputError("no way from the camera to a computer, and the latency counts it", where="link", mend=mend)
     for section in recipe.stage:
         if section.tolerances:
             Tolerances.load(section.tolerances)
@@ -191,10 +199,11 @@ def stage_of(recipe: Recipe, section: StageSection, network: Student | Flawed, l
         }
     )  # fmt: skip
     if not isinstance(network, Flawed):
-        return Stage(name, loss, settings)
+        return Stage(name, loss, settings, fine_tunes=True)
     device = network.osclc.bank.device
     soft = section.quantize in ("soft", "gumbel") and device is not None
-    return Stage(name, loss, settings, optics="osclc.bank.", before_step=partial(_harden, network) if soft else None)
+    before = partial(_harden, network) if soft else None
+    return Stage(name, loss, settings, optics="osclc.bank.", before_step=before, fine_tunes=not soft)
 
 
 def _harden(network: Flawed, share: float) -> None:

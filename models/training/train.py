@@ -22,11 +22,12 @@ from fouroptics.models.training import data as pictures_in
 from fouroptics.models.training import metrics
 from fouroptics.models.training.augment import Augmentation
 from fouroptics.models.training.data import Data, Part
-from fouroptics.models.training.deploy import LADDER, Deployment
-from fouroptics.models.training.distill import hard_loss
+from fouroptics.models.training.deploy import LADDER, MASKS, Deployment, read_ladder
+from fouroptics.models.training.distill import distillation_loss, hard_loss
 from fouroptics.models.training.folder import (
     ALONE,
     CONTROL,
+    STAGE,
     STATE,
     STUDENT,
     TEACHER,
@@ -58,7 +59,7 @@ def train(
     out: str | Path,
     *,
     teacher: nn.Module | None = None,
-    data: Data | tuple[Any, Any] | None = None,
+    data: Data | tuple[Any, ...] | None = None,
     changes: Mapping[str, Any] | None = None,
     tell: Tell | None = None,
 ) -> Run:
@@ -68,7 +69,8 @@ def train(
         recipe: a file, a shipped recipe's name, or one in hand.
         out: the run's folder.
         teacher: one's own, any module from pictures in [0, 1] to scores; it is used as it is.
-        data: one's own, ``Data`` or two Datasets of ``(picture, target)``, to train on and to choose by.
+        data: one's own, ``Data`` or Datasets of ``(picture, target)``: to train on, to choose by and, if there is a
+            third, to report on.
         changes: dotted keys of the recipe and their values.
         tell: is told how far it is.
     """
@@ -76,7 +78,7 @@ def train(
     device = _device(read.device)
     if read.train.amp and not metrics.halves_pay(device.type):
         warnings.warn("train.amp: half precision is no faster on this processor, which works in single", stacklevel=2)
-    with joined() as ranks, torch.random.fork_rng(), ExitStack() as until_done:  # the caller's random numbers stay
+    with joined(device) as ranks, torch.random.fork_rng(), ExitStack() as until_done:  # a caller's random numbers stay
         found = _data(read, data)
         _check_student(read, found, teacher)
         folder = Path(out)
@@ -164,6 +166,7 @@ class _Seed:
             network.load_state_dict(tensors)
             self.ranks.wait()
         else:
+            self._check_whole(TEACHER, [path for path in (self._file(STUDENT),) if path.is_file()])
             section = recipe.teacher
             if isinstance(network, QuickCNN):
                 network.begin(self.data.some(5000, seed=0))
@@ -181,6 +184,7 @@ class _Seed:
         """A student of one loss, unless there it is; both begin alike."""
         if self.ranks.agree((self.folder / f"{name}.safetensors").is_file()):
             return
+        self._check_whole(name, [*self.folder.glob(f"{STAGE}*"), *self.folder.glob(MASKS), *self.folder.glob(LADDER)])
         torch.manual_seed(self.number)
         recipe, data = self.into.recipe, self.data
         network = (
@@ -189,6 +193,16 @@ class _Seed:
             else student_of(recipe, data, teacher or nn.Module())
         ).to(self.device)
         self._fit(name, network, Stage(name, loss, recipe.train, views=recipe.distill.views))
+
+    def _check_whole(self, name: str, behind: list[Path]) -> None:
+        """Refuse to train anew what others in the folder were made of."""
+        if behind:
+            what = f"{behind[0].name} is there, and {name}.safetensors, of which it was made, is gone"
+            mend = f"copy the run whole, or remove {', '.join(path.name for path in behind)}"
+            raise InputError(what, where=str(self.folder), mend=mend)
+
+    def _file(self, name: str) -> Path:
+        return self.folder / f"{name}.safetensors"
 
     def on_bench(self, teacher: nn.Module | None) -> None:
         """The student on the recipe's bench, fine-tuned, exported and measured."""
@@ -222,7 +236,7 @@ class _Seed:
 
     def _fit(self, name: str, network: nn.Module, stage: Stage) -> None:
         augment = Augmentation(self.into.recipe.data.augment)
-        if name != STUDENT:
+        if name in (TEACHER, ALONE):  # whose losses take labels
             augment = augment.without_mixup()
         self._keep(name, network, self._through(network, stage, self.data.train, self.data.validation, augment))
 
@@ -330,7 +344,7 @@ def _recipe(given: Recipe | str | Path | Mapping[str, Any], changes: Mapping[str
     return Recipe.from_dict(given, changes) if isinstance(given, Mapping) else Recipe.load(given, changes)
 
 
-def _data(recipe: Recipe, given: Data | tuple[Any, Any] | None) -> Data:
+def _data(recipe: Recipe, given: Data | tuple[Any, ...] | None) -> Data:
     if isinstance(given, Data):
         return given
     if given is not None:
@@ -343,6 +357,7 @@ def _check_student(recipe: Recipe, data: Data, given: nn.Module | None) -> None:
     if given is None and recipe.has_teacher:
         with torch.device("meta"):  # of no memory
             teacher_of(recipe, data)
+    _check_loss(recipe, data, given)
     teacher = likened_to(recipe, data, given)
     student = student_of(recipe, data, teacher, is_new=False)
     for kind in recipe.evaluate.controls:
@@ -352,6 +367,29 @@ def _check_student(recipe: Recipe, data: Data, given: nn.Module | None) -> None:
     if not isinstance(student, SCLC):
         raise InputError(f"{recipe.student.model!r} has no masks", where="bench", mend='student.model = "sclc"')
     check_bench(recipe, student)
+
+
+def _check_loss(recipe: Recipe, data: Data, given: nn.Module | None) -> None:
+    """The loss on scores as the student will have them, and as one's own teacher has."""
+    loss = recipe.distill.loss
+    if loss == "none":
+        return
+    pictures, targets = data.train.batch(slice(0, 2))
+    student = torch.zeros(len(pictures), len(data.classes), *(data.size if data.is_segmentation else ()))
+    teacher = student if given is None else _said_by(given, pictures)
+    distillation_loss(student, teacher.to(student), targets, kind=loss)  # type: ignore[arg-type]
+
+
+def _said_by(given: nn.Module, pictures: Tensor) -> Tensor:
+    """What one's own teacher says of pictures, in evaluation mode, wherever it is."""
+    was_training = given.training
+    of = next((p for p in given.parameters()), torch.zeros(()))
+    try:
+        with torch.no_grad():
+            said: Tensor = given.eval()(pictures.to(of.device)).cpu()
+    finally:
+        given.train(was_training)
+    return said
 
 
 def _device(name: str) -> torch.device:
@@ -391,8 +429,7 @@ def _summarise(run: Run) -> None:
     with suppress(InputError):
         student = load(run, name=STUDENT if STUDENT in found else ALONE)
         summary["function"] = _function_of(student)
-    ladders = [json.loads(p.read_text(encoding="utf-8")) for seed in run.recipe.seeds
-               if (p := run.seed(seed) / LADDER).is_file()]  # fmt: skip
+    ladders = [read_ladder(p) for seed in run.recipe.seeds if (p := run.seed(seed) / LADDER).is_file()]
     for key, told in (("rungs", "ladder"), ("without_stages", "without_stages")):
         seen = [one.get(key, {}) for one in ladders]
         rungs = [rung for rung in (seen[0] if seen else {}) if all(rung in one for one in seen)]
@@ -414,7 +451,7 @@ def _like(about: Mapping[str, Any]) -> Data:
     size, count = tuple(about["size"]), 4
     shape = (count, *size) if about["pixels"] else (count,)
     part = pictures_in.Part(torch.zeros(count, about["channels"], *size, dtype=torch.uint8), torch.zeros(shape).long())
-    return Data(part, part, part, tuple(about["classes"]))
+    return Data(part, part, part, tuple(about["classes"]), reported=about.get("reported", "test"))
 
 
 def _words(figures: Mapping[str, Any]) -> str:

@@ -18,14 +18,15 @@ def masks():
 
 FULL = """
 import resource, signal, sys
-from fouroptics import InputError, MaskSet
+from fouroptics import MaskSet
+from fouroptics.errors import FailedRun
 masks = MaskSet.load(sys.argv[1])
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 for room in map(int, sys.argv[3:]):
     resource.setrlimit(resource.RLIMIT_FSIZE, (room, resource.RLIM_INFINITY))
     try:
         masks.save(sys.argv[2])
-    except InputError as error:
+    except FailedRun as error:
         told = str(error)
         print("refused")
 print(told, file=sys.stderr)

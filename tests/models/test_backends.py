@@ -51,8 +51,12 @@ def test_a_reader_that_divides_is_told_by_its_file_and_kept_when_pruned(tmp_path
     student = student_of(FC(), divisive=0.25)
     seen = pictures(6)
     student.normalise(seen)
-    few = pruned(student.eval(), 4)
-    assert few.reader.divisive == 0.25 and torch.equal(few.reader.power, student.reader.power)
+    with pytest.raises(InputError, match="divided by those of all outputs"):
+        pruned(student.eval(), 4)
+    few = pruned(student.eval(), 4, seen)
+    assert few.reader.divisive == 0.25
+    normal = few.reader.normalised(few.readings(seen))  # as they usually are, of those that are left
+    assert torch.allclose(normal.mean((0, 2, 3)), torch.zeros(8), atol=1e-4)
     here = OSCLC.from_student(few, bench_of(240, {"mask.encoding": "carrier"}), seen).eval()
     here.mask_set(classes="abcd").save(tmp_path / "masks.h5")
     again = OSCLC.from_maskset(tmp_path / "masks.h5")

@@ -257,6 +257,22 @@ def test_ones_own_datasets_are_taken():
     assert SmallCNN(3, 8, widths=(4,))(data.train.batch(slice(3))[0]).shape == (3, 3)
 
 
+def test_label_255_of_pictures_is_a_class():
+    """Of pixels it is none."""
+    pictures, labels = torch.rand(256, 1, 2, 2), torch.arange(256)
+    assert len(from_datasets(TensorDataset(pictures, labels), TensorDataset(pictures, labels)).classes) == 256
+    masks = torch.tensor([0, 1, 255])[torch.randint(0, 3, (4, 2, 2))]
+    masks[0, 0] = torch.tensor([0, 1])
+    assert len(from_datasets(*[TensorDataset(pictures[:4], masks)] * 2).classes) == 2
+
+
+def test_labels_that_begin_at_1_are_refused():
+    one = TensorDataset(torch.rand(6, 1, 2, 2), torch.arange(6) % 3 + 1)
+    with pytest.raises(fo.InputError, match="no training picture is of class 0; number them from 0 on"):
+        from_datasets(one, one)
+    assert from_datasets(one, one, classes="abcd").classes == tuple("abcd")
+
+
 def bad_data(name, tmp_path):
     ones = torch.ones(4, 3, 8, 8)
     if name == "light":

@@ -11,7 +11,8 @@ import pytest
 import torch
 from fouroptics.models import OSCLC
 from fouroptics.models.teachers import SmallCNN
-from fouroptics.models.training import Recipe, train
+from fouroptics.models.training import Recipe, Run, train
+from fouroptics.models.training import ladder as ladder_of
 from fouroptics.models.training.data import Part, of_section
 from fouroptics.models.training.deploy import evaluate_file
 from fouroptics.models.training.ladder import lost_to
@@ -26,7 +27,7 @@ from typer.testing import CliRunner
 import fouroptics as fo
 from fouroptics import Tolerances, toml
 from fouroptics.cli.main import app
-from fouroptics.errors import InputError
+from fouroptics.errors import FailedRun, InputError
 from fouroptics.tensors import load_tensors
 
 QUICK = {
@@ -92,14 +93,104 @@ def test_stages_changed_what_they_say_and_nothing_else(run):
 
 
 def test_a_run_with_a_bench_goes_on_where_it_was(run, tmp_path):
-    before = (run.seed(0) / "masks.h5").read_bytes()
-    (run.seed(0) / "ladder.json").unlink()
-    (run.seed(0) / "stage-1.safetensors").unlink()
-    kept = (run.seed(0) / "stage-0.safetensors").stat().st_mtime_ns
-    again = train(run.recipe, run.folder)
-    assert (run.seed(0) / "stage-0.safetensors").stat().st_mtime_ns == kept
-    assert fo.MaskSet.load(again.seed(0) / "masks.h5").results["rungs"]["quantized"]
-    assert before[:4] == (run.seed(0) / "masks.h5").read_bytes()[:4]
+    """A stage that is done over and a ladder that is measured over come out the same."""
+    seed, names = run.seed(0), ("ladder.json", "stage-1.safetensors", "masks.h5")
+    ladder, stage, masks = json.loads((seed / names[0]).read_text()), load_tensors(seed / names[1])[0], levels_of(run)
+    for name in names:
+        (seed / name).unlink()
+    kept = (seed / "stage-0.safetensors").stat().st_mtime_ns
+    train(run.recipe, run.folder)
+    assert (seed / "stage-0.safetensors").stat().st_mtime_ns == kept
+    again = load_tensors(seed / names[1])[0]
+    assert all(torch.equal(value, again[name]) for name, value in stage.items()) and again.keys() == stage.keys()
+    assert json.loads((seed / names[0]).read_text()) == ladder and torch.equal(levels_of(run), masks)
+
+
+def levels_of(run):
+    return fo.MaskSet.load(run.seed(0) / "masks.h5").correlator().masks
+
+
+def test_a_ladder_that_was_stopped_measures_the_rest(run, tmp_path, monkeypatch):
+    there = Run.open(shutil.copytree(run.folder, tmp_path / "run"))
+    ladder = there.seed(0) / "ladder.json"
+    due = json.loads(ladder.read_text())
+    ladder.unlink()
+    measured, seen, cut = ladder_of.measured, [], []
+
+    def stops(network, pictures, **options):
+        seen.append(network)
+        if len(seen) == 9 and not cut:
+            cut.append(seen.pop())
+            raise FailedRun("a power cut")
+        return measured(network, pictures, **options)
+
+    monkeypatch.setattr(ladder_of, "measured", stops)
+    with pytest.raises(FailedRun, match="a power cut"):
+        train(there.recipe, there.folder)
+    assert not ladder.exists()
+    train(there.recipe, there.folder)
+    assert json.loads(ladder.read_text()) == due and not (there.seed(0) / "ladder-begun.json").exists()
+    together, seen[:] = len(seen), []
+    ladder.unlink()
+    train(there.recipe, there.folder)
+    assert together == len(seen) > 9  # nothing of what stood already was measured again
+
+
+def test_a_run_of_which_a_part_is_gone_is_named(run, tmp_path):
+    there = Run.open(shutil.copytree(run.folder, tmp_path / "run"))
+    (there.seed(0) / "student.safetensors").rename(tmp_path / "kept")
+    with pytest.raises(InputError, match=r"student\.safetensors, of which it was made, is gone; copy the run whole"):
+        train(there.recipe, there.folder)
+    (tmp_path / "kept").rename(there.seed(0) / "student.safetensors")
+    (there.seed(0) / "teacher.safetensors").unlink()
+    with pytest.raises(InputError, match=r"student\.safetensors is there, and teacher\.safetensors"):
+        train(there.recipe, there.folder)
+    shutil.copy(run.seed(0) / "teacher.safetensors", there.seed(0))
+    (there.seed(0) / "ladder.json").write_text('{"rungs": {"stu')
+    with pytest.raises(InputError, match=r"ladder\.json: is no ladder; remove it"):
+        train(there.recipe, there.folder)
+
+
+def test_a_recipe_of_a_newer_version_is_named():
+    told = Recipe.load("shapes-bench").to_dict() | {"format": "fouroptics-recipe/2", "novelty": 1}
+    with pytest.raises(
+        InputError, match=r"format 'fouroptics-recipe/2', and this program reads .*; a newer fouroptics"
+    ):
+        Recipe.from_dict(told)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"stop.size": "4 mm"}, "stop.size: the stop passes 4 mm, the band needs 8.3"),
+        ({"camera.pixels": [20, 20]}, "camera.pixels: the responses are .*, the sensor 80 um"),
+        ({"input.pixels": [40, 20]}, "input.pixels: the pictures need .* device pixels, the panel has 20×40"),
+        ({"link": None}, "link: no way from the camera to a computer"),
+    ],
+)
+def test_a_bench_that_would_lose_something_unseen_is_refused(tmp_path, changes, words):
+    path = other_bench(tmp_path, **changes)
+    with pytest.raises(InputError, match=words):
+        train("shapes-bench", tmp_path / "run", changes=QUICK | {"bench": path})
+    assert not (tmp_path / "run").exists()
+
+
+def test_pixels_that_were_learned_have_no_rungs_of_kernels(tmp_path):
+    changes = QUICK | {"stage": [stage(learn=["masks", "backend"], quantize="soft")], "distill.loss": "none"}
+    changes |= {"evaluate.rungs": ["tuned", "light", "quantized", "file"], "train.epochs": 1}
+    run = train("shapes-bench", tmp_path / "run", changes=changes)
+    found = json.loads((run.seed(0) / "ladder.json").read_text())["rungs"]
+    assert [*found] == ["quantized", "file"] and found["file"] == found["quantized"]
+
+
+def test_a_stage_is_chosen_on_benches_that_are_off(run):
+    """In evaluation as in training, and the same each time."""
+    network, known = OSCLC.from_maskset(run.seed(0) / "masks.h5"), fo.pictures.natural(8, 3, (16, 16))
+    off = Flawed(network, Tolerances.load("lab-bench"), noise=False, draws=2, known=known).eval()
+    as_due = Flawed(network, None, noise=False, draws=2, known=known).eval()
+    with torch.no_grad():
+        assert torch.equal(off(known), off(known)) and not torch.allclose(off(known), as_due(known), rtol=1e-3)
+        torch.testing.assert_close(as_due(known), network(known))
 
 
 def other_bench(folder, **changes):

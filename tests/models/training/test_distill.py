@@ -141,6 +141,18 @@ def test_scores_of_other_classes_are_refused():
         distillation_loss(scores(0, 3, 5), scores(1, 3, 5), None)
 
 
+def test_functions_are_matched_on_pixels_that_have_a_class():
+    """So parts of a batch, weighed by such pixels, sum up to it."""
+    student, teacher = scores(0, 2, 3, 4, 4), scores(1, 2, 3, 4, 4)
+    labels = torch.zeros(2, 4, 4, dtype=torch.long)
+    labels[0, :3], labels[1, 2:] = 255, 255
+    whole, *parts = (
+        float(distillation_loss(student[i], teacher[i], labels[i], kind="function-matching"))
+        for i in (slice(None), slice(0, 1), slice(1, 2))
+    )
+    assert whole == pytest.approx((4 * parts[0] + 8 * parts[1]) / 12)
+
+
 def test_class_255_of_many_is_a_class():
     student = scores(0, 3, 300).requires_grad_()
     hard_loss(student, torch.tensor([255, 255, 255])).backward()

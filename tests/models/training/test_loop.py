@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,8 +12,9 @@ from pathlib import Path
 import pytest
 import torch
 from fouroptics.models.training import Recipe, Run, evaluate, load, train
+from fouroptics.models.training.data import Part
 from fouroptics.models.training.distill import hard_loss
-from fouroptics.models.training.loop import Stage, _optimiser, factor
+from fouroptics.models.training.loop import Fitting, Stage, _optimiser, factor
 from fouroptics.models.training.metrics import measured, of_confusion, scores_by_chunk
 from fouroptics.models.training.recipe import RateSection, TrainSection
 from fouroptics.models.training.taught import Taught
@@ -200,6 +202,7 @@ def test_ones_own_teacher_and_pictures(tmp_path):
     sets = TensorDataset(pictures, labels), TensorDataset(pictures[:20], labels[:20])
     run = train(recipe(), tmp_path / "run", teacher=Own(), data=sets)
     assert run.summary["data"]["classes"] == ["0", "1", "2"]
+    assert run.summary["data"]["reported"] == "validation"  # which chose: it is not called a test
     assert load(run)(pictures[:4]).shape == (4, 3)
     assert (run.seed(0) / "given-teacher.json").is_file()
 
@@ -222,6 +225,58 @@ def test_a_teacher_is_asked_once_about_a_view(tmp_path, monkeypatch, views, aske
     assert len(shown) == asked == len({batch.numpy().tobytes() for batch in shown})
     monkeypatch.setattr(Taught, "said", lambda self, batch: self.teacher(batch))
     same(contents(kept.folder), contents(train(told, tmp_path / "asked", teacher=Own(), data=sets).folder))
+
+
+@pytest.mark.parametrize(
+    ("changes", "classes", "words"),
+    [
+        ({"distill.loss": "dkd"}, 2, "dkd of 2 classes"),
+        ({"distill.loss": "kd"}, 3, r"the student's scores are \[2, 3\], the teacher's \[2, 2\]"),
+    ],
+)
+def test_a_loss_that_cannot_be_is_refused_before_anything_is_trained(tmp_path, changes, classes, words):
+    pictures, labels = torch.rand(60, 3, 16, 16), torch.arange(60) % classes
+    sets = TensorDataset(pictures, labels), TensorDataset(pictures[:20], labels[:20])
+    with pytest.raises(fo.InputError, match=words):
+        train(recipe(**changes), tmp_path / "run", teacher=nn.Sequential(nn.Flatten(), nn.Linear(768, 2)), data=sets)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_third_dataset_is_reported_on(tmp_path):
+    pictures, labels = torch.rand(60, 3, 16, 16), torch.arange(60) % 3
+    sets = [TensorDataset(pictures[:n], labels[:n]) for n in (60, 20, 7)]
+    run = train(recipe(**{"distill.loss": "none", "train.epochs": 1}), tmp_path / "run", data=tuple(sets))
+    told = run.summary["data"]
+    assert (told["validation"], told["test"], told["reported"]) == (20, 7, "test")
+
+
+def test_a_stage_that_makes_it_worse_leaves_what_there_was():
+    """What a fine-tuning begins with is scored; a training's own beginning is not."""
+    draw = torch.Generator().manual_seed(0)
+    pictures = torch.rand(64, 1, 2, 2, generator=draw)
+    part = Part(pictures, (pictures.mean((1, 2, 3)) > 0.5).long())
+    settings = TrainSection(epochs=2, batch=16, lr=RateSection(optics=1.0, electronics=100.0))
+    networks = []
+    for fine_tunes in (True, False):
+        network = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+        with torch.no_grad():
+            network[1].weight.copy_(torch.tensor([[-8.0], [8.0]]).expand(2, 4))
+            network[1].bias.copy_(torch.tensor([16.0, -16.0]))
+        before = {name: value.clone() for name, value in network.state_dict().items()}
+        stage = Stage("one", lambda scores, _, targets: -hard_loss(scores, targets), settings, fine_tunes=fine_tunes)
+        Fitting(network, stage, part, part).run()
+        networks.append(all(torch.equal(value, before[name]) for name, value in network.state_dict().items()))
+    assert networks == [True, False]
+
+
+def test_a_start_that_was_ended_in_the_middle_goes_on(tmp_path, whole):
+    """Its marker half written, or written and no recipe yet."""
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".summary.json-0123456789ab").write_text("{")
+    train(recipe(), tmp_path / "run")
+    (tmp_path / "run" / "recipe.toml").unlink()
+    same(contents(tmp_path / "run"), contents(train(recipe(), tmp_path / "run").folder))
+    same(contents(tmp_path / "run"), contents(whole.folder))
 
 
 def test_a_student_of_pixels(tmp_path):
@@ -357,7 +412,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_whole(tmp_path, monkeypatch):
         save_tensors(path, tensors, told)
 
     monkeypatch.setattr(loop, "save_tensors", saving)
-    with pytest.raises(fo.InputError, match=r"state\.safetensors: cannot be written .*; free some space"):
+    with pytest.raises(FailedRun, match=r"state\.safetensors: cannot be written .*; free some space"):
         train(recipe(), tmp_path / "run")
     monkeypatch.undo()
     run = train(recipe(), tmp_path / "run")
@@ -397,6 +452,11 @@ def test_other_pictures_of_the_same_classes(tmp_path):
     assert torch.equal(torch.random.get_rng_state(), before)
     kept = run.summary["results"]
     assert figures_on(run, here) == kept  # its own pictures: only those that it never saw
+    shutil.copytree(here, tmp_path / "moved")  # they are its own wherever they lie
+    for file in (tmp_path / "moved").rglob("*.png"):
+        os.utime(file, (0, 0))
+    assert figures_on(run, tmp_path / "moved") == kept
+    train(recipe(**told | {"data.path": str(tmp_path / "moved")}), tmp_path / "run")
     found = figures_on(run, folders(tmp_path / "there", ("cat", "dog"), 5))
     assert found["student-alone"]["accuracy"]["mean"] == pytest.approx(1.0)  # red or not is easily told
     with pytest.raises(fo.InputError, match="its classes are cat, fox; the network knows cat, dog"):

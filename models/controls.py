@@ -46,6 +46,17 @@ class TwoSided(nn.Module):
         return torch.cat((pictures.relu(), (-pictures).relu()), -3)
 
 
+class Divided(nn.Module):
+    """Each number over the root mean square of all channels' at its place, to which a share of a usual 1 is added."""
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.share = share
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        return pictures * (self.share + pictures.square().mean(-3, keepdim=True)).rsqrt()
+
+
 def still(front: Front) -> PlaneFront:
     """Optics that do nothing: output o images input o mod I, as it is."""
     outputs, inputs = front.plan.channels[-1], front.plan.channels[0]
@@ -59,16 +70,14 @@ def still(front: Front) -> PlaneFront:
 def electronic(student: Student, inputs: int, size: Pair, classes: int, backend: Backend) -> nn.Module:
     """One electronic convolution as wide as the student, rectified as it is, and the same backend."""
     plan, reader = student.front.plan, student.reader
-    if reader.divisive:
-        mend = "divisive = 0, or another control"
-        raise InputError("an electronic convolution's outputs are not divided", where="evaluate.controls", mend=mend)
     if not isinstance(reader, Reader):
         mend = 'detect="last", or another control'
         raise InputError("one convolution has one level", where="evaluate.controls", mend=mend)
     sides = [n + n % 2 - 1 for n in (2 * r + 1 for r in plan.reach)]
     conv = nn.Conv2d(inputs, plan.channels[-1], (sides[0], sides[1]), padding=(sides[0] // 2, sides[1] // 2))
     two_sided = reader.compand == "two-sided-rectify"
-    features = nn.Sequential(conv, TwoSided() if two_sided else nn.ReLU())
+    divided = [nn.BatchNorm2d(plan.channels[-1]), Divided(reader.divisive)] if reader.divisive else []
+    features = nn.Sequential(conv, *divided, TwoSided() if two_sided else nn.ReLU())
     return WithBackend(features, reader.size, reader.channels, size, classes, backend)
 
 

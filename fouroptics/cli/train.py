@@ -121,7 +121,17 @@ def table(summaries: dict[str, Any]) -> str:
             before = summary.get("without_stages", {}).get(rung)
             beside = f"  (without its stages {_spread(before, count)})" if before else ""
             lines.append(f"  {rung:<31} {_spread(value, count):>6} %{beside}")
+        lines += [f"  {_of_budget(summary['budget'])}"] if "budget" in summary else []
     return "\n".join(lines)
+
+
+def _of_budget(budget: dict[str, Any]) -> str:
+    """What a picture costs on the bench."""
+    return (
+        f"{budget['masks']} masks, {budget['captures']} captures, {1e3 * budget['latency_s']:.3g} ms a picture; "
+        f"{budget['electrons_mean']:.3g} electrons a reading, signal to noise {budget['signal_to_noise']:.3g}; "
+        f"{budget['adc_samples']} numbers from the camera, {budget['backend_macs'] / 1e6:.3g} M products behind it"
+    )
 
 
 def _spread(value: dict[str, float], seeds: int) -> str:

@@ -29,6 +29,8 @@ from fouroptics.devices.detector import Pattern
 from fouroptics.errors import FailedRun
 from fouroptics.imperfections import Imperfections, Tolerances
 
+_STANDS, _DRAWN = "the bench as it stands", "drawn errors: "
+_FEW = 4  # draws that tell what a section of the tolerances costs
 _AT_ONCE = 25  # pictures on a bench: fixed, so that no figure depends on how it was split
 Tell = Callable[[str], object]
 Keep = Callable[[str, Callable[[], Any]], Any]
@@ -103,7 +105,7 @@ def parts(subject: Subject, tell: Tell = lambda _: None) -> dict[str, float]:
     """The figure to choose by, with each part of the bench at fault alone, all others as they should be.
 
     ``nothing`` is the bench with no fault and ideal masks, ``the mask device`` that with its masks; what is of the mask
-    comes on top of that.
+    comes on top of that. What tolerances draw for a section comes on top of ``the bench as it stands``.
     """
     bench = subject.osclc.bank.bench
     faults = {name: changes for name, changes in PARTS.items() if bench.reference or "reference" not in name}
@@ -127,17 +129,32 @@ def parts(subject: Subject, tell: Tell = lambda _: None) -> dict[str, float]:
         if of_masks and not is_device:
             continue
         found[name] = measure(name, partial(with_only, changes, "device" if of_masks else "ideal"))
+    return found | _drawn_parts(subject, measure)
+
+
+def _drawn_parts(subject: Subject, measure: Callable[[str, Callable[[], nn.Module]], float]) -> dict[str, float]:
+    """The bench as it stands, without noise, and with what the tolerances draw for one of its sections alone."""
+    if not subject.draws:
+        return {}
+    drawn, network = _benches(subject), subject.osclc
+    found = {_STANDS: measure(_STANDS, lambda: network)}
+    for section in sorted({name.partition(".")[0] for name in drawn.names}):
+        few = [
+            measure(f"{section}, draw {i}", partial(_assembled, subject, drawn.at(i).only(section)))
+            for i in range(min(subject.draws, _FEW))
+        ]
+        found[f"{_DRAWN}{section}"] = statistics.mean(few)
     return found
 
 
 def lost_to(found: Mapping[str, float]) -> dict[str, float]:
     """Of ``parts``, what each costs against the bench without it."""
-    device = found.get("the mask device", 0.0)
-    return {
-        name: (device if name.endswith("of the mask") else found["nothing"]) - value
-        for name, value in found.items()
-        if name != "nothing"
-    }
+
+    def without(name: str) -> float:
+        of_masks = name.endswith("of the mask")
+        return found[_STANDS if name.startswith(_DRAWN) else "the mask device" if of_masks else "nothing"]
+
+    return {name: without(name) - value for name, value in found.items() if name not in ("nothing", _STANDS)}
 
 
 def figures(network: OSCLC, pictures: Part) -> dict[str, Any]:
@@ -232,16 +249,12 @@ class _AsItIs(nn.Module):
 
 def _misaligned(subject: Subject, tell: Tell) -> dict[str, Any] | None:
     """Draws of the bench, each with its own noise. Of a signed reading the reference's phase is set in each."""
-    bank = subject.osclc.bank
     if not subject.draws:
         return None
-    generator = torch.Generator().manual_seed(_seed("draws", subject.seed))
-    drawn = subject.tolerances.draw(bank.bench, subject.draws, generator, bank.channels)
-    if bank.device is None:  # which has no pixels to be off
-        drawn = drawn.without(*PIXELS)
+    drawn = _benches(subject)
 
     def measure(i: int) -> dict[str, Any]:
-        errors = with_reference_set(bank, drawn.at(i), subject.known)
+        errors = with_reference_set(subject.osclc.bank, drawn.at(i), subject.known)
         return _on_bench(_Noisy(subject.osclc, subject.seed, errors, i), subject.pictures)
 
     name, found = "", []
@@ -254,6 +267,31 @@ def _misaligned(subject: Subject, tell: Tell) -> dict[str, Any] | None:
         name: statistics.median(found), "quartiles": [ends[0], ends[2]],
         "least": min(found), "greatest": max(found), "draws": found,
     }  # fmt: skip
+
+
+def _benches(subject: Subject) -> Imperfections:
+    """What is off on each of the subject's misaligned benches."""
+    bank = subject.osclc.bank
+    generator = torch.Generator().manual_seed(_seed("draws", subject.seed))
+    drawn = subject.tolerances.draw(bank.bench, subject.draws, generator, bank.channels)
+    return drawn if bank.device is not None else drawn.without(*PIXELS)  # ideal masks have no pixels to be off
+
+
+def _assembled(subject: Subject, errors: Imperfections) -> nn.Module:
+    """The network on a bench with these errors, its reference set, without noise."""
+    return _Off(subject.osclc, with_reference_set(subject.osclc.bank, errors, subject.known))
+
+
+class _Off(nn.Module):
+    """A network on a bench that is off."""
+
+    def __init__(self, osclc: OSCLC, errors: Imperfections) -> None:
+        super().__init__()
+        self.osclc, self.errors = osclc, errors
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        found: Tensor = self.osclc(pictures, errors=self.errors)
+        return found
 
 
 def _reimported(subject: Subject) -> dict[str, Any]:

@@ -435,6 +435,8 @@ def _summarise(run: Run) -> None:
         rungs = [rung for rung in (seen[0] if seen else {}) if all(rung in one for one in seen)]
         if rungs:
             summary[told] = {rung: _spread([main_of(one[rung]) for one in seen]) for rung in rungs}
+    if ladders and "budget" in ladders[0]:
+        summary["budget"] = ladders[0]["budget"]
     write_whole(run.folder / MARKER, json.dumps(summary, indent=1).encode())
 
 

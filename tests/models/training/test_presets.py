@@ -69,6 +69,12 @@ def test_optics_that_are_off_image_and_do_no_more():
     assert conv(pictures).shape == off(pictures).shape == (3, len(data.classes))
     by_hand = torch.cat((conv.features[0](pictures).relu(), (-conv.features[0](pictures)).relu()), 1)
     assert torch.equal(conv.features(pictures), by_hand)
+    divided = control_of(
+        "electronic-same-backend", Recipe.load("shapes-bench", changes | {"student.divisive": 0.1}), data
+    )
+    seen = divided.features[:2](pictures)
+    due = seen / (0.1 + (seen**2).mean(1, keepdim=True)).sqrt()
+    torch.testing.assert_close(divided.features(pictures), torch.cat((due.relu(), (-due).relu()), 1))
 
 
 def test_controls_are_trained_beside_the_student_and_loaded_again(tmp_path):

@@ -14,7 +14,7 @@ import torch
 from fouroptics.models.training import Recipe, Run, evaluate, load, train
 from fouroptics.models.training.data import Part
 from fouroptics.models.training.distill import hard_loss
-from fouroptics.models.training.loop import Fitting, Stage, _optimiser, factor
+from fouroptics.models.training.loop import Fitting, Stage, factor
 from fouroptics.models.training.metrics import measured, of_confusion, scores_by_chunk
 from fouroptics.models.training.recipe import RateSection, TrainSection
 from fouroptics.models.training.taught import Taught
@@ -567,17 +567,3 @@ def test_the_network_that_is_left_is_the_one_that_was_best(monkeypatch, ema):
     for name, value in network.state_dict().items():
         assert torch.equal(value, shown[1][name])
         assert not torch.equal(value, shown[3][name])
-
-
-def test_nesterov_looks_ahead():
-    """By hand: v ← 0.85 v + g, and a step of rate × (g + 0.85 v)."""
-    network = torch.nn.Linear(1, 1, bias=False).double()
-    settings = TrainSection(optimiser="nesterov", lr=RateSection(electronics=0.1), weight_decay=0.0)
-    optimiser = _optimiser(network, Stage("one", hard_loss, settings, optics=None))
-    due, speed = float(network.weight.detach()), 0.0
-    for slope in (1.0, -2.0, 0.5):
-        network.weight.grad = torch.full_like(network.weight, slope)
-        optimiser.step()
-        speed = 0.85 * speed + slope
-        due -= 0.1 * (slope + 0.85 * speed)
-        assert float(network.weight.detach()) == pytest.approx(due, rel=1e-12)

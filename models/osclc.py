@@ -106,7 +106,7 @@ class OSCLC(nn.Module):
         *,
         errors: Imperfections | None = None,
         noisy: bool = False,
-        generator: Generator | None = None,
+        generator: Generator | Sequence[Generator] | None = None,
         pattern: Pattern | None = None,
     ) -> Tensor:
         """Scores of pictures ``[batch, in, y, x]`` in [0, 1].
@@ -115,7 +115,7 @@ class OSCLC(nn.Module):
             pictures: in [0, 1].
             errors: what is off on the bench: as many draws as pictures, or none.
             noisy: from one noisy capture each, and not from what is expected.
-            generator: of the noise, on the pictures' device; None takes torch's own.
+            generator: of the noise, on the pictures' device, or one for each picture; None takes torch's own.
             pattern: the camera's fixed pattern; None, with noise, draws another camera each time.
         """
         if noisy:

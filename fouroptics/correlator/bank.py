@@ -7,6 +7,7 @@ With ``masks="device"`` it also gets the masks that the bench's device can show 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
@@ -179,7 +180,7 @@ class Correlator4f(nn.Module):
         self,
         pictures: Tensor,
         *,
-        generator: Generator | None = None,
+        generator: Generator | Sequence[Generator] | None = None,
         pattern: Pattern | None = None,
         errors: Imperfections | None = None,
     ) -> Tensor:
@@ -187,7 +188,8 @@ class Correlator4f(nn.Module):
 
         Args:
             pictures: ``[..., in, height, width]`` in [0, 1].
-            generator: on the pictures' device; None takes torch's own.
+            generator: on the pictures' device; None takes torch's own. One for each picture, with a pattern, makes its
+                noise the same whatever else is in the batch.
             pattern: the camera's fixed pattern (``Pattern.draw``); None draws another camera of its kind each time.
             errors: what is off on the bench, as for ``forward``.
         """

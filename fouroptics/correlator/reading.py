@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -174,16 +175,22 @@ class Reading:
         self,
         irradiance: Tensor,
         exposure: float,
-        generator: Generator | None,
+        generator: Generator | Sequence[Generator] | None,
         pattern: Pattern | None,
         errors: Imperfections | None = None,
     ) -> Tensor:
-        """What the electronics hands on from noisy captures."""
-        drawn = Pattern.draw(self.window.count, irradiance, generator) if pattern is None else pattern
+        """What the electronics hands on from noisy captures; of several generators each picture has its own."""
+        many = generator if isinstance(generator, Sequence) else None
+        if many is not None:
+            _check_many(many, irradiance, pattern, errors)
+        drawn = Pattern.draw(self.window.count, irradiance, generator) if pattern is None else pattern  # type: ignore[arg-type]
         pattern = drawn.fitted(self.window.count, irradiance)
         electrons = self.electrons(irradiance, exposure, pattern, errors)
-        sensor = self._sensor_of(errors, irradiance)
-        counts = detector.capture(electrons, sensor, generator=generator, pattern=pattern)
+        shoot = partial(detector.capture, sensor=self._sensor_of(errors, irradiance), pattern=pattern)
+        if many is None:
+            counts = shoot(electrons, generator=generator)  # type: ignore[arg-type]
+        else:
+            counts = torch.stack([shoot(one, generator=own) for one, own in zip(electrons, many, strict=True)])
         return self._electronics(counts, self._dark(counts, exposure, pattern, errors))
 
     def _counts(
@@ -296,6 +303,20 @@ def _places(room: int, samples: int) -> Tensor:
     """Where a working grid's samples stand, the picture's sample 0 at its corner: half the room is before it."""
     index = torch.arange(room, dtype=torch.float64)
     return torch.where(index >= (room + samples) / 2, index - room, index)
+
+
+def _check_many(
+    generators: Sequence[Generator], irradiance: Tensor, pattern: Pattern | None, errors: Imperfections | None
+) -> None:
+    """A generator a picture: of one batch, one camera and one draw of the bench."""
+    if irradiance.dim() != 5 or len(irradiance) != len(generators):
+        what = f"{len(generators)} generators for pictures {[*irradiance.shape[:-4]]}"
+        raise InputError(what, where="generator", mend="one a picture of a batch [pictures, in, y, x]")
+    if pattern is None:
+        mend = "Pattern.draw(bank.readings, pictures, generator)"
+        raise InputError("a generator a picture, and one camera for all", where="pattern", mend=mend)
+    if errors is not None and math.prod(errors.shape) > 1:
+        raise InputError("many draws and many generators", where="generator", mend="one draw at a time")
 
 
 def _output_sample(bench: Bench) -> float:

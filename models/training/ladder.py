@@ -197,21 +197,23 @@ def _on(subject: Subject, bench: Bench, masks: str) -> OSCLC:
 
 
 class _Noisy(nn.Module):
-    """One noisy capture of each picture, by one camera; noise follows from the seed and the pictures' order."""
+    """One noisy capture of each picture, by one camera; noise follows from seed, draw and picture, and nothing else."""
 
     def __init__(self, osclc: OSCLC, seed: int, errors: Imperfections | None = None, draw: int = -1) -> None:
         super().__init__()
-        self.osclc, self.errors = osclc, errors
+        self.osclc, self.errors, self.told = osclc, errors, ("noise", seed, draw)
         device, like = osclc.level.device, osclc.level.new_empty(0)
-        self.generator = torch.Generator(device).manual_seed(_seed("noise", seed, draw))
         camera = torch.Generator(device).manual_seed(_seed("camera", seed))
         self.pattern = Pattern.draw(osclc.bank.readings, like, camera)
 
     def forward(self, pictures: Tensor) -> Tensor:
-        found: Tensor = self.osclc(
-            pictures, errors=self.errors, noisy=True, generator=self.generator, pattern=self.pattern
-        )
+        own = [torch.Generator(pictures.device).manual_seed(_seed(*self.told, _digest(one))) for one in pictures]
+        found: Tensor = self.osclc(pictures, errors=self.errors, noisy=True, generator=own, pattern=self.pattern)
         return found
+
+
+def _digest(picture: Tensor) -> str:
+    return hashlib.sha256(picture.cpu().reshape(-1).numpy().data).hexdigest()
 
 
 def _seed(*told: Any) -> int:

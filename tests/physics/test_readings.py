@@ -243,6 +243,26 @@ def test_captures_scatter_about_the_expected_reading():
     assert not torch.equal(bank.capture(pictures, generator=generator(2), pattern=pattern), frames[0])
 
 
+def test_noise_of_a_generator_a_picture_does_not_know_the_batch():
+    bank = fo.Correlator4f.from_kernels(randn(2, 1, 3, 3), BENCH, (12, 12), readout="homodyne")
+    pictures = rand(3, 1, 12, 12)
+    bank.expose(pictures)
+    pattern = Pattern.draw(bank.readings, pictures, generator(9))
+    errors = fo.Imperfections({"camera.gain": 0.1, "camera.read_noise": 0.2})
+    for off in (None, errors):
+        options = {"pattern": pattern, "errors": off}
+        together = bank.capture(pictures, generator=[generator(k) for k in (5, 6, 7)], **options)
+        alone = [bank.capture(pictures[k : k + 1], generator=generator(5 + k), **options) for k in range(3)]
+        assert torch.equal(together, torch.cat(alone))
+    for given, options, says in (
+        ([generator()] * 2, {"pattern": pattern}, r"2 generators for pictures \[3\]"),
+        ([generator()] * 3, {}, "one camera for all"),
+        ([generator()] * 3, {"pattern": pattern, "errors": errors.reshape(-1).at([0, 0, 0])}, "many draws"),
+    ):
+        with pytest.raises(fo.InputError, match=says):
+            bank.capture(pictures, generator=given, **options)
+
+
 def test_noise_has_gradients_and_hides_in_no_module():
     bank = fo.Correlator4f.from_kernels(randn(1, 1, 3, 3), BENCH, (8, 8)).expose()
     bank.capture(rand(1, 8, 8), generator=generator()).sum().backward()

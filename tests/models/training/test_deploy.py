@@ -422,6 +422,15 @@ def test_a_stage_trains_on_benches_whose_reference_was_set(run):
     assert float((found * due).sum() / due.square().sum()) > 0.8 > 0 > float((aside * due).sum())
 
 
+def test_noise_on_a_ladder_follows_the_picture_and_not_its_place(run):
+    noisy = ladder_of._Noisy(OSCLC.from_maskset(run.seed(0) / "masks.h5"), 3).eval()
+    pictures = fo.pictures.natural(5, 3, (16, 16))
+    with torch.no_grad():
+        torch.testing.assert_close(noisy(pictures), noisy(pictures.flip(0)).flip(0), atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(noisy(pictures[2:4]), noisy(pictures)[2:4], atol=1e-5, rtol=1e-4)
+        assert not torch.equal(noisy(pictures), ladder_of._Noisy(noisy.osclc, 4).eval()(pictures))
+
+
 def test_few_are_a_fixed_draw():
     part = Part(torch.arange(10).reshape(10, 1, 1, 1), torch.arange(10))
     assert torch.equal(few(part, 4).targets, few(part, 4).targets) and len(few(part, 4)) == 4

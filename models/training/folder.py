@@ -15,7 +15,7 @@ from fouroptics.models.training.data import Data
 from fouroptics.models.training.recipe import Recipe
 
 from fouroptics.bench import Bench
-from fouroptics.errors import InputError
+from fouroptics.errors import InputError, warn
 from fouroptics.files import MARKER, PROGRAM, unwritable, write_whole
 from fouroptics.imperfections import Tolerances
 from fouroptics.tensors import load_tensors
@@ -85,10 +85,20 @@ def begin(folder: Path, recipe: Recipe, data: Data, taught_by: str) -> None:
         "threads": torch.get_num_threads(), "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "processor": torch.backends.cpu.get_cpu_capability(),
     }  # fmt: skip
-    if not (folder / "environment.json").is_file():
-        write_whole(folder / "environment.json", json.dumps(environment, indent=1).encode())
+    _keep_environment(folder / "environment.json", environment)
     if data.skipped:
         log(folder, f"{len(data.skipped)} pictures could not be read and are left out: {', '.join(data.skipped[:20])}")
+
+
+def _keep_environment(path: Path, now: dict[str, Any]) -> None:
+    """What a run began in; what goes on in another ends otherwise in the last digits, and says so."""
+    if not path.is_file():
+        write_whole(path, json.dumps(now, indent=1).encode())
+        return
+    before = json.loads(path.read_text(encoding="utf-8"))
+    other = [f"{key} {now[key]} for {before[key]}" for key in now if key in before and now[key] != before[key]]
+    if other:
+        warn(f"{path.parent} goes on with {', '.join(other)}: it ends otherwise than it would have, in rounding")
 
 
 def _is_left_over(entry: Path) -> bool:

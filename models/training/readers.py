@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from fouroptics.errors import InputError, check_choice
+from fouroptics.files import read_text
 
 Pair = tuple[int, int]
 _ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif", ".webp", ".ppm")
@@ -198,21 +199,24 @@ def cifar10(folder: Path, options: Mapping[str, Any]) -> Cifar:
 
 def image_mask(folder: Path, options: Mapping[str, Any]) -> Pairs:
     """Pictures and masks of the same names in two folders, or by lists; a preset knows where."""
-    _no_others(options, ("preset", "images", "masks", "mask_suffix", *_OF_MASKS))
+    _no_others(options, ("preset", "images", "masks", "mask_suffix", "lists", *_OF_MASKS))
     given = dict(options)
-    preset = given.pop("preset", None)
+    preset, lists = given.pop("preset", None), given.pop("lists", None)
     if preset is not None:
         check_choice("data.preset", preset, tuple(PRESETS))
         places, masks = PRESETS[preset](folder)
     else:
         images, beside = (folder / str(given.pop(key, key)) for key in ("images", "masks"))
-        places = _beside(images, beside, str(given.pop("mask_suffix", "")), 0)
+        suffix = str(given.pop("mask_suffix", ""))
+        places = _beside(images, beside, suffix, 0) if lists is None else _listed(folder, lists, images, beside, suffix)
         masks = Masks(("background", "object"), threshold=128)
     masks = _changed(masks, given)
     paired = {picture for picture, _, _ in places}
     beside_them = sorted({picture.parent for picture in paired})
     alone = (
-        [] if preset == "voc2012" else [file for one in beside_them for file in _pictures_in(one) if file not in paired]
+        []
+        if preset == "voc2012" or lists
+        else [file for one in beside_them for file in _pictures_in(one) if file not in paired]
     )
     if not places:
         raise InputError(
@@ -247,15 +251,8 @@ def _camvid(folder: Path) -> tuple[list[Place], Masks]:
 
 
 def _voc2012(folder: Path) -> tuple[list[Place], Masks]:
-    places: list[Place] = []
-    for name, part in (("train", 0), ("val", 2)):
-        listed = folder / "ImageSets" / "Segmentation" / f"{name}.txt"
-        if not listed.is_file():
-            raise InputError("there is no such list", where=str(listed), mend="give the folder that holds JPEGImages")
-        stems = listed.read_text(encoding="utf-8").split()
-        pictures, masks = folder / "JPEGImages", folder / "SegmentationClass"
-        places += [(pictures / f"{stem}.jpg", masks / f"{stem}.png", part) for stem in stems]
-    return places, Masks(_VOC)
+    lists = {name: f"ImageSets/Segmentation/{file}.txt" for name, file in (("train", "train"), ("test", "val"))}
+    return _listed(folder, lists, folder / "JPEGImages", folder / "SegmentationClass", ""), Masks(_VOC)
 
 
 def _carvana(folder: Path) -> tuple[list[Place], Masks]:
@@ -285,6 +282,32 @@ def _beside(images: Path, masks: Path, suffix: str, part: int) -> list[Place]:
             raise InputError("there is no such folder", where=str(folder), mend="pictures and masks in two folders")
     known = {file.stem: file for file in _pictures_in(masks)}
     return [(file, known[file.stem + suffix], part) for file in _pictures_in(images) if file.stem + suffix in known]
+
+
+def _listed(folder: Path, lists: Any, images: Path, masks: Path, suffix: str) -> list[Place]:
+    """Pairs that lists name, a line each: what both are called in their folders, or two files from ``folder`` on."""
+    if not isinstance(lists, Mapping) or not lists or not set(lists) <= {"train", "validation", "test"}:
+        mend = '{ train = "train.txt", validation = "val.txt", test = "test.txt" }'
+        raise InputError(f"{lists!r} are no lists", where="data.options.lists", mend=mend)
+    pictures, beside = ({file.stem: file for file in _pictures_in(one)} for one in (images, masks))
+    places: list[Place] = []
+    for part, name in enumerate(("train", "validation", "test")):
+        if name not in lists:
+            continue
+        path = folder / str(lists[name])
+        if not path.is_file():
+            mend = "the folder that holds it, or another name in data.options.lists"
+            raise InputError("there is no such list", where=str(path), mend=mend)
+        for number, line in enumerate(read_text(path).splitlines(), 1):
+            words = line.split()
+            if len(words) == 1 and words[0] in pictures and words[0] + suffix in beside:
+                places.append((pictures[words[0]], beside[words[0] + suffix], part))
+            elif len(words) == 2:
+                places.append((folder / words[0], folder / words[1], part))
+            elif words:
+                mend = f"a name of a picture in {images.name} and a mask in {masks.name}, or two files"
+                raise InputError(f"{line.strip()[:80]!r} names no pair", where=f"{path}: line {number}", mend=mend)
+    return places
 
 
 def _changed(masks: Masks, given: Mapping[str, Any]) -> Masks:

@@ -53,6 +53,8 @@ from fouroptics.errors import InputError
 from fouroptics.files import MARKER, alone_in, write_whole
 from fouroptics.tensors import load_tensors, save_tensors
 
+_FEW = 64  # pictures that the share of light beside them is told for
+
 
 def train(
     recipe: Recipe | str | Path | Mapping[str, Any],
@@ -252,6 +254,11 @@ class _Seed:
         if self.ranks.is_first:
             told = {"figures": json.dumps(figures), "history": json.dumps(history)}
             if isinstance(network, SCLC):
+                share = network.front.energy_in_guard(self.data.some(_FEW, seed=0).to(self.device))
+                log(
+                    self.into.folder,
+                    f"seed {self.number} {name}: {100 * share:.1f} % of the responses lie on the guard",
+                )
                 plan = network.front.chain
                 told["chain"] = json.dumps([plan.channels, plan.kernels, plan.crops, plan.grid])
             save_tensors(self.folder / f"{name}.safetensors", network.state_dict(), told)

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from fouroptics.models import SCLC, fold
 from fouroptics.models.readouts import Camera, Reader
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 import fouroptics as fo
 from fouroptics.optics.fourier import spectral_crop
@@ -87,6 +88,20 @@ def test_a_fold_is_detached_and_holds_one_plane():
             parameter.add_(1)
     assert torch.equal(folded(pictures), due)
     assert folded.summary().folded_macs == student.summary().folded_macs
+
+
+def test_a_fold_does_the_work_of_one_plane_however_deep_it_was():
+    """Products as torch counts them: a chain of four layers, folded, does what one of one layer does."""
+    pictures, work = torch.rand(4, 3, 32, 32), {}
+    for depth in (1, 4):
+        chain = SCLC((3, *(16,) * depth), 3, (*(None,) * (depth - 1), 8), 32, readout="homodyne", classes=5, guard=16)
+        for name, network in (("folded", fold(chain)), ("composed", chain)):
+            network(pictures)  # plans are made once
+            with FlopCounterMode(display=False) as counter, torch.no_grad():
+                network(pictures)
+            work[name, depth] = counter.get_total_flops()
+    assert work["folded", 4] == work["folded", 1] > 0
+    assert work["folded", 4] < work["composed", 4]
 
 
 def test_pairs_read_the_positive_and_the_negative_kernel():

@@ -220,6 +220,27 @@ def test_a_class_that_nobody_named_is_an_error_and_no_damage(tmp_path):
         load("image-mask", root, (12, 16), options={"preset": "camvid", "classes": ["a", "b"]})
 
 
+def test_pairs_by_lists(tmp_path):
+    """A name a line, or both files; what no list names is left out."""
+    root = pairs(tmp_path / "d", "carvana")
+    (root / "a.txt").write_text("0\n1\n\n2\n")
+    (root / "b.txt").write_text("train/3.png train_masks/4_mask.gif\ntrain/5.png nowhere.gif\n")
+    options = {"images": "train", "masks": "train_masks", "mask_suffix": "_mask", "threshold": 1}
+    lists = {"train": "a.txt", "test": "b.txt"}
+    data = load("image-mask", root, (12, 16), options=options | {"lists": lists})
+    assert (len(data.train) + len(data.validation), len(data.test)) == (3, 1)
+    assert data.skipped == (str(root / "train" / "5.png"),)
+    (root / "a.txt").write_text("0\n11\n")
+    for given, says in (
+        (lists, r"a\.txt: line 2: '11' names no pair; a name of a picture in train"),
+        (lists | {"test": "c.txt"}, r"c\.txt: there is no such list"),
+        ({"tests": "a.txt"}, "are no lists"),
+    ):
+        (root / "a.txt").write_text("0\n11\n" if given is lists else "0\n")
+        with pytest.raises(fo.InputError, match=says):
+            load("image-mask", root, (12, 16), options=options | {"lists": given})
+
+
 def test_shapes_are_balanced_and_do_not_depend_on_their_number():
     pictures, labels, masks = draw_shapes(600, (24, 32))
     assert pictures.shape == (600, 3, 24, 32)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import copy
 import math
+from dataclasses import replace
 
 import torch
 from fouroptics.models.backends import Backend
-from fouroptics.models.front import Front, PlaneFront
+from fouroptics.models.front import DeepFront, Front
 from fouroptics.models.readouts import Reader
 from fouroptics.models.sclc import Student
 from torch import Tensor, nn
@@ -57,14 +58,18 @@ class Divided(nn.Module):
         return pictures * (self.share + pictures.square().mean(-3, keepdim=True)).rsqrt()
 
 
-def still(front: Front) -> PlaneFront:
-    """Optics that do nothing: output o images input o mod I, as it is."""
-    outputs, inputs = front.plan.channels[-1], front.plan.channels[0]
-    passed = torch.zeros(outputs, inputs, *front.geometry.shape)
-    passed[torch.arange(outputs), torch.arange(outputs) % inputs] = 1.0
-    return PlaneFront(
-        front.plan, torch.complex(passed, torch.zeros_like(passed)), is_complex=front.is_complex, chain=front.chain
+def still(front: Front) -> DeepFront:
+    """Optics that do nothing: output o images input o mod I, as it is, by one tap."""
+    plan = front.plan
+    outputs, inputs = plan.channels[-1], plan.channels[0]
+    made = DeepFront(
+        replace(plan, channels=(inputs, outputs), kernels=((1, 1),), crops=plan.crops[-1:]), is_complex=front.is_complex
     )
+    with torch.no_grad():
+        weight = made.weights[0].zero_()
+        taps = weight[..., 0] if front.is_complex else weight
+        taps[torch.arange(outputs), torch.arange(outputs) % inputs] = 1.0
+    return made
 
 
 def electronic(student: Student, inputs: int, size: Pair, classes: int, backend: Backend) -> nn.Module:

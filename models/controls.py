@@ -27,11 +27,15 @@ class Square(nn.Module):
 
 
 class WithBackend(nn.Module):
-    """Features, their mean on a grid of readings, and a backend."""
+    """Features, their means or the largest of them on a grid of readings, and a backend."""
 
-    def __init__(self, features: nn.Module, readings: Pair, channels: int, size: Pair, classes: int, backend: Backend):
+    def __init__(
+        self, features: nn.Module, readings: Pair, channels: int, size: Pair, classes: int, backend: Backend,
+        *, pooling: str = "mean",
+    ) -> None:  # fmt: skip
         super().__init__()
-        self.features, self.pool = features, nn.AdaptiveAvgPool2d(readings)
+        self.features = features
+        self.pool = nn.AdaptiveMaxPool2d(readings) if pooling == "max" else nn.AdaptiveAvgPool2d(readings)
         self.norm = nn.BatchNorm2d(channels)
         self.backend = backend.build(channels, readings, size, classes)
 
@@ -83,7 +87,7 @@ def electronic(student: Student, inputs: int, size: Pair, classes: int, backend:
     two_sided = reader.compand == "two-sided-rectify"
     divided = [nn.BatchNorm2d(plan.channels[-1]), Divided(reader.divisive)] if reader.divisive else []
     features = nn.Sequential(conv, *divided, TwoSided() if two_sided else nn.ReLU())
-    return WithBackend(features, reader.size, reader.channels, size, classes, backend)
+    return WithBackend(features, reader.size, reader.channels, size, classes, backend, pooling=reader.pooling)
 
 
 def backend_only(inputs: int, size: Pair, readings: Pair | None, classes: int, backend: Backend) -> nn.Module:

@@ -197,6 +197,8 @@ class OSCLC(nn.Module):
             electronics["pool"] = [*self.reader.pool]
         if self.reader.divisive:
             electronics["divisive"] = self.reader.divisive
+        if isinstance(self.reader, Reader) and self.reader.pooling != "mean":
+            electronics["pooling"] = self.reader.pooling
         state = {"level": self.level} | {
             f"{part}.{name}": tensor
             for part in ("reader", "backend")
@@ -245,8 +247,10 @@ class OSCLC(nn.Module):
             backend = kind.build_levels([(one.channels, one.size) for one in reader.readers], size, classes)
         else:
             pool = (told["pool"][0], told["pool"][1]) if "pool" in told else None
-            divisive = told.get("divisive", 0.0)
-            reader = Reader(bank.readout, told["compand"], camera, pool, bank.channels[0], divisive=divisive)
+            reader = Reader(
+                bank.readout, told["compand"], camera, pool, bank.channels[0], divisive=told.get("divisive", 0.0),
+                pooling=told.get("pooling", "mean"),
+            )  # fmt: skip
             backend = kind.build(reader.channels, reader.size, size, classes)
         if reader.given != bank.readings:
             what = f"electronics for {reader.given[0]}×{reader.given[1]} readings, and its camera gives others"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fouroptics.devices import readout
@@ -21,6 +22,7 @@ from fouroptics.optics.separable import SMALL, Separable
 Pair = tuple[int, int]
 Line = tuple[float, float]
 _RECTIFIED = ("rectify", "two-sided-rectify")
+POOLINGS = ("mean", "max")
 _LEAST_SPREAD = 0.1  # of the usual one: a channel that hardly ever answers is not blown up
 _LINEAR = ("ideal_field", "homodyne")
 _MEND = "give training pictures, numbers in [0, 1]"
@@ -174,6 +176,7 @@ class Reader(Sensor):
         divisive: electronics divides each reading by the root mean square of all outputs' readings there, to which
             this share of their usual power is added; 0 leaves them as they are. What is left is the pattern of the
             responses, whatever the contrast of the picture there.
+        pooling: what electronics makes of a pool's rectified readings: their ``mean``, or the largest (``max``).
     """
 
     mean: Tensor
@@ -191,7 +194,12 @@ class Reader(Sensor):
         reference: float = 1.0,
         behind: bool = False,
         divisive: float = 0.0,
+        pooling: str = "mean",
     ) -> None:
+        check_choice("pooling", pooling, POOLINGS)
+        if pooling == "max" and (pool is None or compand not in _RECTIFIED):
+            mend = 'compand = "two-sided-rectify" and a sensor_pool, or pooling = "mean"'
+            raise InputError("the largest of rectified readings, and these are not", where="pooling", mend=mend)
         if not (isinstance(divisive, int | float) and 0 <= divisive < math.inf):
             raise InputError(f"{divisive!r} is no share", where="divisive", mend="0 for none, or such as 0.1")
         window = camera.pixels
@@ -203,7 +211,7 @@ class Reader(Sensor):
         pools_behind = pool is not None and (behind or compand in _RECTIFIED)
         given = (size[0] * rows, size[1] * columns) if pools_behind else size
         super().__init__(kind, compand, camera, given, channels, reference)
-        self.pool, self.size, self.divisive = pool, size, float(divisive)
+        self.pool, self.size, self.divisive, self.pooling = pool, size, float(divisive), pooling
         self._behind, self._bin = behind, (rows, columns) if pools_behind else None
         self.channels = channels * (2 if compand == "two-sided-rectify" else 1)
         self._pools: Kept[Tensor] = Kept()
@@ -218,7 +226,7 @@ class Reader(Sensor):
         """Another such reader, of so many outputs, which knows no readings yet."""
         return Reader(
             self.kind, self.compand, camera or self.camera, self.pool, outputs, reference=self.reference,
-            behind=self._behind, divisive=self.divisive,
+            behind=self._behind, divisive=self.divisive, pooling=self.pooling,
         ).to(self.mean)  # fmt: skip
 
     @property
@@ -255,6 +263,10 @@ class Reader(Sensor):
         gain = self._gain(seen)
         if self._bin is None or self.compand not in _RECTIFIED:
             return self._pooled(readout.compand(seen if gain is None else seen * gain, self.compand), None)
+        if self.pooling == "max":
+            found = seen if gain is None else seen * gain
+            sides = (found, -found) if self.compand == "two-sided-rectify" else (found,)
+            return torch.cat([F.max_pool2d(side, self._bin) for side in sides], -3).relu()
         positive = self._pooled(seen.relu(), gain)
         if self.compand == "rectify":
             return positive
@@ -326,7 +338,7 @@ class Reader(Sensor):
             return seen if gain is None else seen * gain
         places = math.prod(self.given)
         if places * math.prod(self.size) > SMALL:
-            return torch.nn.functional.avg_pool2d(seen if gain is None else seen * gain, self._bin)
+            return F.avg_pool2d(seen if gain is None else seen * gain, self._bin)
         weights = self._pools.get((seen.dtype, seen.device), partial(self._pool_weights, seen.dtype, seen.device))
         flat = seen.flatten(-2).mT.reshape(-1, places, seen.shape[-3])  # as readings that come from taps stand
         many = flat.shape[0]

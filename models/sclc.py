@@ -177,6 +177,7 @@ class SCLC(Student):
         reference: amplitude of the beam of ``interference``, in units of the field.
         divisive: electronics divides each reading by the root mean square of all outputs' readings there, to which
             this share of their usual power is added; 0 leaves them as they are.
+        pooling: of rectified readings in a pool: ``"mean"`` or ``"max"``.
         is_complex: of the kernels.
         detect: ``"last"``: what comes behind all convolutions; ``"each"``: what comes before each crop too, as the
             expanding path of a U-Net wants it (``backends.Up``).
@@ -200,6 +201,7 @@ class SCLC(Student):
         guard: Side = None,
         reference: float = 1.0,
         divisive: float = 0.0,
+        pooling: Literal["mean", "max"] = "mean",
         is_complex: bool = False,
         detect: Literal["last", "each"] = "last",
         parameters: Literal["deep", "plane"] = "deep",
@@ -239,6 +241,8 @@ class SCLC(Student):
             if not isinstance(chosen, Up):
                 mend = 'fouroptics.models.backends.Up, or detect="last"'
                 raise InputError("readings of several levels", where="backend", mend=mend)
+            if pooling != "mean":
+                raise InputError("levels take means", where="pooling", mend='"mean", or detect="last"')
             front = pyramid = PyramidFront(plan, is_complex=is_complex)
             camera = _camera(front, camera_pixel)
             reader = LevelReader(readout, compand, camera, pyramid.levels, reference=reference, divisive=divisive)
@@ -247,7 +251,7 @@ class SCLC(Student):
             front = DeepFront(plan, is_complex=is_complex)
             reader = Reader(
                 readout, compand, _camera(front, camera_pixel), pool, channels[-1], reference=reference,
-                divisive=divisive,
+                divisive=divisive, pooling=pooling,
             )  # fmt: skip
             behind = chosen.build(reader.channels, reader.size, side, classes)
         if parameters == "plane":

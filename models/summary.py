@@ -128,4 +128,6 @@ def _function(reader: Reader | LevelReader, backend: nn.Module) -> str:
     name = "quadratic" if reader.compand == "none" else "rectified" if "rectify" in reader.compand else "companded"
     if reader.divisive:
         name = "divided" if reader.compand == "none" else f"divided and {name}"
+    if isinstance(reader, Reader) and reader.pooling == "max":
+        name = f"{name}, the largest of each pool"
     return f"{name}, then {behind}"

@@ -78,10 +78,10 @@ _NETWORK: dict[str, Any] = {
     "size": [int, int], "channels": [int, int], "kernel": [int, int], "complex": bool, "dtype": str, "upright": bool,
     "stop": bool, "light": str, "readout": str, "compand": str, "sensor_pool": [int, int], "exposure": float,
 }  # fmt: skip
-_OPTIONAL = ("sensor_pool", "exposure", "electronics", "pool", "levels", "divisive", "dropout")
+_OPTIONAL = ("sensor_pool", "exposure", "electronics", "pool", "levels", "divisive", "pooling", "dropout")
 _ELECTRONICS: dict[str, Any] = {  # of a network whose bank this is: a list of one kind is of any length
     "compand": str, "window": [int, int], "pool": [int, int], "backend": str, "hidden": (int,), "classes": (str,),
-    "levels": ([int, int, int],), "divisive": float, "dropout": float,
+    "levels": ([int, int, int],), "divisive": float, "pooling": str, "dropout": float,
 }  # fmt: skip
 _TENSOR = re.compile(r"/entry/backend/[a-z0-9_]+(\.[a-z0-9_]+){0,6}")
 

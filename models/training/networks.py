@@ -107,6 +107,7 @@ def _readers(recipe: Recipe, data: Data) -> dict[str, Any]:
         "readout": section.readout, "compand": section.compand, "classes": len(data.classes),
         "sensor_pool": section.sensor_pool, "backend": _backend(section.backend), "reference": section.reference,
         "is_complex": section.is_complex, "detect": section.detect, "divisive": section.divisive,
+        "pooling": section.pooling,
         "parameters": section.parameters, "camera_pixel": recipe.camera_pixel,
     }  # fmt: skip
 

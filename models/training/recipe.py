@@ -27,7 +27,16 @@ FORMAT = "fouroptics-recipe/1"
 _PRESETS = files("fouroptics") / "presets" / "recipes"
 Pair = tuple[int, int]
 _PATHS = (("data", "path"), ("teacher", "weights"))
-_LATER = {"optics": "folded", "batch": 0, "detect": "last", "divisive": 0.0, "on": "bench", "ema": 0.0, "views": 0}
+_LATER = {
+    "optics": "folded",
+    "batch": 0,
+    "detect": "last",
+    "divisive": 0.0,
+    "on": "bench",
+    "ema": 0.0,
+    "views": 0,
+    "pooling": "mean",
+}
 _ROAD = ("student", "light", "bench")  # where stages take place, in their order
 # Of a ladder, in their order: from the teacher down to the masks of a file.
 RUNGS = (
@@ -130,6 +139,7 @@ class StudentSection(Section):
     compand: Compand = "none"
     reference: Annotated[float, Field(gt=0)] = 1.0
     divisive: Annotated[float, Field(ge=0, le=100)] = 0.0
+    pooling: Literal["mean", "max"] = "mean"
     is_complex: bool = False
     detect: Literal["last", "each"] = "last"
     parameters: Literal["deep", "plane"] = "deep"

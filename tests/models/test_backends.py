@@ -67,6 +67,45 @@ def test_a_reader_that_divides_is_told_by_its_file_and_kept_when_pruned(tmp_path
         student_of(FC(), divisive=-1)
 
 
+@pytest.mark.parametrize("compand", ["rectify", "two-sided-rectify"])
+@pytest.mark.parametrize("divisive", [0.0, 0.25])
+def test_the_largest_of_a_pool(tmp_path, compand, divisive):
+    """Pool by pool in loops; the same in a fold, in a file and with fewer outputs."""
+    student = student_of(FC(), compand=compand, divisive=divisive, pooling="max", sensor_pool=4)
+    seen = pictures(6)
+    student.normalise(seen)
+    reader = student.reader
+    detected = reader.detected(student.seen(seen)).detach() + reader.bias[:, None, None].detach()
+    if divisive:
+        detected = detected / (divisive * reader.power + detected.square().mean(1, keepdim=True)).sqrt()
+    sides = (detected, -detected) if compand == "two-sided-rectify" else (detected,)
+    rows, columns = (n // m for n, m in zip(reader.given, reader.size, strict=True))
+    due = torch.stack([
+        torch.stack([
+            torch.cat([side[..., rows * y : rows * (y + 1), columns * x : columns * (x + 1)].amax((-2, -1)).clamp_min(0)
+                       for side in sides], 1)
+            for x in range(reader.size[1])], -1)
+        for y in range(reader.size[0])], -2)  # fmt: skip
+    torch.testing.assert_close(student.readings(seen).detach(), due, atol=1e-5, rtol=1e-5)
+    assert "the largest of each pool" in student.summary().function
+    torch.testing.assert_close(fold(student.eval())(seen), student(seen), atol=1e-4, rtol=1e-4)
+    few = pruned(student, 4, seen)
+    assert few.reader.pooling == "max"
+    here = OSCLC.from_student(few, bench_of(240, {"mask.encoding": "carrier"}), seen).eval()
+    here.mask_set(classes="abcd").save(tmp_path / "masks.h5")
+    again = OSCLC.from_maskset(tmp_path / "masks.h5")
+    with torch.no_grad():
+        assert again.reader.pooling == "max" and torch.equal(again(seen), here(seen))
+
+
+def test_the_largest_of_what_is_not_rectified_is_refused():
+    for options in ({"compand": "none"}, {"sensor_pool": None}):
+        with pytest.raises(InputError, match="pooling: the largest of rectified readings, and these are not"):
+            student_of(FC(), pooling="max", **options)
+    with pytest.raises(InputError, match="'median' is unknown"):
+        student_of(FC(), pooling="median")
+
+
 @pytest.mark.parametrize(
     ("backend", "shape", "macs", "function"),
     [

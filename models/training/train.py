@@ -252,18 +252,15 @@ class _Seed:
         }
         figures["function"] = _function_of(network)
         if self.ranks.is_first:
-            told = {"figures": json.dumps(figures), "history": json.dumps(history)}
+            told, beside = {"figures": json.dumps(figures), "history": json.dumps(history)}, ""
             if isinstance(network, SCLC):
                 share = network.front.energy_in_guard(self.data.some(_FEW, seed=0).to(self.device))
-                log(
-                    self.into.folder,
-                    f"seed {self.number} {name}: {100 * share:.1f} % of the responses lie on the guard",
-                )
+                beside = f"; {100 * share:.1f} % of the responses' energy lies on the guard"
                 plan = network.front.chain
                 told["chain"] = json.dumps([plan.channels, plan.kernels, plan.crops, plan.grid])
             save_tensors(self.folder / f"{name}.safetensors", network.state_dict(), told)
             write_metrics(self.folder)
-            log(self.into.folder, f"seed {self.number} {name}: {_words(figures)}")
+            log(self.into.folder, f"seed {self.number} {name}: {_words(figures)}{beside}")
         self.ranks.wait()
 
     def _record(self, history: list[dict[str, Any]]) -> None:

@@ -101,7 +101,7 @@ def test_patches_as_kernels_answer_to_all_pictures_alike():
     begin_with_patches(student, pictures)
     weight = student.front.weights[0].detach()
     assert float(weight.mean((1, 2, 3)).abs().max()) < 1e-6 * float(weight.abs().max())
-    assert float(student.front.transfer().abs().square().mean()) == pytest.approx(1.0, rel=1e-4)
+    assert float(student.front.transfer().detach().abs().square().mean()) == pytest.approx(1.0, rel=1e-4)
     patches = _patches(pictures, (6, 6), 20_000, torch.Generator().manual_seed(1))
     patches = patches - patches.mean(0)
     raw = patches[:24] / patches[:24].norm(dim=1, keepdim=True)

@@ -300,8 +300,9 @@ def _listed(folder: Path, lists: Any, images: Path, masks: Path, suffix: str) ->
             raise InputError("there is no such list", where=str(path), mend=mend)
         for number, line in enumerate(read_text(path).splitlines(), 1):
             words = line.split()
-            if len(words) == 1 and words[0] in pictures and words[0] + suffix in beside:
-                places.append((pictures[words[0]], beside[words[0] + suffix], part))
+            if len(words) == 1:  # one that is not there is named with those that cannot be read
+                mask = words[0] + suffix
+                places.append((pictures.get(words[0], images / words[0]), beside.get(mask, masks / mask), part))
             elif len(words) == 2:
                 places.append((folder / words[0], folder / words[1], part))
             elif words:

@@ -230,13 +230,14 @@ def test_pairs_by_lists(tmp_path):
     data = load("image-mask", root, (12, 16), options=options | {"lists": lists})
     assert (len(data.train) + len(data.validation), len(data.test)) == (3, 1)
     assert data.skipped == (str(root / "train" / "5.png"),)
-    (root / "a.txt").write_text("0\n11\n")
+    (root / "a.txt").write_text("0\n1\n11\n")
+    assert str(root / "train" / "11") in load("image-mask", root, (12, 16), options=options | {"lists": lists}).skipped
     for given, says in (
-        (lists, r"a\.txt: line 2: '11' names no pair; a name of a picture in train"),
+        (lists, r"a\.txt: line 2: '1 2 3' names no pair; a name of a picture in train"),
         (lists | {"test": "c.txt"}, r"c\.txt: there is no such list"),
         ({"tests": "a.txt"}, "are no lists"),
     ):
-        (root / "a.txt").write_text("0\n11\n" if given is lists else "0\n")
+        (root / "a.txt").write_text("0\n1 2 3\n" if given is lists else "0\n1\n")
         with pytest.raises(fo.InputError, match=says):
             load("image-mask", root, (12, 16), options=options | {"lists": given})
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +16,6 @@ from fouroptics.models.training.distill import hard_loss
 from fouroptics.models.training.loop import Fitting, Stage, factor
 from fouroptics.models.training.metrics import measured, of_confusion, scores_by_chunk
 from fouroptics.models.training.recipe import RateSection, TrainSection
-from fouroptics.models.training.taught import Taught
 from torch import nn
 from torch.utils.data import TensorDataset
 
@@ -190,64 +188,6 @@ def test_ranks_have_disjoint_parts_and_all_together():
 
     parts = [Ranks(rank, 3).part_of(10).tolist() for rank in range(3)]
     assert sorted(one for part in parts for one in part) == list(range(10))
-
-
-def test_ones_own_teacher_and_pictures(tmp_path):
-    class Own(nn.Module):
-        def forward(self, pictures):
-            return torch.stack([pictures.mean((1, 2, 3)), 1 - pictures.mean((1, 2, 3)), pictures[:, 0, 0, 0]], 1)
-
-    pictures = torch.rand(60, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-    labels = torch.arange(60) % 3
-    sets = TensorDataset(pictures, labels), TensorDataset(pictures[:20], labels[:20])
-    run = train(recipe(), tmp_path / "run", teacher=Own(), data=sets)
-    assert run.summary["data"]["classes"] == ["0", "1", "2"]
-    assert run.summary["data"]["reported"] == "validation"  # which chose: it is not called a test
-    assert load(run)(pictures[:4]).shape == (4, 3)
-    assert (run.seed(0) / "given-teacher.json").is_file()
-
-
-@pytest.mark.parametrize(("views", "asked"), [(0, 6), (1, 2), (2, 4), (5, 6)])
-def test_a_teacher_is_asked_once_about_a_view(tmp_path, monkeypatch, views, asked):
-    """Three epochs of two batches. What is kept is what would be said again: the students are the same to the bit."""
-    seen = []
-
-    class Own(nn.Module):
-        def forward(self, pictures):
-            seen.append(pictures)
-            return pictures.mean((2, 3))
-
-    pictures = torch.rand(64, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-    sets = (TensorDataset(pictures, torch.arange(64) % 3),) * 2
-    told = recipe(**{"distill.views": views, "distill.also_without": False})
-    kept = train(told, tmp_path / "kept", teacher=Own(), data=sets)
-    shown = [batch for batch in seen if len(batch) == 32]
-    assert len(shown) == asked == len({batch.numpy().tobytes() for batch in shown})
-    monkeypatch.setattr(Taught, "said", lambda self, batch: self.teacher(batch))
-    same(contents(kept.folder), contents(train(told, tmp_path / "asked", teacher=Own(), data=sets).folder))
-
-
-@pytest.mark.parametrize(
-    ("changes", "classes", "words"),
-    [
-        ({"distill.loss": "dkd"}, 2, "dkd of 2 classes"),
-        ({"distill.loss": "kd"}, 3, r"the student's scores are \[2, 3\], the teacher's \[2, 2\]"),
-    ],
-)
-def test_a_loss_that_cannot_be_is_refused_before_anything_is_trained(tmp_path, changes, classes, words):
-    pictures, labels = torch.rand(60, 3, 16, 16), torch.arange(60) % classes
-    sets = TensorDataset(pictures, labels), TensorDataset(pictures[:20], labels[:20])
-    with pytest.raises(fo.InputError, match=words):
-        train(recipe(**changes), tmp_path / "run", teacher=nn.Sequential(nn.Flatten(), nn.Linear(768, 2)), data=sets)
-    assert not (tmp_path / "run").exists()
-
-
-def test_a_third_dataset_is_reported_on(tmp_path):
-    pictures, labels = torch.rand(60, 3, 16, 16), torch.arange(60) % 3
-    sets = [TensorDataset(pictures[:n], labels[:n]) for n in (60, 20, 7)]
-    run = train(recipe(**{"distill.loss": "none", "train.epochs": 1}), tmp_path / "run", data=tuple(sets))
-    told = run.summary["data"]
-    assert (told["validation"], told["test"], told["reported"]) == (20, 7, "test")
 
 
 def test_a_stage_that_makes_it_worse_leaves_what_there_was():
@@ -430,59 +370,6 @@ def test_progress_is_told_and_a_loss_that_is_not_finite_stops(tmp_path):
 
     with pytest.raises(FailedRun, match=r"the loss is nan in step 0 .* a smaller train\.lr, or train\.clip"):
         train(recipe(**{"distill.also_without": False}), tmp_path / "b", teacher=Mad())
-
-
-def test_other_pictures_of_the_same_classes(tmp_path):
-    """A run on folders, evaluated on another folder; one of other classes is refused."""
-    from fouroptics.models.training.train import figures_on
-    from PIL import Image
-
-    def folders(root, names, count):
-        for number, name in enumerate(names):
-            (root / name).mkdir(parents=True)
-            for which in range(count):
-                Image.new("RGB", (16, 16), (200 * number, 10 * which, 50)).save(root / name / f"{which}.png")
-        return root
-
-    here = folders(tmp_path / "here", ("cat", "dog"), 30)
-    told = {"data.reader": "folders", "data.path": str(here), "data.options": {}, "distill.loss": "none",
-            "train.epochs": 40, "train.ema": 0.0}  # fmt: skip
-    before = torch.random.get_rng_state()
-    run = train(recipe(**told), tmp_path / "run")
-    assert torch.equal(torch.random.get_rng_state(), before)
-    kept = run.summary["results"]
-    assert figures_on(run, here) == kept  # its own pictures: only those that it never saw
-    shutil.copytree(here, tmp_path / "moved")  # they are its own wherever they lie
-    for file in (tmp_path / "moved").rglob("*.png"):
-        os.utime(file, (0, 0))
-    assert figures_on(run, tmp_path / "moved") == kept
-    train(recipe(**told | {"data.path": str(tmp_path / "moved")}), tmp_path / "run")
-    found = figures_on(run, folders(tmp_path / "there", ("cat", "dog"), 5))
-    assert found["student-alone"]["accuracy"]["mean"] == pytest.approx(1.0)  # red or not is easily told
-    with pytest.raises(fo.InputError, match="its classes are cat, fox; the network knows cat, dog"):
-        figures_on(run, folders(tmp_path / "elsewhere", ("cat", "fox"), 5))
-
-
-def test_what_a_run_was_made_of_is_part_of_it(tmp_path):
-    """Other pictures, another teacher of one's own: another run."""
-    labels, draw = torch.arange(60) % 3, torch.Generator().manual_seed(0)
-    sets = [(one := TensorDataset(torch.rand(60, 3, 16, 16, generator=draw), labels), one) for _ in range(2)]
-    teachers = [nn.Sequential(nn.Flatten(), nn.Linear(768, 3)) for _ in range(2)]
-    train(recipe(), tmp_path / "run", teacher=teachers[0], data=sets[0])
-    assert all(p.requires_grad for p in teachers[0].parameters())  # which stays as it was
-    for teacher, data in ((teachers[0], sets[1]), (teachers[1], sets[0])):
-        with pytest.raises(fo.InputError, match="is a run of another recipe, of other pictures or teacher"):
-            train(recipe(), tmp_path / "run", teacher=teacher, data=data)
-    train(recipe(), tmp_path / "run", teacher=teachers[0], data=sets[0])
-
-
-def test_a_student_like_one_s_own_teacher_is_loaded_without_it(tmp_path):
-    from fouroptics.models.teachers import SmallCNN
-
-    sets = TensorDataset(torch.rand(40, 3, 16, 16), torch.arange(40) % 3)
-    told = recipe(**{"student.like": "teacher", "train.epochs": 1})
-    run = train(told, tmp_path / "run", teacher=SmallCNN(3, 16, widths=(4,)), data=(sets, sets))
-    assert load(run).front.plan.channels == (3, 4, 4)
 
 
 def test_seeds_join_and_the_oldest_one_s_teacher_teaches(tmp_path):

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import torch
 from fouroptics.models.front import Front
-from fouroptics.models.osclc import check_hardware, responses
+from fouroptics.models.osclc import bank_of, check_hardware, gathered
 from fouroptics.models.readouts import Sensor
 from fouroptics.models.sclc import Student
 from torch import Generator, Tensor
 
 from fouroptics.bench import Bench
-from fouroptics.correlator import Correlator4f
 from fouroptics.correlator.fourier_plane import input_pixel
 from fouroptics.devices.detector import Pattern
 from fouroptics.errors import InputError
@@ -48,8 +47,10 @@ class ReadingNoise:
         self.asked = asked
 
     @classmethod
-    def on(cls, bench: Bench, student: Student, pictures: Tensor) -> ReadingNoise:
+    def on(cls, bench: Bench, student: Student, pictures: Tensor, *, oversample: int = 1) -> ReadingNoise:
         """Measured on a bench, as a student's kernels are now: they share its light, and set its exposure.
+
+        ``oversample`` is of the readings, as the ``OSCLC`` has it.
 
         Raises:
             InputError: readings that no reference beam makes, or a bench that cannot carry them.
@@ -58,15 +59,13 @@ class ReadingNoise:
         check_signed(reader)
         check_hardware(reader, bench)
         with torch.no_grad():
-            taps, pictures = responses(front, bench), pictures[:_PICTURES].to(reader.mean.device)
-            bank = Correlator4f.from_kernels(
-                taps, bench, front.plan.size, readout=reader.kind, sensor_pool=reader.given, masks="device"
-            ).to(taps.device)  # all outputs: they share the light, and the brightest one sets the exposure
-            bank.expose(pictures)
-            wanted, due = reader.detected(student.seen(pictures)), bank(pictures)
-            even = Pattern(*(due.new_zeros(due.shape[-2:]) for _ in range(2)))
-            draw = torch.Generator(taps.device).manual_seed(0)
-            off = bank.capture(pictures, generator=draw, pattern=even) - due
+            pictures = pictures[:_PICTURES].to(reader.mean.device)
+            # all outputs: they share the light, and the brightest one sets the exposure
+            bank = bank_of(student, bench, oversample=oversample, masks="device").expose(pictures)
+            wanted, due = reader.detected(student.seen(pictures)), gathered(bank(pictures), reader.given)
+            even = Pattern(*(due.new_zeros(bank.readings) for _ in range(2)))
+            draw = torch.Generator(due.device).manual_seed(0)
+            off = gathered(bank.capture(pictures, generator=draw, pattern=even), reader.given) - due
             apart = wanted - wanted.mean((0, 2, 3), keepdim=True)  # a spot may block the mean
             level = (due * apart).sum((0, 2, 3)) / apart.square().sum((0, 2, 3)).clamp_min(1e-30)
             found = cls(bench, front, 1.0)

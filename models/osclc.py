@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from fouroptics.models.backends import Up, built, describe
 from fouroptics.models.cascade import Cascade
 from fouroptics.models.front import DeepFront, Front
@@ -22,6 +23,7 @@ from torch import Generator, Tensor, nn
 
 from fouroptics.bench import Bench
 from fouroptics.correlator import Correlator4f
+from fouroptics.correlator.reading import Window
 from fouroptics.devices.detector import Pattern
 from fouroptics.errors import InputError, check_choice
 from fouroptics.imperfections import Imperfections
@@ -40,6 +42,9 @@ class OSCLC(nn.Module):
     A student's readings are in units of its field, a camera's are numbers of its converter. Between the two stands one
     factor an output, ``level``: what the camera gives for a reading of 1. It is measured on the bench (``measure``), as
     an engineer would, with pictures whose responses are known.
+
+    A camera may give several readings for one of the student's, of which electronics takes the mean (``oversample``):
+    each holds a well of its own, so that n × n of them see n² times the light, and n times less noise.
 
     Args:
         bank: the optics and the camera; its readings are not companded yet.
@@ -62,6 +67,7 @@ class OSCLC(nn.Module):
         pictures: Tensor,
         *,
         optics: Literal["folded", "cascade"] = "folded",
+        oversample: int = 1,
         **options: Any,
     ) -> OSCLC:
         """A student's masks on a bench, exposed for some training pictures and measured with them.
@@ -72,6 +78,7 @@ class OSCLC(nn.Module):
             pictures: training pictures ``[batch, in, y, x]``: they fix exposure and levels.
             optics: ``"folded"``, one plane of masks; or ``"cascade"``, a 4f for each block with ideal masks: the same
                 field (``Cascade``), dimmer by what splitting and summing its channels costs.
+            oversample: readings of the camera, each way, for one of the student's.
             options: of ``Correlator4f``: ``masks`` (``"device"`` unless told), ``learn``, ``quantize``, ``layout``.
 
         Raises:
@@ -80,7 +87,7 @@ class OSCLC(nn.Module):
         front, reader = student.front, student.reader
         check_hardware(reader, bench)
         check_choice("optics", optics, ("folded", "cascade"))
-        taps, pictures = responses(front, bench), pictures.to(reader.mean.device)
+        pictures = pictures.to(reader.mean.device)
         if optics == "cascade":
             options = {"masks": "ideal"} | options
             if options["masks"] != "ideal":
@@ -90,12 +97,9 @@ class OSCLC(nn.Module):
             tiled = options.get("layout", bench.layout.inputs) == "tiled"
             ratio = cascade.cost().share / cascade.cost_of_fold(tiled=tiled).share
             bench = bench.replace({"mask.transmission": f"{100 * bench.mask.transmission * ratio!r} %"})
-        bank = Correlator4f.from_kernels(
-            taps, bench, front.plan.size, readout=reader.kind, sensor_pool=reader.given,
-            **({"masks": "device"} | options),
-        )  # fmt: skip
+        bank = bank_of(student, bench, oversample=oversample, **({"masks": "device"} | options))
         check_room(front, bank)
-        made = cls(bank.to(taps.device), copy.deepcopy(reader), copy.deepcopy(student.backend)).train(student.training)
+        made = cls(bank, copy.deepcopy(reader), copy.deepcopy(student.backend)).train(student.training)
         bank.expose(pictures)
         made.measure(student, pictures)
         return made
@@ -126,9 +130,17 @@ class OSCLC(nn.Module):
 
     def scores(self, given: Tensor) -> Tensor:
         """What electronics makes of what the camera gives ``[batch, out, Y, X]``."""
-        readings: Any = self.reader.followed(given / self.level[:, None, None])
+        readings: Any = self.reader.followed(self._gathered(given) / self.level[:, None, None])
         found: Tensor = self.backend(self.reader.normalised(readings))
         return found
+
+    @property
+    def oversample(self) -> int:
+        """Readings of the camera, each way, for one of the student's."""
+        return self.bank.readings[0] // self.reader.given[0]
+
+    def _gathered(self, given: Tensor) -> Tensor:
+        return gathered(given, self.reader.given)
 
     @torch.no_grad()
     def measure(self, student: Student, pictures: Tensor) -> OSCLC:
@@ -137,7 +149,7 @@ class OSCLC(nn.Module):
         mode = self.training
         for part in torch.split(pictures, _CHUNK):
             wanted = student.reader.detected(student.seen(part)).double()
-            given = self.eval().bank(part).double()
+            given = self._gathered(self.eval().bank(part)).double()
             due += torch.stack(((given * wanted).sum((0, 2, 3)), wanted.square().sum((0, 2, 3))))
         found = due[0] / due[1].clamp_min(1e-300)
         if not bool((found > 0).all()):
@@ -161,10 +173,11 @@ class OSCLC(nn.Module):
         bank = self.bank
         parts = torch.split(pictures, _CHUNK)
         collected = torch.cat([bank.electrons(part) for part in parts])
-        due = torch.cat([bank(part) for part in parts])
+        due = torch.cat([self._gathered(bank(part)) for part in parts])
         generator = torch.Generator(due.device).manual_seed(0)
-        even = Pattern(*(due.new_zeros(due.shape[-2:]) for _ in range(2)))  # a camera whose pixels are alike
-        noise = torch.cat([bank.capture(part, generator=generator, pattern=even) for part in parts]) - due
+        even = Pattern(*(due.new_zeros(bank.readings) for _ in range(2)))  # a camera whose pixels are alike
+        seen = [self._gathered(bank.capture(part, generator=generator, pattern=even)) for part in parts]
+        noise = torch.cat(seen) - due
         latency = bank.latency()
         well = float(bank.bench.camera.full_well)
         return {
@@ -252,7 +265,10 @@ class OSCLC(nn.Module):
                 pooling=told.get("pooling", "mean"),
             )  # fmt: skip
             backend = kind.build(reader.channels, reader.size, size, classes)
-        if reader.given != bank.readings:
+        if any(
+            n < k or n % k or n // k != bank.readings[0] // reader.given[0]
+            for n, k in zip(bank.readings, reader.given, strict=True)
+        ):
             what = f"electronics for {reader.given[0]}×{reader.given[1]} readings, and its camera gives others"
             raise InputError(what, where=f"{masks.title}: network", mend="export it again")
         network = cls(bank, reader, backend).to(bank.kernels.dtype)
@@ -264,6 +280,31 @@ class OSCLC(nn.Module):
                 raise InputError(what, where=f"{masks.title}: backend", mend="export it again")
         network.load_state_dict(state, strict=False)
         return network.eval()
+
+
+def bank_of(student: Student, bench: Bench, *, oversample: int = 1, **options: Any) -> Correlator4f:
+    """The correlators of a student's responses, whose camera gives ``oversample`` readings each way for one of its own.
+
+    Raises:
+        InputError: the bench's pixels do not make so many.
+    """
+    front, reader = student.front, student.reader
+    if oversample != 1:
+        whole = Window.of(bench, front.plan.size, reader.given).bin
+        if oversample < 1 or any(pixels % oversample for pixels in whole):
+            able = [n for n in range(1, min(whole) + 1) if not any(pixels % n for pixels in whole)]
+            what = f"a reading is {whole[0]}×{whole[1]} pixels, which cannot be {oversample}×{oversample} equal parts"
+            raise InputError(what, where="oversample", mend=" or ".join(str(n) for n in able))
+    readings = (reader.given[0] * oversample, reader.given[1] * oversample)
+    taps = responses(front, bench)
+    bank = Correlator4f.from_kernels(taps, bench, front.plan.size, readout=reader.kind, sensor_pool=readings, **options)
+    return bank.to(taps.device)
+
+
+def gathered(given: Tensor, readings: Pair) -> Tensor:
+    """So many readings of an output, each the mean of those that the camera gives in its place."""
+    bins = (given.shape[-2] // readings[0], given.shape[-1] // readings[1])
+    return given if bins == (1, 1) else F.avg_pool2d(given, bins)
 
 
 def responses(front: Front, bench: Bench) -> Tensor:

@@ -190,7 +190,7 @@ def _guarded(subject: Subject) -> dict[str, Any] | None:
 
 def _on(subject: Subject, bench: Bench, masks: str) -> OSCLC:
     """The tuned network on another bench, exposed and measured there."""
-    options: dict[str, Any] = {"masks": masks}
+    options: dict[str, Any] = {"masks": masks, "oversample": subject.osclc.oversample}
     if bench.mask.encoding != "fit":
         options["learn"] = "kernels"
     return OSCLC.from_student(_tuned(subject), bench, subject.known, **options).eval()

@@ -36,6 +36,7 @@ _LATER = {
     "ema": 0.0,
     "views": 0,
     "pooling": "mean",
+    "oversample": 1,
 }
 _ROAD = ("student", "light", "bench")  # where stages take place, in their order
 # Of a ladder, in their order: from the teacher down to the masks of a file.
@@ -251,6 +252,7 @@ class Recipe(Section):
     bench: str = ""
     encoding: str = ""
     inputs: Literal["", "tiled", "lenslet", "frames"] = ""
+    oversample: Annotated[int, Field(ge=1, le=64)] = 1
     trained: str = ""
     data: DataSection = DataSection()
     teacher: TeacherSection = TeacherSection()
@@ -310,6 +312,8 @@ class Recipe(Section):
             raise InputError("nothing is left to do without a bench", where=f"{place}: trained", mend=mend)
         if recipe.stage and not recipe.bench:
             raise InputError("stages without a bench", where=f"{place}: stage", mend='bench = "slm-532nm"')
+        if recipe.oversample > 1 and not recipe.bench:
+            raise InputError("no camera to read without a bench", where=f"{place}: oversample", mend="1, or a bench")
         if any(_ROAD.index(one.on) > _ROAD.index(then.on) for one, then in pairwise(recipe.stage)):
             mend = "stages of the student first, then those in light, then those on the bench"
             raise InputError("masks are made when the student is done", where=f"{place}: stage.on", mend=mend)
@@ -372,7 +376,7 @@ class Recipe(Section):
         told["train"].pop("tensorboard")
         for section, key in _PATHS:  # what lies there counts, and is counted elsewhere
             told[section].pop(key)
-        later = (told["teacher"], told["student"], told["distill"], *told["stage"])
+        later = (told, told["teacher"], told["student"], told["distill"], *told["stage"])
         for kept in later:  # keys that say what was always so
             for key, usual in _LATER.items():
                 if kept.get(key) == usual:

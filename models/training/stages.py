@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from fouroptics.models.cascade import Cascade
 from fouroptics.models.noise import ReadingNoise, check_signed
-from fouroptics.models.osclc import OSCLC, check_hardware, check_room, responses
+from fouroptics.models.osclc import OSCLC, bank_of, check_hardware, check_room
 from fouroptics.models.sclc import Student
 from fouroptics.models.training.data import Data, Part
 from fouroptics.models.training.loop import Loss, Stage
@@ -77,7 +77,8 @@ def on_bench(recipe: Recipe, student: Student, data: Data) -> OSCLC:
     """A student's masks on the recipe's bench, before any fine-tuning."""
     bench, optics = recipe.on_bench(), recipe.student.optics
     options = {"learn": _begun_by(bench)} if optics == "folded" else {}
-    return OSCLC.from_student(student, bench, data.some(MEASURED, seed=0), optics=optics, **options)
+    known, finer = data.some(MEASURED, seed=0), recipe.oversample
+    return OSCLC.from_student(student, bench, known, optics=optics, oversample=finer, **options)
 
 
 def in_light(recipe: Recipe, student: Student, data: Data) -> OSCLC:
@@ -88,7 +89,7 @@ def in_light(recipe: Recipe, student: Student, data: Data) -> OSCLC:
     bench, known = recipe.on_bench(), data.some(MEASURED, seed=0)
     share = _passed(student, bench, known)
     dim = bench.replace({"mask.transmission": f"{100 * bench.mask.transmission * share!r} %"})
-    return OSCLC.from_student(student, dim, known, masks="ideal")
+    return OSCLC.from_student(student, dim, known, masks="ideal", oversample=recipe.oversample)
 
 
 def _passed(student: Student, bench: Bench, known: Tensor) -> float:
@@ -133,11 +134,8 @@ def check_bench(recipe: Recipe, student: Student) -> None:
     if through_masks and _begun_by(bench) == "masks":
         mend = 'learn = ["masks"], another encoding, or on = "light"'
         raise InputError("a fit passes no gradient to kernels", where="stage.learn", mend=mend)
-    taps, reader = responses(student.front, bench), student.reader
-    bank = Correlator4f.from_kernels(
-        taps, bench, student.front.plan.size, readout=reader.kind, sensor_pool=reader.given,
-        masks="device" if recipe.student.optics == "folded" else "ideal", learn=_begun_by(bench),
-    )  # fmt: skip
+    masks = "device" if recipe.student.optics == "folded" else "ideal"
+    bank = bank_of(student, bench, oversample=recipe.oversample, masks=masks, learn=_begun_by(bench))
     check_room(student.front, bank)
     if bench.link is None:
         mend = 'add [link]: rate = "2.5 Gbit/s", overhead = "50 us"'
@@ -152,7 +150,8 @@ def in_noise(student: Student, section: StageSection, recipe: Recipe, data: Data
     """A copy of a student as a stage trains it: its readings have the noise that the bench's reference beam gives."""
     made = copy.deepcopy(student).requires_grad_("backend" in section.learn)
     made.front.requires_grad_("kernels" in section.learn)
-    made.noise = ReadingNoise.on(recipe.on_bench(), student, data.some(MEASURED, seed=0))
+    known = data.some(MEASURED, seed=0)
+    made.noise = ReadingNoise.on(recipe.on_bench(), student, known, oversample=recipe.oversample)
     return made
 
 

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from fouroptics.models import OSCLC, SCLC
 from fouroptics.models.noise import ReadingNoise
 from fouroptics.models.training import load, loop, train
@@ -96,7 +97,8 @@ def test_kernels_learn_to_stand_above_the_noise():
         assert float(slopes[number]) == pytest.approx((seen[0] - seen[1]) / (2 * step), rel=1e-5)
 
 
-def test_it_is_the_noise_of_the_bench():
+@pytest.mark.parametrize("oversample", [1, 2])
+def test_it_is_the_noise_of_the_bench(oversample):
     """Output by output, as captures of the whole network have it; kernels of very different peaks among them."""
     student = student_of((3, 12), 5).eval()
     shown = pictures(24, 3, seed=4)
@@ -104,12 +106,14 @@ def test_it_is_the_noise_of_the_bench():
         student.front.weights[0][:4] *= 3
         student.front.weights[0][8:] -= student.front.weights[0][8:].mean((-2, -1), keepdim=True)
     student.normalise(shown)
-    noise = ReadingNoise.on(BENCH, student, shown)
-    network = OSCLC.from_student(student, BENCH, shown).eval()
+    noise = ReadingNoise.on(BENCH, student, shown, oversample=oversample)
+    network = OSCLC.from_student(student, BENCH, shown, oversample=oversample).eval()
     with torch.no_grad():
-        due = network.bank(shown)
-        even = Pattern(torch.zeros(due.shape[-2:]), torch.zeros(due.shape[-2:]))
-        off = network.bank.capture(shown, generator=torch.Generator().manual_seed(1), pattern=even) - due
+        even = Pattern(torch.zeros(network.bank.readings), torch.zeros(network.bank.readings))
+        off = network.bank.capture(shown, generator=torch.Generator().manual_seed(1), pattern=even) - network.bank(
+            shown
+        )
+        off = F.avg_pool2d(off, oversample)
         measured = off.std((0, 2, 3)) / network.level
         said = noise.share * noise.clear(student.front.transfer())
     ratio = said / measured
@@ -126,7 +130,8 @@ def test_a_stage_teaches_a_student_its_bench_s_noise(tmp_path, monkeypatch):
     BENCH.replace({"mask.pitch": "16 um", "mask.pixels": [960, 540]}).save(path)
     changes = {
         "data.options": {"count": 60}, "distill.loss": "none", "train.epochs": 1, "train.batch": 20, "stage": [stage],
-        "bench": str(path), "student.channels": [3, 4], "evaluate.rungs": ["quantized", "file"], "evaluate.pictures": 2,
+        "bench": str(path), "oversample": 2, "student.channels": [3, 4],
+        "evaluate.rungs": ["quantized", "file"], "evaluate.pictures": 2,
     }  # fmt: skip
     run = train("shapes-bench", tmp_path / "run", changes=changes)
     plain = load(run, name="student-alone").front.weights[0]
@@ -136,7 +141,9 @@ def test_a_stage_teaches_a_student_its_bench_s_noise(tmp_path, monkeypatch):
     assert "validation_accuracy" in told["history"]
     rungs = json.loads((run.seed(0) / "ladder.json").read_text())["rungs"]
     assert rungs["file"] == rungs["quantized"]
-    masks = OSCLC.from_maskset(run.seed(0) / "masks.h5").bank.kernels
+    network = OSCLC.from_maskset(run.seed(0) / "masks.h5")
+    masks = network.bank.kernels
+    assert network.oversample == 2
     torch.testing.assert_close(masks / masks.norm(), learned / learned.norm(), rtol=0, atol=1e-6)
 
 

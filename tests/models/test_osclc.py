@@ -123,6 +123,37 @@ def test_a_signed_reading_has_the_shot_noise_of_both_captures():
     assert told["signal_to_noise"] == pytest.approx(signal / variance**0.5, rel=0.05)
 
 
+@pytest.mark.parametrize("readout", ["homodyne", "intensity"])
+def test_finer_readings_are_the_same_in_mean_with_half_the_noise(readout, tmp_path):
+    """2 × 2 wells hold four times the charge of one, less where light has peaks; shot noise falls by the root of it."""
+    student, pictures = student_of(readout, "none" if readout == "intensity" else "two-sided-rectify", sensor_pool=None)
+    bench = SLM.replace(STILL | {"mask.encoding": "carrier"})
+    plain, finer = (placed(student, bench, pictures, oversample=n) for n in (1, 2))
+    assert finer.bank.readings == (2 * plain.bank.readings[0], 2 * plain.bank.readings[1])
+    longer = float(finer.bank.shutter / plain.bank.shutter)
+    assert 3 < longer < 4.1
+    with torch.no_grad():
+        torch.testing.assert_close(finer(pictures), plain(pictures), rtol=2e-2, atol=2e-2)
+    told, before = finer.budget(pictures), plain.budget(pictures)
+    ratio = told["signal_to_noise"] / before["signal_to_noise"]
+    assert ratio == pytest.approx(longer**0.5, rel=0.05)
+    assert told["electrons_mean"] == pytest.approx(before["electrons_mean"] * longer / 4, rel=0.02)
+    assert told["adc_samples"] == 4 * before["adc_samples"]
+    finer.mask_set(title="finer").save(tmp_path / "finer.h5")
+    again = OSCLC.from_maskset(tmp_path / "finer.h5")
+    assert again.oversample == 2
+    with torch.no_grad():
+        assert torch.equal(again(pictures), finer(pictures))
+
+
+@pytest.mark.parametrize("oversample", [0, 3, 8])
+def test_readings_are_made_of_whole_pixels(oversample):
+    """The bench has 4 × 4 pixels a reading."""
+    student, pictures = student_of(sensor_pool=None)
+    with pytest.raises(InputError, match=r"oversample: a reading is 4×4 pixels.*1 or 2 or 4"):
+        placed(student, SLM, pictures, masks="ideal", oversample=oversample)
+
+
 def test_one_capture_a_mask_reads_nearly_what_two_do_in_half_the_time(tmp_path):
     student, pictures = student_of()
     bench = SLM.replace({"mask.encoding": "carrier"})

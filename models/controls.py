@@ -8,12 +8,14 @@ from dataclasses import replace
 
 import torch
 from fouroptics.models.backends import Backend
-from fouroptics.models.front import DeepFront, Front
+from fouroptics.models.band import Analysis
+from fouroptics.models.front import DeepFront, Front, Plan
 from fouroptics.models.readouts import Reader
 from fouroptics.models.sclc import Student
 from torch import Tensor, nn
 
 from fouroptics.errors import InputError
+from fouroptics.optics.kept import Kept
 
 Pair = tuple[int, int]
 _RECTIFIERS = (nn.ReLU, nn.GELU, nn.SiLU, nn.LeakyReLU)
@@ -60,6 +62,32 @@ class Divided(nn.Module):
 
     def forward(self, pictures: Tensor) -> Tensor:
         return pictures * (self.share + pictures.square().mean(-3, keepdim=True)).rsqrt()
+
+
+class Affine(nn.Module):
+    """One layer behind all frequencies that a front lets through: what no affine network with that band surpasses.
+
+    Args:
+        plan: of the front.
+        classes: scores.
+        is_complex: whether its response is, and pictures may be.
+    """
+
+    def __init__(self, plan: Plan, classes: int, *, is_complex: bool = False) -> None:
+        super().__init__()
+        self.geometry = plan.geometry(is_complex)
+        self.layer = nn.Linear(2 * plan.channels[0] * math.prod(self.geometry.shape), classes)
+        self._analyses: Kept[Analysis] = Kept()
+
+    def frequencies(self, pictures: Tensor) -> Tensor:
+        """Real and imaginary parts of each picture's, ``[batch, numbers]``."""
+        dtype, device = pictures.dtype, pictures.device
+        plan = self._analyses.get((dtype, device), lambda: Analysis(self.geometry, dtype, device))
+        return torch.view_as_real(plan(pictures)).flatten(1)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        found: Tensor = self.layer(self.frequencies(pictures))
+        return found
 
 
 def still(front: Front) -> DeepFront:

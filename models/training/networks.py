@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from fouroptics.errors import InputError
 
+RIDGE = "ridge"  # the control that is solved, not trained
 _PATCHES = 100_000
 
 
@@ -70,9 +71,13 @@ def student_of(recipe: Recipe, data: Data, teacher: nn.Module, *, is_new: bool =
 def control_of(
     kind: str, recipe: Recipe, data: Data, given: nn.Module | None = None, *, is_new: bool = True
 ) -> nn.Module:
-    """What a student is compared with, with the same backend: its optics off, at random, or electronic."""
+    """What a student is compared with: optics that are off, at random or electronic and its backend; or affine maps."""
     section = recipe.student
     student = _sclc(recipe, data, likened_to(recipe, data, given))
+    if kind == RIDGE:
+        if data.is_segmentation:
+            raise InputError("one layer for whole pictures", where="evaluate.controls", mend="another control")
+        return controls.Affine(student.front.chain, len(data.classes), is_complex=student.front.is_complex)
     if kind == "electronic-same-backend":
         return controls.electronic(student, data.channels, data.size, len(data.classes), _backend(section.backend))
     student.front = controls.still(student.front) if kind == "optics-off" else student.front

@@ -231,7 +231,7 @@ class EvaluateSection(Section):
     draws: Some = 32
     pictures: Some = 1000
     tolerances: str = "lab-bench"
-    controls: tuple[Literal["optics-off", "random-kernels", "electronic-same-backend"], ...] = ()
+    controls: tuple[Literal["optics-off", "random-kernels", "electronic-same-backend", "ridge"], ...] = ()
 
     @model_validator(mode="after")
     def _is_known(self) -> EvaluateSection:

@@ -68,7 +68,9 @@ def source_of(
 
 def take(run: Run, recipe: Recipe, teacher: nn.Module | None, seed: int, folder: Path) -> None:
     """Copy a seed's networks into the folder of another run's."""
-    for name in _wanted(recipe, teacher):
+    controls = [f"{CONTROL}{kind}" for kind in recipe.evaluate.controls]
+    there = [name for name in controls if _file(run, seed, name).is_file()]  # those that are not are trained
+    for name in (*_wanted(recipe, teacher), *there):
         if not (folder / f"{name}.safetensors").is_file():
             save_tensors(folder / f"{name}.safetensors", *load_tensors(_file(run, seed, name)))
 
@@ -84,12 +86,11 @@ def _check_alike(recipe: Recipe, run: Run) -> None:
 
 
 def _wanted(recipe: Recipe, teacher: nn.Module | None) -> list[str]:
-    """Names of all networks that the recipe would train."""
+    """Names of all networks that the recipe would train, controls aside."""
     taught, own = recipe.distill.loss != "none", teacher is None and (recipe.needs_teacher or recipe.teacher.weights)
     names = [TEACHER] if own or (taught and teacher is None) else []
     names += [ALONE] if recipe.distill.also_without or not taught else []
-    names += [STUDENT] if taught else []
-    return names + [f"{CONTROL}{kind}" for kind in recipe.evaluate.controls]
+    return names + ([STUDENT] if taught else [])
 
 
 def _is_whole(recipe: Recipe, teacher: nn.Module | None, run: Run, seeds: tuple[int, ...]) -> list[bool]:

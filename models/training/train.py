@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from fouroptics.models.controls import Affine
 from fouroptics.models.sclc import SCLC
 from fouroptics.models.teachers import QuickCNN, SmallCNN, UNet, load_weights, merged
 from fouroptics.models.training import data as pictures_in
-from fouroptics.models.training import metrics
+from fouroptics.models.training import metrics, ridge
 from fouroptics.models.training.augment import Augmentation
 from fouroptics.models.training.data import Data, Part
 from fouroptics.models.training.deploy import LADDER, MASKS, Deployment, read_ladder
@@ -194,7 +195,11 @@ class _Seed:
             if name.startswith(CONTROL)
             else student_of(recipe, data, teacher or nn.Module())
         ).to(self.device)
-        self._fit(name, network, Stage(name, loss, recipe.train, views=recipe.distill.views))
+        if isinstance(network, Affine):
+            ridge.solve(network, data)
+            self._keep(name, network, [])
+        else:
+            self._fit(name, network, Stage(name, loss, recipe.train, views=recipe.distill.views))
 
     def _check_whole(self, name: str, behind: list[Path]) -> None:
         """Refuse to train anew what others in the folder were made of."""

@@ -227,7 +227,6 @@ def test_networks_of_a_run_are_taken_to_another_bench(run, tmp_path, monkeypatch
         ({"data.options": {"count": 201}}, "trained: data.options is"),
         ({"seeds": [0, 1]}, "has no teacher, student of seed 1; --seed 0"),
         ({"distill.also_without": True}, "distill.also_without is True, and was False"),
-        ({"evaluate.controls": ["optics-off"]}, "has no control-optics-off of seed 0"),
         ({"bench": "", "stage": []}, "nothing is left to do without a bench"),
         ({"trained": "nowhere"}, "nowhere: is no run"),
     ],
@@ -236,6 +235,17 @@ def test_networks_of_another_recipe_are_not_taken(run, tmp_path, changes, words)
     with pytest.raises(InputError) as told:
         train("shapes-bench", tmp_path / "there", changes=QUICK | {"trained": str(run.folder)} | changes)
     assert words in str(told.value) and not (tmp_path / "there").exists()
+
+
+def test_controls_that_the_run_has_not_are_trained(run, tmp_path):
+    changes = {"trained": str(run.folder), "stage": [], "evaluate.rungs": ["student"], "evaluate.controls": ["ridge"]}
+    there = train("shapes-bench", tmp_path / "there", changes=QUICK | changes)
+    names = ("teacher", "student", "control-ridge")
+    assert set(there.summary["results"]) >= set(names)
+    again = train("shapes-bench", tmp_path / "again", changes=QUICK | changes | {"trained": str(there.folder)})
+    for name in names:
+        one, same = (load_tensors(each.seed(0) / f"{name}.safetensors") for each in (there, again))
+        assert one[1] == same[1] and all(torch.equal(value, same[0][key]) for key, value in one[0].items())
 
 
 def test_networks_whose_readings_would_stand_otherwise_are_not_taken(run, tmp_path):

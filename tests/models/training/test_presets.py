@@ -1,11 +1,14 @@
 """Every shipped recipe runs, in quick form, on pictures made here; what the paper's tables compare is what it says."""
 
+import numpy as np
 import pytest
 import torch
+from fouroptics.models import SCLC
 from fouroptics.models.backends import FC
-from fouroptics.models.controls import Square, backend_only, max_pooled, squared
+from fouroptics.models.controls import Affine, Square, backend_only, max_pooled, squared
 from fouroptics.models.teachers import AlexNet, SmallCNN, UNet
-from fouroptics.models.training import Recipe, evaluate, load, train
+from fouroptics.models.training import Recipe, evaluate, load, ridge, train
+from fouroptics.models.training.data import Data, Part
 from torch import nn
 
 import fouroptics as fo
@@ -81,7 +84,7 @@ def test_controls_are_trained_beside_the_student_and_loaded_again(tmp_path):
     quick = {
         "data.options": {"count": 60}, "teacher.epochs": 1, "train.epochs": 1, "train.batch": 20, "bench": "",
         "stage": [],
-        "evaluate.controls": ["optics-off", "random-kernels", "electronic-same-backend"],
+        "evaluate.controls": ["optics-off", "random-kernels", "electronic-same-backend", "ridge"],
     }  # fmt: skip
     run = train("shapes-bench", tmp_path / "run", changes=quick)
     controls = {f"control-{kind}" for kind in run.recipe.evaluate.controls}
@@ -114,6 +117,53 @@ def test_controls_are_what_they_say():
     assert not torch.equal(without.features[0].weight, before)  # begun anew, and not the teacher's own
     with pytest.raises(fo.InputError, match="UNet: has no features to be like"):
         squared(UNet(2, widths=(4, 8)), (16, 16), None, 2, FC())
+
+
+def test_no_affine_student_knows_more_than_the_layer_that_ridge_solves():
+    """What a chain with a crop and one layer make of pictures is a layer of the frequencies, to rounding."""
+    torch.manual_seed(0)
+    student = SCLC((3, 4, 5), 3, (None, 6), 16, readout="ideal_field", classes=3).double().eval()
+    limit, pictures = Affine(student.front.chain, 3).double(), torch.rand(400, 3, 16, 16, dtype=torch.float64)
+    with torch.no_grad():
+        known = torch.cat((limit.frequencies(pictures), torch.ones(400, 1, dtype=torch.float64)), 1)
+        assert known.shape[1] < 400  # or anything would be
+        due = student(pictures)
+        off = known @ torch.linalg.lstsq(known, due, driver="gelsd").solution - due
+    assert float(off.abs().max() / due.abs().max()) < 1e-9
+
+
+def test_ridge_is_least_squares_with_a_penalty():
+    """Against numpy's least squares of stacked equations, on frequencies by numpy's own transform."""
+    draw = torch.Generator().manual_seed(0)
+    parts = []
+    for count in (300, 100):
+        targets = torch.randint(3, (count,), generator=draw)
+        pictures = torch.rand(count, 1, 12, 12, generator=draw)
+        pictures[:, 0, 3] += 0.2 * targets[:, None]
+        parts.append(Part(pictures / 2, targets))
+    data = Data(parts[0], parts[1], parts[1], ("a", "b", "c"))
+    plan = SCLC((1, 2), 3, (5,), 12, readout="ideal_field", classes=3).front.plan
+    network = Affine(plan, 3)
+    ridge.solve(network, data)
+
+    def frequencies(pictures):
+        whole = np.fft.fft2(pictures.double().numpy()[:, 0], s=plan.grid)
+        kept = plan.grids[-1]
+        held = whole[:, np.arange(-(kept[0] // 2), kept[0] // 2 + 1)][:, :, : kept[1] // 2 + 1]
+        return np.stack((held.real, held.imag), -1).reshape(len(pictures), -1)
+
+    found, labels = frequencies(parts[0].pictures), np.eye(3)[parts[0].targets.numpy()]
+    mean, due = found.mean(0), labels.mean(0)
+    unit, scores = np.mean(np.var(found, 0)), {}
+    for penalty in ridge.PENALTIES:
+        many = np.sqrt(penalty * unit * len(found)) * np.eye(found.shape[1])
+        weight = np.linalg.lstsq(np.vstack((found - mean, many)), np.vstack((labels - due, 0 * many[:, :3])))[0]
+        scores[penalty] = (frequencies(parts[1].pictures) - mean) @ weight + due
+    right = {penalty: float((one.argmax(1) == parts[1].targets.numpy()).mean()) for penalty, one in scores.items()}
+    best = max(right, key=right.get)
+    with torch.no_grad():
+        given = network(parts[1].pictures).double().numpy()
+    assert 0.4 < right[best] < 1 and np.abs(given - scores[best]).max() < 2e-3
 
 
 def test_a_missing_tensorboard_is_named(tmp_path, monkeypatch):

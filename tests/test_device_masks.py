@@ -287,6 +287,7 @@ def test_inputs_one_after_another_add_up_to_tiled_ones():
         ({"mask.wavefront": {"4": "60 nm", "8": "30 nm"}, "mask.crosstalk": "10 um"}, (1, 1), {"upright": False}),
         (IDEAL | {"stop.size": "4 mm"}, (1, 1), {"stop": True}),
         ({"aberration.zernike": {"4": "40 nm", "7": "30 nm"}}, (1, 1), {}),
+        ({"aberration.zernike": {"2": "40 nm", "7": "30 nm"}, "mask.correct_aberration": True}, (1, 1), {}),
     ],
 )
 def test_waves_in_free_space_see_the_same_masks(changes, channels, options):

@@ -122,6 +122,8 @@ class Bench(BaseModel):
         data.pop("name")
         if self.reference is not None and self.reference.captures == 2:  # a later key, where it says what always was
             data["reference"].pop("captures")
+        if not self.mask.correct_aberration:
+            data["mask"].pop("correct_aberration")
         for section, key, table in self._tables():
             data[section][key] = hashlib.sha256(lut.text_of(table).encode()).hexdigest()
         return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()

@@ -229,6 +229,7 @@ class Mask(Part):
     encoding: Encoding
     overdrive: float | None = Field(None, ge=0.1, le=10)
     precompensate: bool = False
+    correct_aberration: bool = False
 
     @property
     def extent(self) -> tuple[float, float]:

@@ -20,7 +20,7 @@ from fouroptics.correlator.device import DeviceMasks, Learn
 from fouroptics.correlator.free_space import FreeSpaceLight
 from fouroptics.correlator.light import FourierLight, Places
 from fouroptics.correlator.lighting import Lighting, square_root
-from fouroptics.correlator.masks import MaskPlan, Shown, centres
+from fouroptics.correlator.masks import MaskPlan, Shown
 from fouroptics.correlator.passive import passive_scale, positive_negative
 from fouroptics.correlator.reading import Reading
 from fouroptics.devices import link, readout
@@ -367,8 +367,7 @@ class Correlator4f(nn.Module):
         )
 
     def _centres(self, plan: MaskPlan | None) -> tuple[Places, Places]:
-        outputs = self.bench.layout.outputs
-        here, there = centres(self._sharing(), self.channels, self.layout, outputs)
+        here, there = self._sharing().centres(self.channels, self.layout, self.bench.layout.outputs)
         return here, there if plan is None else plan.centres
 
     def _on_device(self) -> DeviceMasks:

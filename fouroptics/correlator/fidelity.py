@@ -15,8 +15,9 @@ from torch import Tensor
 
 from fouroptics.correlator.bank import Correlator4f
 from fouroptics.correlator.fourier_plane import input_pixel
-from fouroptics.correlator.masks import MaskPlan, Place
+from fouroptics.correlator.masks import MaskPlan
 from fouroptics.devices.encode import CARRIER_PERIOD
+from fouroptics.devices.layout import Place
 from fouroptics.errors import InputError
 from fouroptics.optics.correlation import correlate
 from fouroptics.optics.pixelated import pixel_frequencies

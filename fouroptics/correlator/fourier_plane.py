@@ -9,6 +9,7 @@ from torch import Tensor
 
 from fouroptics.bench import Bench
 from fouroptics.errors import InputError
+from fouroptics.optics import aberration
 
 
 def band_width(bench: Bench) -> float:
@@ -32,6 +33,22 @@ def wavefront_diameter(bench: Bench) -> float:
     if stop is None or stop.size == "band":
         return math.sqrt(2) * band_width(bench)
     return float(stop.size) * (math.sqrt(2) if stop.shape == "square" else 1)
+
+
+def wavefront_transmission(bench: Bench, y: Tensor, x: Tensor) -> Tensor:
+    """What the lenses' errors do at places in the Fourier plane [m], ``[y, x]`` complex."""
+    path = aberration.wavefront(y, x, bench.aberration.zernike, wavefront_diameter(bench))
+    return aberration.delayed(path, bench.source.wavelength)
+
+
+def is_aberrated(bench: Bench, wanted: bool, has_pixels: bool) -> bool:
+    """Whether light meets the lenses' errors: where they are ``wanted``, unless ideal masks take them back.
+
+    A device's pixels that do so carry their conjugate, and answer rightly only to light that meets them.
+    """
+    if not bench.mask.correct_aberration:
+        return wanted and bool(bench.aberration.zernike)
+    return has_pixels and bool(bench.aberration.zernike)
 
 
 def input_pixel(bench: Bench, nu: Tensor) -> Tensor:

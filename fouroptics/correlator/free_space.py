@@ -22,8 +22,14 @@ from torch.utils.checkpoint import checkpoint
 
 from fouroptics import memory
 from fouroptics.bench import Bench
-from fouroptics.correlator.fourier_plane import band_width, input_pixel, stop_width
-from fouroptics.correlator.light import See, surround, wavefront_reach, wavefront_transmission
+from fouroptics.correlator.fourier_plane import (
+    band_width,
+    input_pixel,
+    is_aberrated,
+    stop_width,
+    wavefront_transmission,
+)
+from fouroptics.correlator.light import See, surround, wavefront_reach
 from fouroptics.correlator.masks import MaskPlan, Shown
 from fouroptics.devices.layout import Sharing
 from fouroptics.errors import InputError
@@ -119,7 +125,7 @@ class FreeSpaceLight:
         bench = self._bench4f(shown.real.dtype, shown.device)
         with torch.autocast(amplitude.device.type, enabled=False):
             at_mask = self._to_mask(bench, batch)
-            if aberrated:
+            if is_aberrated(self.bench, aberrated, self.plan is not None):
                 at_mask = at_mask * bench.wavefront
             step = partial(self._one_output, bench, see, inputs)
             if kept and len(outputs) * at_mask[:, 0].nbytes * _KEPT > _GRADIENT_BLOCK:

@@ -13,7 +13,14 @@ from fouroptics.bench import Bench
 from fouroptics.correlator.drawn import wants_gradient
 from fouroptics.correlator.draws import combiner_weights, draw_by_draw, in_chunks, leading_of
 from fouroptics.correlator.flaws import PIXELS, Flaws
-from fouroptics.correlator.fourier_plane import band_width, input_pixel, stop_width, wavefront_diameter
+from fouroptics.correlator.fourier_plane import (
+    band_width,
+    input_pixel,
+    is_aberrated,
+    stop_width,
+    wavefront_diameter,
+    wavefront_transmission,
+)
 from fouroptics.correlator.masks import BESIDE, BODILY, MaskPlan, Shown
 from fouroptics.errors import InputError
 from fouroptics.imperfections import Imperfections
@@ -69,7 +76,7 @@ class FourierLight:
         A kernel spreads light by its taps and no further, a device's pixels over the whole field. See ``surround`` for
         what else does.
         """
-        slopes = self._slopes if aberrated and self._is_aberrated else None
+        slopes = self._slopes if self._is_aberrated(aberrated) else None
         if self.plan is not None:
             return _room_for_all(self.size, self._beside(aberrated=aberrated, whole=whole))
         room = surround(self.bench, self.size, slopes, stop=self.stop)
@@ -99,7 +106,7 @@ class FourierLight:
             with torch.autocast(amplitude.device.type, enabled=False):
                 return self._respond_flawed(amplitude, masks, errors, which, aberrated=aberrated, see=see, phase=phase)
         size = self.working_size(aberrated=aberrated, whole=see is not None)
-        pupil = self._pupil((aberrated and self._is_aberrated, size, amplitude.dtype, amplitude.device))
+        pupil = self._pupil((self._is_aberrated(aberrated), size, amplitude.dtype, amplitude.device))
         window: Window | None = None if see is None else partial(_plainly, see)
         if isinstance(masks, Shown):
             transfer = self._transfer(masks, size, self._beside(aberrated=aberrated, whole=see is not None))
@@ -128,7 +135,7 @@ class FourierLight:
         taps = (0, 0) if self.plan is not None else (self.kernel[0] // 2, self.kernel[1] // 2)
         beside = beside[0] + flaws.reach[0] + taps[0], beside[1] + flaws.reach[1] + taps[1]
         size = _room_for_all(self.size, beside)
-        pupil = self._pupil((aberrated and self._is_aberrated, size, amplitude.dtype, amplitude.device))
+        pupil = self._pupil((self._is_aberrated(aberrated), size, amplitude.dtype, amplitude.device))
         if flaws.changes_masks(self.plan):
             return draw_by_draw(
                 lambda light, one: self._filter(
@@ -191,7 +198,7 @@ class FourierLight:
     def _beside(self, *, aberrated: bool, whole: bool) -> Pair:
         """Samples round the picture at which a device's light has to be right, ``(y, x)``."""
         room = BESIDE if whole else int(not self.upright)  # turned, an even grid shows the sample beyond it
-        slopes = self._slopes if aberrated and self._is_aberrated else (0, 0)
+        slopes = self._slopes if self._is_aberrated(aberrated) else (0, 0)
         return room + slopes[0], room + slopes[1]
 
     def _transfer(self, shown: Shown, size: Pair, beside: Pair) -> Tensor:
@@ -206,9 +213,8 @@ class FourierLight:
         with torch.no_grad():
             return self._transfers.get((shown.key, size, beside, shown.dtype, shown.device), make)
 
-    @property
-    def _is_aberrated(self) -> bool:
-        return bool(self.bench.aberration.zernike)
+    def _is_aberrated(self, wanted: bool) -> bool:
+        return is_aberrated(self.bench, wanted, self.plan is not None)
 
     def _pupil(self, key: Key) -> Tensor | None:
         aberrated, size, dtype, device = key
@@ -258,12 +264,6 @@ def stop_transmission(bench: Bench, size: Pair, device: torch.device) -> Tensor:
     assert bench.stop is not None
     bins = band_width(bench) / size[0], band_width(bench) / size[1]
     return aperture.stop(size, bins, stop_width(bench), shape=bench.stop.shape, device=device)
-
-
-def wavefront_transmission(bench: Bench, y: Tensor, x: Tensor) -> Tensor:
-    """What the lenses' errors do at places in the Fourier plane [m], ``[y, x]`` complex."""
-    path = aberration.wavefront(y, x, bench.aberration.zernike, wavefront_diameter(bench))
-    return aberration.delayed(path, bench.source.wavelength)
 
 
 def wavefront_reach(bench: Bench) -> Pair:

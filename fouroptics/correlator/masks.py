@@ -19,10 +19,10 @@ from torch import Tensor
 
 from fouroptics.bench import Bench
 from fouroptics.correlator import panel
-from fouroptics.correlator.fourier_plane import band_width, input_pixel, stop_width
+from fouroptics.correlator.fourier_plane import band_width, input_pixel, stop_width, wavefront_transmission
 from fouroptics.correlator.passive import passive_scale
 from fouroptics.devices import encode, modulator
-from fouroptics.devices.layout import Sharing
+from fouroptics.devices.layout import Place, Sharing
 from fouroptics.devices.modulator import Quantize
 from fouroptics.errors import InputError
 from fouroptics.imperfections import Imperfections
@@ -32,7 +32,6 @@ from fouroptics.optics.kept import Kept
 from fouroptics.optics.pixelated import PixelSpread, pixel_frequencies, spread_transfer
 
 BESIDE = 16  # samples round a picture at which a reading's light is known
-Place = tuple[float, float]
 _ALL = slice(None)
 BODILY = ("mask.rotation", "mask.magnification")  # what moves masks side by side on one panel by different ways
 
@@ -246,7 +245,8 @@ class MaskPlan:
 
     def realised(self, transmission: Tensor) -> Tensor:
         """What the masks correlate with, ``[out, in, ky, kx]`` complex: of the spread of input and mask, the taps."""
-        spread = self.spread(transmission * self._kept("pixel", transmission), self.kernel)
+        seen = self._kept("pixel", transmission) * self._kept("lenses", transmission)
+        spread = self.spread(transmission * seen, self.kernel)
         rows, columns = (
             slice(n // 2 - (k - 1 - fourier.kernel_centre(k)), n // 2 + fourier.kernel_centre(k) + 1)
             for n, k in zip(spread.shape[-2:], self.kernel, strict=True)
@@ -304,7 +304,7 @@ class MaskPlan:
 
     def _terms(self, sharing: Sharing) -> list[Term]:
         (inputs, outputs), (bank, each) = self.layout, (self.channels[0] // self.pairs, self.channels[1])
-        here, there = centres(sharing, (bank, each), inputs, outputs)
+        here, there = sharing.centres((bank, each), inputs, outputs)
         beside = self._carrier_offset
         terms = []
         for output in range(self.channels[0]):
@@ -355,6 +355,8 @@ class MaskPlan:
         if self.bench.mask.precompensate:
             wanted = wanted / self._kept("pixel", taps)
             wanted = wanted * self._kept("panel", taps).conj()
+        if self.bench.mask.correct_aberration:
+            wanted = wanted * self._kept("lenses", taps).conj()
         peak = wanted.abs().flatten(1).amax(1)
         per_output = self._per_output(torch.where(peak > 0, peak, 1.0))
         per_mask = per_output[
@@ -424,6 +426,7 @@ class MaskPlan:
         make = {
             "pixel": self._input_pixel,
             "panel": self._panel_wavefront,
+            "lenses": self._corrected,
             "stop": self._stop,
             "weights": self._weights,
         }[what]
@@ -445,6 +448,11 @@ class MaskPlan:
             return torch.ones(1, 1)
         origins = self.origins[:1] if self.together else self.origins
         return torch.stack([panel.wavefront(self.bench, origin, self.count, drift) for origin in origins])
+
+    def _corrected(self) -> Tensor:
+        """What the lenses do to light at each pixel, where masks make up for it."""
+        places = self._places_on_mask()
+        return wavefront_transmission(self.bench, *places) if self.bench.mask.correct_aberration else torch.ones(1, 1)
 
     def _stop(self) -> Tensor:
         """The part of each pixel that the stop leaves open."""
@@ -478,19 +486,3 @@ class MaskPlan:
         )
         inside: Tensor = y[:, None] & x
         return inside
-
-
-def centres(sharing: Sharing, channels: Pair, inputs: str, outputs: str) -> tuple[tuple[Place, ...], tuple[Place, ...]]:
-    """Where each input's tile and each output's response are centred, ``(y, x)`` samples from their 4f's axis."""
-    here = sharing.input_centres if inputs in ("tiled", "mathematical") else ((0.0, 0.0),) * channels[1]
-    there = _grid_of(sharing.output_tiles, sharing.output_pitch) if outputs == "tiled" else ((0.0, 0.0),) * channels[0]
-    return here[: channels[1]], there[: channels[0]]
-
-
-def _grid_of(tiles: Pair, pitch: Pair) -> tuple[Place, ...]:
-    """Centres of tiles about the axis, row by row."""
-    return tuple(
-        ((row - (tiles[0] - 1) / 2) * pitch[0], (column - (tiles[1] - 1) / 2) * pitch[1])
-        for row in range(tiles[0])
-        for column in range(tiles[1])
-    )

@@ -15,6 +15,7 @@ Inputs = Literal["tiled", "lenslet", "frames"]
 Outputs = Literal["frames", "tiled", "lenslet"]
 Pair = tuple[int, int]
 Way = tuple[Inputs, Outputs]
+Place = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -49,14 +50,16 @@ class Sharing:
         return _times(self.tile, self.input_tiles)
 
     @property
-    def input_centres(self) -> tuple[tuple[float, float], ...]:
+    def input_centres(self) -> tuple[Place, ...]:
         """Where the pictures' tiles are centred, ``(y, x)`` samples from the axis, in the order of the channels."""
-        rows, columns = self.input_tiles
-        return tuple(
-            ((row - (rows - 1) / 2) * self.tile[0], (column - (columns - 1) / 2) * self.tile[1])
-            for row in range(rows)
-            for column in range(columns)
-        )
+        return _grid_of(self.input_tiles, self.tile)
+
+    def centres(self, channels: Pair, inputs: str, outputs: str) -> tuple[tuple[Place, ...], tuple[Place, ...]]:
+        """Where each input's tile and each output's response are centred, ``(y, x)`` samples from their 4f's axis."""
+        axis: tuple[Place, ...] = ((0.0, 0.0),)
+        here = self.input_centres if inputs in ("tiled", "mathematical") else axis * channels[1]
+        there = _grid_of(self.output_tiles, self.output_pitch) if outputs == "tiled" else axis * channels[0]
+        return here[: channels[1]], there[: channels[0]]
 
     @property
     def output_pitch(self) -> Pair:
@@ -203,3 +206,12 @@ def _outputs_text(way: Way) -> str:
 
 def _times(pair: Pair, by: Pair) -> Pair:
     return pair[0] * by[0], pair[1] * by[1]
+
+
+def _grid_of(tiles: Pair, pitch: Pair) -> tuple[Place, ...]:
+    """Centres of tiles about the axis, row by row."""
+    return tuple(
+        ((row - (tiles[0] - 1) / 2) * pitch[0], (column - (tiles[1] - 1) / 2) * pitch[1])
+        for row in range(tiles[0])
+        for column in range(tiles[1])
+    )

@@ -146,7 +146,7 @@ class Deployment:
     def _mask_set(self, network: OSCLC, found: dict[str, Any]) -> MaskSet:
         recipe = self.recipe.to_dict()
         recipe["data"]["path"] = recipe["teacher"]["weights"] = recipe["bench"] = recipe["trained"] = ""
-        recipe["stage"], recipe["oversample"] = [], 1
+        recipe["stage"], recipe["oversample"], recipe["correct_aberration"] = [], 1, False
         recipe["evaluate"]["tolerances"] = EvaluateSection().tolerances
         return network.mask_set(
             title=self.recipe.name, classes=self.data.classes,

@@ -37,6 +37,7 @@ _LATER = {
     "views": 0,
     "pooling": "mean",
     "oversample": 1,
+    "correct_aberration": False,
 }
 _ROAD = ("student", "light", "bench")  # where stages take place, in their order
 # Of a ladder, in their order: from the teacher down to the masks of a file.
@@ -252,6 +253,7 @@ class Recipe(Section):
     bench: str = ""
     encoding: str = ""
     inputs: Literal["", "tiled", "lenslet", "frames"] = ""
+    correct_aberration: bool = False
     oversample: Annotated[int, Field(ge=1, le=64)] = 1
     trained: str = ""
     data: DataSection = DataSection()
@@ -312,8 +314,9 @@ class Recipe(Section):
             raise InputError("nothing is left to do without a bench", where=f"{place}: trained", mend=mend)
         if recipe.stage and not recipe.bench:
             raise InputError("stages without a bench", where=f"{place}: stage", mend='bench = "slm-532nm"')
-        if recipe.oversample > 1 and not recipe.bench:
-            raise InputError("no camera to read without a bench", where=f"{place}: oversample", mend="1, or a bench")
+        if not recipe.bench and (recipe.oversample > 1 or recipe.correct_aberration):
+            where = "oversample" if recipe.oversample > 1 else "correct_aberration"
+            raise InputError("nothing to do without a bench", where=f"{place}: {where}", mend='bench = "slm-532nm"')
         if any(_ROAD.index(one.on) > _ROAD.index(then.on) for one, then in pairwise(recipe.stage)):
             mend = "stages of the student first, then those in light, then those on the bench"
             raise InputError("masks are made when the student is done", where=f"{place}: stage.on", mend=mend)
@@ -343,7 +346,8 @@ class Recipe(Section):
     def on_bench(self) -> Bench:
         """The bench, its masks encoded and its inputs laid out as the recipe says."""
         said = {"mask.encoding": self.encoding, "layout.inputs": self.inputs}
-        changes = {key: value for key, value in said.items() if value}
+        changes: dict[str, Any] = {key: value for key, value in said.items() if value}
+        changes |= {"mask.correct_aberration": True} if self.correct_aberration else {}
         bench = Bench.load(self.bench)
         return bench.replace(changes) if changes else bench
 

@@ -130,7 +130,8 @@ def test_a_stage_teaches_a_student_its_bench_s_noise(tmp_path, monkeypatch):
     BENCH.replace({"mask.pitch": "16 um", "mask.pixels": [960, 540]}).save(path)
     changes = {
         "data.options": {"count": 60}, "distill.loss": "none", "train.epochs": 1, "train.batch": 20, "stage": [stage],
-        "bench": str(path), "oversample": 2, "student.channels": [3, 4],
+        "bench": str(path), "oversample": 2, "correct_aberration": True,
+        "student.channels": [3, 4],
         "evaluate.rungs": ["quantized", "file"], "evaluate.pictures": 2,
     }  # fmt: skip
     run = train("shapes-bench", tmp_path / "run", changes=changes)
@@ -143,7 +144,7 @@ def test_a_stage_teaches_a_student_its_bench_s_noise(tmp_path, monkeypatch):
     assert rungs["file"] == rungs["quantized"]
     network = OSCLC.from_maskset(run.seed(0) / "masks.h5")
     masks = network.bank.kernels
-    assert network.oversample == 2
+    assert network.oversample == 2 and network.bank.bench.mask.correct_aberration
     torch.testing.assert_close(masks / masks.norm(), learned / learned.norm(), rtol=0, atol=1e-6)
 
 

@@ -454,7 +454,8 @@ QUIET = {"name": "quiet", "on": "student", "noise": True, "learn": ["kernels", "
     ("changes", "words"),
     [
         ({"bench": ""}, "without a bench"),
-        ({"bench": "", "stage": [], "oversample": 2}, "no camera to read"),
+        ({"bench": "", "stage": [], "oversample": 2}, "oversample: nothing to do without a bench"),
+        ({"bench": "", "stage": [], "correct_aberration": True}, "nothing to do without a bench"),
         ({"oversample": 3}, "1 or 2 or 4"),
         ({"stage": [stage(learn=["kernels", "masks"])]}, "one of the two"),
         ({"stage": [stage(), stage()]}, "two stages of one name"),

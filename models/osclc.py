@@ -177,7 +177,7 @@ class OSCLC(nn.Module):
         generator = torch.Generator(due.device).manual_seed(0)
         even = Pattern(*(due.new_zeros(bank.readings) for _ in range(2)))  # a camera whose pixels are alike
         seen = [self._gathered(bank.capture(part, generator=generator, pattern=even)) for part in parts]
-        noise = torch.cat(seen) - due
+        noise, dark = torch.cat(seen) - due, bank.electrons(torch.zeros_like(pictures[:1]))
         latency = bank.latency()
         well = float(bank.bench.camera.full_well)
         return {
@@ -186,6 +186,7 @@ class OSCLC(nn.Module):
             "frames": latency.frames, "captures": latency.captures, "adc_samples": latency.samples,
             "exposure_s": float(bank.shutter), "latency_s": latency.seconds, "latency": latency.data["terms"],
             "signal_to_noise": float(due.std() / noise.std()),
+            "electrons_without_pictures": float(dark.mean()),
             "electrons_mean": float(collected.mean()), "electrons_share_of_well": float(collected.mean()) / well,
             "following_macs": self.reader.following_macs, "backend_macs": count_macs(self.backend, self.reader.dark(1)),
         }  # fmt: skip

@@ -129,9 +129,16 @@ def _of_budget(budget: dict[str, Any]) -> str:
     """What a picture costs on the bench."""
     return (
         f"{budget['masks']} masks, {budget['captures']} captures, {1e3 * budget['latency_s']:.3g} ms a picture; "
-        f"{budget['electrons_mean']:.3g} electrons a reading, signal to noise {budget['signal_to_noise']:.3g}; "
+        f"{budget['electrons_mean']:.3g} electrons a reading{_of_reference(budget)}, "
+        f"signal to noise {budget['signal_to_noise']:.3g}; "
         f"{budget['adc_samples']} numbers from the camera, {budget['backend_macs'] / 1e6:.3g} M products behind it"
     )
+
+
+def _of_reference(budget: dict[str, Any]) -> str:
+    """Told where a reference beam fills most of what is read: a weaker one would leave room for pictures."""
+    share = budget.get("electrons_without_pictures", 0.0) / budget["electrons_mean"]
+    return f" ({share:.0%} of them the reference beam's)" if share > 0.5 else ""
 
 
 def _spread(value: dict[str, float], seeds: int) -> str:

@@ -68,6 +68,9 @@ def test_a_level_is_what_light_and_camera_make_of_a_reading_of_one():
     photon = 6.62607015e-34 * 299792458 / 532e-9
     due = lit * pixels * float(bank.shutter) * camera.qe / photon * camera.gain
     assert torch.allclose(here.level.double(), due, rtol=0.02)
+    beam = (lit / 4 / per_unit).mean() ** 2  # the reference alone, W/m²
+    alone = float(beam.detach()) * pixels * float(bank.shutter) * camera.qe / photon
+    assert here.budget(pictures)["electrons_without_pictures"] == pytest.approx(alone, rel=1e-3)
 
 
 def test_a_real_bench_costs_little_on_a_carrier_and_much_by_double_phase():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import secrets
 import shutil
 import sys
@@ -17,6 +18,7 @@ from fouroptics.errors import FailedRun, InputError
 
 MARKER = "summary.json"  # a folder that holds it, written by this program, is ours to replace
 PROGRAM = "fouroptics"
+_UNFINISHED = re.compile(r"\..+-[0-9a-f]{12}")
 
 
 def is_file(path: Path) -> bool:
@@ -59,6 +61,13 @@ def whole_file(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def clear_unfinished(folder: Path) -> None:
+    """Remove what writers that were killed left beside their targets. Nobody else may be writing there."""
+    for left in folder.iterdir():
+        if _UNFINISHED.fullmatch(left.name) and left.is_file():
+            left.unlink(missing_ok=True)
 
 
 def write_whole(path: str | Path, content: bytes) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from fouroptics.errors import FailedRun, InputError
-from fouroptics.files import whole_folder, write_new, write_whole
+from fouroptics.files import clear_unfinished, whole_folder, write_new, write_whole
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_beside_it(tmp_path, monkeypatch):
@@ -20,6 +20,15 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_beside_it(tmp_path, monk
         write_whole(target, b"new")
     assert target.read_bytes() == b"old"
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_what_a_killed_writer_left_is_cleared_and_nothing_else(tmp_path):
+    kept = ["a.txt", ".a.txt", ".notes-2026", "masks.h5-0123456789ab", ".gitignore"]
+    for name in (*kept, ".masks.h5-0123456789ab", ".state.safetensors-00ff00ff00ff"):
+        (tmp_path / name).write_text("x")
+    (tmp_path / ".folder-0123456789ab").mkdir()
+    clear_unfinished(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {*kept, ".folder-0123456789ab"}
 
 
 def test_new_files_never_replace(tmp_path):

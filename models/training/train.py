@@ -51,7 +51,7 @@ from fouroptics.models.training.taught import Taught
 from torch import Tensor, nn
 
 from fouroptics.errors import InputError
-from fouroptics.files import MARKER, alone_in, write_whole
+from fouroptics.files import MARKER, alone_in, clear_unfinished, write_whole
 from fouroptics.tensors import load_tensors, save_tensors
 
 _FEW = 64  # pictures that the share of light beside them is told for
@@ -89,6 +89,7 @@ def train(
         if ranks.is_first:
             make(folder)
             until_done.enter_context(alone_in(folder))
+            clear_unfinished(folder)
             begin(folder, read, found, taught_by)
         ranks.wait()
         run = Run.open(folder)
@@ -124,8 +125,7 @@ class _Seed:
         recipe = self.into.recipe
         if self.ranks.is_first:
             make(self.folder)
-            for broken in self.folder.glob(".*.safetensors-*"):  # a save that somebody ended in the middle
-                broken.unlink(missing_ok=True)
+            clear_unfinished(self.folder)
         self.ranks.wait()
         teacher = self.teacher(given) if recipe.has_teacher or given is not None else None
         loss = self._loss(teacher, keeps=recipe.distill.views > 0)

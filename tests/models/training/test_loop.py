@@ -115,7 +115,7 @@ def tell(*_):
         os.kill(os.getpid(), signal.SIGKILL)
 def saving(path, tensors, told=None):
     if steps[0] >= stop and within == "save":
-        path.with_name("." + path.name + "-half").write_bytes(b"half of it")
+        path.with_name("." + path.name + "-00ff00ff00ff").write_bytes(b"half of it")
         os.kill(os.getpid(), signal.SIGKILL)
     save_tensors(path, tensors, told)
 loop.save_tensors = saving

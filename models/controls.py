@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from fouroptics.errors import InputError
 from fouroptics.optics.kept import Kept
+from fouroptics.optics.precision import exactly
 
 Pair = tuple[int, int]
 _RECTIFIERS = (nn.ReLU, nn.GELU, nn.SiLU, nn.LeakyReLU)
@@ -65,7 +66,7 @@ class Divided(nn.Module):
 
 
 class Affine(nn.Module):
-    """One layer behind all frequencies that a front lets through: what no affine network with that band surpasses.
+    """One layer behind all frequencies that a front lets through: every affine network with that band is one such.
 
     Args:
         plan: of the front.
@@ -85,6 +86,7 @@ class Affine(nn.Module):
         plan = self._analyses.get((dtype, device), lambda: Analysis(self.geometry, dtype, device))
         return torch.view_as_real(plan(pictures)).flatten(1)
 
+    @exactly
     def forward(self, pictures: Tensor) -> Tensor:
         found: Tensor = self.layer(self.frequencies(pictures))
         return found

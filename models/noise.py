@@ -12,9 +12,10 @@ from torch import Generator, Tensor
 from fouroptics.bench import Bench
 from fouroptics.correlator.fourier_plane import input_pixel
 from fouroptics.devices.detector import Pattern
-from fouroptics.errors import InputError
+from fouroptics.errors import InputError, warn
 
 _PICTURES = 16  # by which the share is measured
+_MOSTLY = 0.7  # of the light that a reference has to be: with half of it, bright readings have twice the noise of dark
 _DRAWS, _FEW = (
     16,
     4,
@@ -63,6 +64,12 @@ class ReadingNoise:
             # all outputs: they share the light, and the brightest one sets the exposure
             bank = bank_of(student, bench, oversample=oversample, masks="device").expose(pictures)
             wanted, due = reader.detected(student.seen(pictures)), gathered(bank(pictures), reader.given)
+            beam = float(bank.electrons(torch.zeros_like(pictures[:1])).mean() / bank.electrons(pictures).mean())
+            if beam < _MOSTLY:
+                what = (
+                    f"{beam:.0%} of the electrons are the reference beam's, and noise is taken as the same everywhere"
+                )
+                warn(f"noise: {what}; a stronger beam, or stages on the bench")
             even = Pattern(*(due.new_zeros(bank.readings) for _ in range(2)))
             draw = torch.Generator(due.device).manual_seed(0)
             off = gathered(bank.capture(pictures, generator=draw, pattern=even), reader.given) - due

@@ -25,7 +25,7 @@ from fouroptics.bench import Bench
 from fouroptics.correlator import Correlator4f
 from fouroptics.correlator.reading import Window
 from fouroptics.devices.detector import Pattern
-from fouroptics.errors import InputError, check_choice
+from fouroptics.errors import InputError, check_choice, warn
 from fouroptics.imperfections import Imperfections
 from fouroptics.masks import MaskSet
 from fouroptics.optics.fourier import kernel_centre
@@ -44,7 +44,8 @@ class OSCLC(nn.Module):
     an engineer would, with pictures whose responses are known.
 
     A camera may give several readings for one of the student's, of which electronics takes the mean (``oversample``):
-    each holds a well of its own, so that n × n of them see n² times the light, and n times less noise.
+    each holds a well of its own, so an exposure that fills them gives n × n of them n² times the light, n times less
+    noise.
 
     Args:
         bank: the optics and the camera; its readings are not companded yet.
@@ -296,6 +297,8 @@ def bank_of(student: Student, bench: Bench, *, oversample: int = 1, **options: A
             able = [n for n in range(1, min(whole) + 1) if not any(pixels % n for pixels in whole)]
             what = f"a reading is {whole[0]}×{whole[1]} pixels, which cannot be {oversample}×{oversample} equal parts"
             raise InputError(what, where="oversample", mend=" or ".join(str(n) for n in able))
+        if bench.camera.exposure != "auto":
+            warn('oversample: wells that are filled no longer than before give no less noise; camera.exposure = "auto"')
     readings = (reader.given[0] * oversample, reader.given[1] * oversample)
     taps = responses(front, bench)
     bank = Correlator4f.from_kernels(taps, bench, front.plan.size, readout=reader.kind, sensor_pool=readings, **options)

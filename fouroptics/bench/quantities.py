@@ -262,7 +262,9 @@ class Quantities:
 
     @property
     def strehl(self) -> float:
-        """exp(-σ²) of the wavefront's phase σ; piston and tilt (Noll 1 to 3) do not blur."""
+        """exp(-σ²) of the wavefront's phase σ; piston and tilt (Noll 1 to 3) do not blur, nor what masks take back."""
+        if self.bench.mask.correct_aberration:
+            return 1.0
         rms = math.sqrt(math.fsum(path**2 for n, path in self.bench.aberration.zernike.items() if n > 3))
         return math.exp(-((2 * math.pi * rms / self.wavelength) ** 2))
 

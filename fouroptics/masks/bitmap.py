@@ -96,6 +96,7 @@ def _exposure(masks: MaskSet) -> str:
 
 def _flatness(masks: MaskSet) -> str:
     mask = masks.bench.mask
-    if not mask.wavefront:
-        return "none: the panel is taken as flat"
-    return f"mask.wavefront is {'corrected in' if mask.precompensate else 'NOT corrected in'} the levels"
+    told = "none: the panel is taken as flat"
+    if mask.wavefront:
+        told = f"mask.wavefront is {'corrected in' if mask.precompensate else 'NOT corrected in'} the levels"
+    return told + ("; so are the lenses' errors" if mask.correct_aberration and masks.bench.aberration.zernike else "")

@@ -29,6 +29,7 @@ from fouroptics.devices.detector import Pattern
 from fouroptics.errors import FailedRun
 from fouroptics.imperfections import Imperfections, Tolerances
 
+_LENSES, _CORRECTED = "errors of the lenses", "errors of the lenses and of the mask"
 _STANDS, _DRAWN = "the bench as it stands", "drawn errors: "
 _FEW = 4  # draws that tell what a section of the tolerances costs
 _AT_ONCE = 25  # pictures on a bench: fixed, so that no figure depends on how it was split
@@ -37,7 +38,7 @@ Keep = Callable[[str, Callable[[], Any]], Any]
 
 # What of a bench is switched off, part by part, to see what each costs. Those of masks need masks to be seen.
 PARTS: dict[str, dict[str, Any]] = {
-    "errors of the lenses": {"aberration.zernike": {}},
+    _LENSES: {"aberration.zernike": {}},
     "profile of the beam": {"source.waist": None},
     "the reference's steps": {"reference.phase_step_error": "0 rad", "reference.visibility": "100 %"},
     "crosstalk of the mask": {"mask.crosstalk": "0 um"},
@@ -110,6 +111,8 @@ def parts(subject: Subject, tell: Tell = lambda _: None) -> dict[str, float]:
     bench = subject.osclc.bank.bench
     faults = {name: changes for name, changes in PARTS.items() if bench.reference or "reference" not in name}
     off = {key: value for changes in faults.values() for key, value in changes.items()}
+    if bench.mask.correct_aberration:  # what is left of them is on its pixels
+        faults[_CORRECTED] = faults.pop(_LENSES)
 
     def with_only(changes: Mapping[str, Any], masks: str) -> OSCLC:
         return _on(subject, bench.replace({key: off[key] for key in off if key not in changes}), masks)

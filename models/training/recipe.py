@@ -314,9 +314,6 @@ class Recipe(Section):
             raise InputError("nothing is left to do without a bench", where=f"{place}: trained", mend=mend)
         if recipe.stage and not recipe.bench:
             raise InputError("stages without a bench", where=f"{place}: stage", mend='bench = "slm-532nm"')
-        if not recipe.bench and (recipe.oversample > 1 or recipe.correct_aberration):
-            where = "oversample" if recipe.oversample > 1 else "correct_aberration"
-            raise InputError("nothing to do without a bench", where=f"{place}: {where}", mend='bench = "slm-532nm"')
         if any(_ROAD.index(one.on) > _ROAD.index(then.on) for one, then in pairwise(recipe.stage)):
             mend = "stages of the student first, then those in light, then those on the bench"
             raise InputError("masks are made when the student is done", where=f"{place}: stage.on", mend=mend)
@@ -386,8 +383,8 @@ class Recipe(Section):
                 if kept.get(key) == usual:
                     kept.pop(key)
         if not self.bench:  # which then is nowhere
-            for key in ("bench", "encoding", "stage", "evaluate"):
-                told.pop(key)
+            for key in ("bench", "encoding", "correct_aberration", "oversample", "stage", "evaluate"):
+                told.pop(key, None)
         else:
             told["bench"] = self.on_bench().fingerprint()
             for table in (told["evaluate"], *told["stage"]):

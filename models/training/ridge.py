@@ -1,4 +1,4 @@
-"""The affine limit, in closed form: ridge regression of labels on all that a student's band holds of its pictures."""
+"""What affine networks come to, in closed form: ridge regression of labels on all that a student's band holds."""
 
 from __future__ import annotations
 
@@ -9,8 +9,22 @@ from fouroptics.models.training.data import Data, Part
 from fouroptics.models.training.metrics import main_of, measured
 from torch import Tensor
 
+from fouroptics import memory
+
 PENALTIES = tuple(10.0**power for power in range(-7, 1))  # in units of the frequencies' mean power
 _CHUNK = 1000  # pictures at a time
+_COPIES = 4  # of the covariance: sums, their mean, damped, factored
+
+
+def check_room(network: Affine, device: torch.device | str) -> None:
+    """Refuse a band whose covariance no memory holds.
+
+    Raises:
+        InputError: how much it would take.
+    """
+    count = network.layer.in_features
+    what = f"ridge regression on {count} numbers of a picture"
+    memory.require(_COPIES * 8 * count**2, device, what=what, mend="another control, a crop or smaller pictures")
 
 
 @torch.no_grad()
@@ -20,7 +34,8 @@ def solve(network: Affine, data: Data) -> None:
     unit = power.diagonal().mean()
     best = -1.0
     for penalty in PENALTIES:
-        damped = power + penalty * unit * torch.eye(len(power)).to(power)
+        damped = power.clone()
+        damped.diagonal().add_(penalty * unit)
         weight = torch.linalg.solve(damped, cross).mT
         before = {name: tensor.clone() for name, tensor in network.layer.state_dict().items()}
         network.layer.weight.copy_(weight)

@@ -70,7 +70,7 @@ def take(run: Run, recipe: Recipe, teacher: nn.Module | None, seed: int, folder:
     """Copy a seed's networks into the folder of another run's."""
     controls = [f"{CONTROL}{kind}" for kind in recipe.evaluate.controls]
     there = [name for name in controls if _file(run, seed, name).is_file()]  # those that are not are trained
-    for name in (*_wanted(recipe, teacher), *there):
+    for name in (*there, *_wanted(recipe, teacher)):  # the last of which tells that nothing is left to take
         if not (folder / f"{name}.safetensors").is_file():
             save_tensors(folder / f"{name}.safetensors", *load_tensors(_file(run, seed, name)))
 

@@ -89,8 +89,8 @@ def train(
         if ranks.is_first:
             make(folder)
             until_done.enter_context(alone_in(folder))
-            clear_unfinished(folder)
             begin(folder, read, found, taught_by)
+            clear_unfinished(folder)
         ranks.wait()
         run = Run.open(folder)
         told = run.summary["fingerprint"]
@@ -370,7 +370,9 @@ def _check_student(recipe: Recipe, data: Data, given: nn.Module | None) -> None:
     teacher = likened_to(recipe, data, given)
     student = student_of(recipe, data, teacher, is_new=False)
     for kind in recipe.evaluate.controls:
-        control_of(kind, recipe, data, teacher, is_new=False)
+        control = control_of(kind, recipe, data, teacher, is_new=False)
+        if isinstance(control, Affine):
+            ridge.check_room(control, _device(recipe.device))
     if not recipe.bench:
         return
     if not isinstance(student, SCLC):

@@ -1,0 +1,47 @@
+"""What a recipe says of its bench and controls: keys that came along, parts that are told, bands that are too wide."""
+
+import pytest
+import torch
+from fouroptics.models import OSCLC
+from fouroptics.models.training import Recipe, ladder, train
+from fouroptics.models.training.data import of_section
+from fouroptics.models.training.networks import student_of
+
+import fouroptics as fo
+from fouroptics import memory
+from fouroptics.imperfections import Tolerances
+
+
+def test_keys_that_say_what_always_was_change_no_fingerprint():
+    """Runs that were made before a key was there go on: these two were told by the program of commit 7425b5f."""
+    assert Recipe.load("shapes-bench").fingerprint() == "a752fc0411996160"
+    assert Recipe.load("shapes-demo").fingerprint() == "c1643e3ea08ce3ac"
+    for key, value in (("oversample", 2), ("correct_aberration", True)):
+        assert Recipe.load("shapes-bench", {key: value}).fingerprint() != "a752fc0411996160"
+        assert Recipe.load("shapes-demo", {key: value}).fingerprint() == "c1643e3ea08ce3ac"  # it has no bench
+
+
+def test_a_band_that_no_memory_holds_is_refused_before_anything_is_trained(tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "available", lambda _: 2**20)
+    monkeypatch.setattr(memory, "WORTH_ASKING", 0)
+    with pytest.raises(fo.InputError, match=r"ridge regression on .* numbers of a picture needs"):
+        train("shapes-demo", tmp_path / "run", changes={"data.options": {"count": 60}, "evaluate.controls": ["ridge"]})
+    assert not (tmp_path / "run").exists()
+
+
+def test_parts_of_a_corrected_bench_are_measured_with_its_pixels(wide_pixels):
+    """Ideal masks take the lenses' errors back and would tell nothing."""
+    recipe = Recipe.load(
+        "shapes-bench", {"bench": wide_pixels, "data.options": {"count": 60}, "student.channels": [3, 2]}
+    )
+    data = of_section(recipe.data)
+    torch.manual_seed(0)
+    student = student_of(recipe, data, torch.nn.Module()).eval()
+    bench, known = recipe.on_bench().replace({"mask.correct_aberration": True}), data.some(8, seed=0)
+    network = OSCLC.from_student(student, bench, known).eval()
+    few = data.test.take(slice(0, 4))
+    subject = ladder.Subject(None, student, network, few, Tolerances.load("lab-bench"), known, draws=0)
+    found = ladder.parts(subject)
+    assert "errors of the lenses" not in found
+    name = "errors of the lenses and of the mask"
+    assert ladder.lost_to(found)[name] == found["the mask device"] - found[name]

@@ -17,10 +17,12 @@ from torch import Generator, Tensor
 
 from fouroptics.devices.source import photon_energy
 from fouroptics.errors import InputError
+from fouroptics.optics.kept import is_traced
 
 Number = float | Tensor
 
 FILL = 0.8  # the part of its range that the brightest readings fill
+_FAR = 9.0  # standard deviations: beyond them a normal distribution has less than 1e-18 of it
 _DELTA = 1e-3  # electrons; keeps the noise's derivative finite in the dark, never in a value
 
 
@@ -172,9 +174,18 @@ def check_generator(generator: Any, tensor: Tensor) -> None:
 
 def _mean_lesser(mean: Tensor, limit: Tensor, spread: Tensor) -> Tensor:
     """E[min(X, limit)] for X normal: min(μ, L) - σ(φ(z) - |z|·Φ(-|z|)), z = (μ - L)/σ, which loses no digits."""
+    if mean.device.type == "cpu" and not is_traced() and _is_far(mean, limit, spread):
+        return torch.minimum(mean, limit)
     z = ((mean - limit) / (spread + _DELTA**2)).abs()
     tail = (-0.5 * z.square()).exp() / math.sqrt(2 * math.pi) - z * 0.5 * (z / math.sqrt(2)).erfc()
     return torch.minimum(mean, limit) - spread * tail
+
+
+@torch.no_grad()
+def _is_far(mean: Tensor, limit: Tensor, spread: Tensor) -> bool:
+    """Whether all means are so far from their limits that no number has a digit for what noise does there."""
+    (least, most), (low, high) = torch.aminmax(mean), torch.aminmax(limit)
+    return bool(torch.maximum(low - most, least - high) > _FAR * spread.amax())
 
 
 def _below(z: Tensor) -> Tensor:

@@ -134,6 +134,27 @@ def test_light_far_beyond_the_well_stays_at_the_well(dtype):
     assert float(seen) == pytest.approx(4095, abs=0.01)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("black", [0.0, 60.0])
+def test_readings_far_from_all_ends_are_the_same_beside_others_that_are_not(dtype, black, monkeypatch):
+    """The tails are left out where nobody has a digit for them: bit by bit, gradients included."""
+    sensor = replace(SENSOR, black_level=black)
+    asked, whole = [], detector._is_far
+    monkeypatch.setattr(detector, "_is_far", lambda *seen: asked.append(whole(*seen)) or asked[-1])
+    middle = torch.rand(4000, dtype=dtype, generator=generator()) * 7000 + 1000
+
+    def readings(*ends):
+        x = torch.cat((middle, torch.tensor(ends, dtype=dtype))).requires_grad_(True)
+        seen = detector.expected(x, sensor)
+        (slope,) = torch.autograd.grad(seen[: len(middle)].sum(), x)
+        return seen[: len(middle)], slope[: len(middle)]
+
+    (alone, slope), far = readings(), asked[:]
+    beside, slope_beside = readings(0.0, 10500.0)
+    assert all(far) and not all(asked[len(far) :])
+    assert torch.equal(alone, beside) and torch.equal(slope, slope_beside)
+
+
 @pytest.mark.parametrize("read_noise", [0.0, 0.2, 1.0, 2.3, 8.0])
 def test_in_the_dark_the_mean_is_poisson_s_sum(read_noise):
     """Σ P(n)·E[max(n + r, 0)] for a camera without a black level, in electrons; and a slope that is finite."""

@@ -28,6 +28,7 @@ WALK = {  # each key of [mask]: a device, and the value that makes it another
     "dc_block": (CRYSTAL, "700 um"), "frame_rate": (CRYSTAL, "30 Hz"), "settle": (CRYSTAL, "20 ms"),
     "transmission": (CRYSTAL, "50 %"), "max_irradiance": (CRYSTAL, "0.1 W/m^2"),
     "encoding": (CRYSTAL, "phase"), "overdrive": (CRYSTAL, 1.5), "precompensate": (CRYSTAL, False),
+    "correct_aberration": (CRYSTAL, True),
 }  # fmt: skip
 TOLD = ("frame_rate", "settle", "max_irradiance")  # no matter of light, but of time and of the report
 
@@ -47,7 +48,10 @@ def test_every_key_of_a_mask_changes_light_levels_or_time(tmp_path, key):
 
     def made(mask):
         files = {k: str(tmp_path / v) for k, v in mask.items() if isinstance(v, str) and v.endswith(".csv")}
-        bench = with_mask(96, preset=mask["preset"]).replace({f"mask.{k}": v for k, v in (mask | files).items()})
+        lenses = {"aberration.zernike": {"5": "60 nm"}}
+        bench = with_mask(96, preset=mask["preset"]).replace(
+            {f"mask.{k}": v for k, v in (mask | files).items()} | lenses
+        )
         bank = bank_of(randn(2 if bench.mask.frame_rate else 1, 1, 3, 3), bench, (8, 8))
         seen = bank.masks, bank.power(rand(1, 8, 8)).detach()
         problems = bench.sampling((8, 8), 3, channels=(1, 1)).problems

@@ -50,7 +50,7 @@ def demo(
     linear = Recipe.load("shapes-demo", changes | _affine())
     summary: dict[str, Any] = {}
     with whole_folder(out, summary) as folder:
-        with bar("training", as_json) as pace:
+        with bar("training", as_json, named=True) as pace:
             run = train(recipe, folder / "run", tell=pace)
             beside = train(linear, folder / "run-linear", tell=pace)
         data, student = of_section(recipe.data), load(run)

@@ -49,7 +49,7 @@ def train(
     told |= {"seeds": seed} if seed else {}
     told |= {"data.strict": True} if strict else {}
     speaks = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun starts
-    with bar("training", as_json or not speaks) as pace:
+    with bar("training", as_json or not speaks, named=True) as pace:
         run = start(recipe, out, changes=told, tell=pace)
     if not speaks:
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -17,7 +18,7 @@ from fouroptics.models.training import ladder as rungs_of
 from fouroptics.models.training.alone import alone
 from fouroptics.models.training.data import Data, Part
 from fouroptics.models.training.ladder_figure import png
-from fouroptics.models.training.loop import Loss, Stage
+from fouroptics.models.training.loop import Loss, Stage, Tell
 from fouroptics.models.training.recipe import RUNGS, EvaluateSection, Recipe, StageSection
 from fouroptics.models.training.stages import MEASURED, Flawed, few, in_light, in_noise, on_bench, prepare, stage_of
 from torch import Tensor, nn
@@ -49,6 +50,7 @@ class Deployment:
         number: the seed.
         writes: whether this process writes.
         is_given: pictures came from a program, and no other process can read them.
+        tell: is told what is measured, how far it is and of how much.
     """
 
     recipe: Recipe
@@ -61,6 +63,7 @@ class Deployment:
     number: int
     writes: bool = True
     is_given: bool = False
+    tell: Tell = lambda *_: None
 
     def run(self) -> None:
         """All stages that are not done yet, the masks, the ladder."""
@@ -127,21 +130,32 @@ class Deployment:
         wanted = RUNGS if section.rungs == "all" else section.rungs
         if self._learns_pixels:  # there are no kernels any more that these could be of
             wanted = tuple(rung for rung in wanted if rung not in ("tuned", "light"))
-        found = rungs_of.ladder(subject, tuple(rung for rung in wanted if rung != "file"))
+        again = tuple(rung for rung in wanted if rung in UNTUNED) if self.recipe.stage else ()
+        tell = self._counting([*wanted, *again])
+        found = rungs_of.ladder(subject, tuple(rung for rung in wanted if rung != "file"), tell)
         found["reported"] = self.data.reported
-        again = tuple(rung for rung in wanted if rung in UNTUNED)
-        if self.recipe.stage and again:  # the same draws and noise, on masks and electronics as they came
+        if again:  # the same draws and noise, on masks and electronics as they came
             untuned = on_bench(self.recipe, self.student, self.data).eval()
             before = replace(subject, osclc=untuned, keep=Begun(self.folder / BEGUN, untuned).keep)
-            found["without_stages"] = rungs_of.ladder(before, again)["rungs"]
+            found["without_stages"] = rungs_of.ladder(before, again, tell)["rungs"]
         if section.rungs == "all" and not self._learns_pixels:
-            found["parts"] = rungs_of.parts(subject)
+            found["parts"] = rungs_of.parts(subject, tell)
         found["budget"] = network.budget(pictures.batch(slice(0, 64))[0])
         if is_exported:
             self._mask_set(network, found).save(path)
         if "file" in wanted and is_exported and not self.is_given:
-            found["rungs"] |= rungs_of.ladder(subject, ("file",))["rungs"]
+            found["rungs"] |= rungs_of.ladder(subject, ("file",), tell)["rungs"]
         return found
+
+    def _counting(self, rungs: list[str]) -> Callable[[str], None]:
+        """Counts what a ladder says that it does; parts, which come last, are not foreseen."""
+        steps, done = len(rungs) + rungs.count("misaligned") * self.recipe.evaluate.draws, itertools.count()
+
+        def tell(step: str) -> None:
+            count = next(done)
+            self.tell(step, count, max(steps, count + 1))
+
+        return tell
 
     def _mask_set(self, network: OSCLC, found: dict[str, Any]) -> MaskSet:
         recipe = self.recipe.to_dict()

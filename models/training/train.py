@@ -218,9 +218,13 @@ class _Seed:
         student = load(self.into, self.number, STUDENT if taught else ALONE).to(self.device)
         Deployment(
             recipe, self.folder, self.data, student, teacher, self._loss(teacher), self._through, self.number,
-            self.ranks.is_first, self.is_given,
+            self.ranks.is_first, self.is_given, self._told,
         ).run()  # fmt: skip
         self.ranks.wait()
+
+    def _told(self, step: str, done: int, total: int) -> None:
+        if self.tell is not None:
+            self.tell(f"seed {self.number}, {step}", done, total)
 
     def _loss(self, teacher: nn.Module | None, *, keeps: bool = False) -> Loss:
         """With a teacher, if the recipe has one that teaches."""
@@ -238,7 +242,7 @@ class _Seed:
             network, stage, train, validation, seed=self.number,
             augment=augment or Augmentation(self.into.recipe.data.augment),
             state=self.folder / STATE, fingerprint=self.fingerprint, ranks=self.ranks,
-            tell=self.tell, each_epoch=self._record,
+            tell=self._told, each_epoch=self._record,
         ).run()  # fmt: skip
 
     def _fit(self, name: str, network: nn.Module, stage: Stage) -> None:

@@ -52,6 +52,15 @@ def test_a_log_gets_a_line_now_and_then(capsys, clock):
     assert lines == [f"fouroptics: checking [red]m.h5: {share}%" for share in (10, 35, 60, 85)]
 
 
+def test_steps_that_a_person_knows_are_named(capsys, clock, terminal):
+    work(clock, 4, named=True)
+    assert capsys.readouterr().err == "fouroptics: checking [red]m.h5: /entry/masks/level: 50%\n"
+    stderr = terminal()
+    clock.now = 100.0
+    work(clock, 4, named=True)
+    assert "checking [red]m.h5: /entry/masks/level" in stderr.getvalue()
+
+
 def test_short_work_is_told_nothing_of(capsys, clock):
     work(clock, 2)
     assert capsys.readouterr().err == ""

@@ -134,7 +134,11 @@ def test_a_stage_teaches_a_student_its_bench_s_noise(tmp_path, monkeypatch):
         "student.channels": [3, 4],
         "evaluate.rungs": ["quantized", "file"], "evaluate.pictures": 2,
     }  # fmt: skip
-    run = train("shapes-bench", tmp_path / "run", changes=changes)
+    told = []
+    run = train("shapes-bench", tmp_path / "run", changes=changes, tell=lambda *one: told.append(one))
+    steps = ["seed 0, student-alone", "seed 0, stage-0: noise", "seed 0, quantized", "seed 0, file"]
+    assert [*dict.fromkeys(step for step, *_ in told)] == steps
+    assert [one[1:] for one in told[-3:]] == [(0, 3), (1, 3), (2, 3)]  # without the stage; the file's last
     plain = load(run, name="student-alone").front.weights[0]
     tensors, told = load_tensors(run.seed(0) / "stage-0.safetensors")
     learned = tensors["front.weights.0"]

@@ -362,7 +362,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_whole(tmp_path, monkeypatch):
 def test_progress_is_told_and_a_loss_that_is_not_finite_stops(tmp_path):
     told = []
     train(recipe(**{"distill.loss": "none"}), tmp_path / "a", tell=lambda *one: told.append(one))
-    assert told[-1] == ("student-alone", 30, 30)
+    assert told[-1] == ("seed 0, student-alone", 30, 30)
 
     class Mad(nn.Module):
         def forward(self, pictures):

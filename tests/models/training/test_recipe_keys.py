@@ -29,6 +29,14 @@ def test_a_band_that_no_memory_holds_is_refused_before_anything_is_trained(tmp_p
     assert not (tmp_path / "run").exists()
 
 
+def test_a_folder_that_is_no_run_is_refused_with_all_that_is_in_it(tmp_path):
+    for name in ("thesis.txt", ".notes-0123456789ab"):  # the second is named as a writer would name what it leaves
+        (tmp_path / name).write_text("mine")
+    with pytest.raises(fo.InputError, match="no run of fouroptics"):
+        train("shapes-demo", tmp_path, changes={"data.options": {"count": 60}})
+    assert {path.name for path in tmp_path.iterdir()} == {"thesis.txt", ".notes-0123456789ab"}
+
+
 def test_parts_of_a_corrected_bench_are_measured_with_its_pixels(wide_pixels):
     """Ideal masks take the lenses' errors back and would tell nothing."""
     recipe = Recipe.load(

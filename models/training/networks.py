@@ -54,10 +54,8 @@ def student_of(recipe: Recipe, data: Data, teacher: nn.Module, *, is_new: bool =
         student = _sclc(recipe, data, teacher)
         if section.initial == "patches":
             check_patches(student)
-        if is_new and section.initial == "patches":
-            begin_with_patches(student, data.some(20_000, seed=1))
         if is_new:
-            student.normalise(data.some(1000, seed=0))
+            _begin(student, section.initial, data)
         return student
     classes, backend = len(data.classes), _backend(section.backend)
     if section.model == "released":
@@ -71,7 +69,7 @@ def student_of(recipe: Recipe, data: Data, teacher: nn.Module, *, is_new: bool =
 def control_of(
     kind: str, recipe: Recipe, data: Data, given: nn.Module | None = None, *, is_new: bool = True
 ) -> nn.Module:
-    """What a student is compared with: optics that are off, at random or electronic and its backend; or affine maps."""
+    """What a student is compared with: optics that are off, not learned or electronic; or affine maps."""
     section = recipe.student
     student = _sclc(recipe, data, likened_to(recipe, data, given))
     if kind == RIDGE:
@@ -80,11 +78,19 @@ def control_of(
         return controls.Affine(student.front.chain, len(data.classes), is_complex=student.front.is_complex)
     if kind == "electronic-same-backend":
         return controls.electronic(student, data.channels, data.size, len(data.classes), _backend(section.backend))
-    student.front = controls.still(student.front) if kind == "optics-off" else student.front
+    is_off = kind == "optics-off"
+    student.front = controls.still(student.front) if is_off else student.front
     student.front.requires_grad_(False)
     if is_new:
-        student.normalise(data.some(1000, seed=0))
+        _begin(student, "random" if is_off else section.initial, data)
     return student
+
+
+def _begin(student: SCLC, initial: str, data: Data) -> None:
+    """Kernels as a student begins with them, and readings that are normalised."""
+    if initial == "patches":
+        begin_with_patches(student, data.some(20_000, seed=1))
+    student.normalise(data.some(1000, seed=0))
 
 
 def _sclc(recipe: Recipe, data: Data, teacher: nn.Module) -> SCLC:

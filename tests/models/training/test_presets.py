@@ -58,7 +58,7 @@ def test_optics_that_are_off_image_and_do_no_more():
     changes = {"data.options": {"count": 60}, "data.size": [16, 16], "student.channels": [3, 4]}
     recipe = Recipe.load("shapes-bench", changes)
     from fouroptics.models.training.data import of_section
-    from fouroptics.models.training.networks import control_of
+    from fouroptics.models.training.networks import control_of, student_of
 
     data = of_section(recipe.data)
     off = control_of("optics-off", recipe, data)
@@ -66,6 +66,11 @@ def test_optics_that_are_off_image_and_do_no_more():
     assert torch.allclose(off.front(pictures)[:, :, :16, :16], pictures[:, [0, 1, 2, 0]], atol=1e-5)
     chance = control_of("random-kernels", recipe, data)
     assert not any(p.requires_grad for one in (off, chance) for p in one.front.parameters())
+    torch.manual_seed(0)
+    begun = student_of(recipe, data, nn.Module())
+    torch.manual_seed(0)
+    chance = control_of("random-kernels", recipe, data)
+    assert recipe.student.initial == "patches" and torch.equal(chance.front.weights[0], begun.front.weights[0])
     conv = control_of("electronic-same-backend", recipe, data)
     shapes = [[p.shape for p in one.backend.parameters()] for one in (off, chance, conv)]
     assert shapes[0] == shapes[1] == shapes[2]

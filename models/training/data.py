@@ -19,7 +19,7 @@ from fouroptics.models.training.readers import READERS, Read, Source
 from fouroptics.models.training.shapes import SHAPE_NAMES, draw_shapes
 from torch import Tensor
 
-from fouroptics.errors import FailedRun, InputError, check_choice
+from fouroptics.errors import FailedRun, InputError, check_choice, warn
 from fouroptics.tensors import load_tensors, save_tensors
 
 if TYPE_CHECKING:
@@ -165,6 +165,9 @@ def for_evaluation(section: DataSection, path: Path | None, fingerprint: str, cl
     every = of_section(section, whole=True)
     if fingerprint.split("-")[0] == every.fingerprint:  # its own pictures: only those it never saw
         every = of_section(section)
+    if every.skipped:
+        what = f"{len(every.skipped)} pictures of {path} could not be read and are left out"
+        warn(f"{what}: {', '.join(every.skipped[:3])}{', …' if len(every.skipped) > 3 else ''}")
     if list(every.classes) != list(classes):
         what = f"its classes are {', '.join(every.classes)}"
         raise InputError(what, where=str(path), mend=f"the network knows {', '.join(classes)}")
@@ -286,8 +289,10 @@ def _check_classes(data: Data) -> None:
             wrong = int(known.min()) if int(known.min()) < 0 else int(known.max())
             mend = f"classes are 0 … {len(data.classes) - 1}"
             raise InputError(f"a target of {wrong} among those for {name}", where="data", mend=mend)
-    if len(data.classes) < 2:
-        raise InputError("one class only", where="data", mend="there is nothing to tell apart: give two at least")
+    there = torch.unique(data.train.targets)
+    if len(data.classes) < 2 or (len(there) < 2 and not data.is_segmentation):
+        what = f"one class only, {data.classes[int(there[0])]!r}" if len(there) == 1 else "one class only"
+        raise InputError(what, where="data", mend="there is nothing to tell apart: give two at least")
 
 
 def _shapes(
@@ -310,6 +315,9 @@ def _shapes(
 
 def _part_of(given: Any, name: str) -> Part:
     pictures, targets = [], []
+    if not (hasattr(given, "__len__") and hasattr(given, "__getitem__")):
+        mend = "a Dataset with __len__ and __getitem__, or a list of (picture, target)"
+        raise InputError("is read from its first picture to its last, and has no length", where=name, mend=mend)
     for number in range(len(given)):
         picture, target = given[number]
         pictures.append(torch.as_tensor(picture))
@@ -324,7 +332,20 @@ def _part_of(given: Any, name: str) -> Part:
     if stacked.dtype != torch.uint8 and not 0 <= float(stacked.min()) <= float(stacked.max()) <= 1:
         what = f"pictures from {float(stacked.min()):.3g} to {float(stacked.max()):.3g}"
         raise InputError(what, where=name, mend="pictures are light, in [0, 1]; a teacher normalises inside itself")
-    return Part(stacked if stacked.dtype == torch.uint8 else stacked.float(), torch.stack(targets))
+    return Part(stacked if stacked.dtype == torch.uint8 else stacked.float(), _targets_of(targets, stacked, name))
+
+
+def _targets_of(targets: Sequence[Tensor], pictures: Tensor, name: str) -> Tensor:
+    """One number a picture, or one a pixel."""
+    shapes = {tuple(one.shape) for one in targets}
+    if not shapes <= {()} and shapes != {tuple(pictures.shape[-2:])}:
+        mend = f"the number of a class, or of each pixel's [{pictures.shape[-2]}, {pictures.shape[-1]}]"
+        raise InputError(f"targets are {sorted(map(list, shapes))[:3]}", where=name, mend=mend)
+    stacked = torch.stack(list(targets))
+    if stacked.is_floating_point() or stacked.is_complex():
+        what = f"targets are {stacked.dtype}".replace("torch.", "")
+        raise InputError(what, where=name, mend="whole numbers of classes, from 0 on")
+    return stacked
 
 
 def _digest(tensors: Sequence[Tensor], told: str = "") -> str:

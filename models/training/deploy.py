@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from fouroptics.models.osclc import OSCLC
 from fouroptics.models.sclc import Student
+from fouroptics.models.teachers import load_weights
 from fouroptics.models.training import data as pictures_in
 from fouroptics.models.training import ladder as rungs_of
 from fouroptics.models.training.alone import alone
@@ -28,7 +29,7 @@ from fouroptics.errors import InputError
 from fouroptics.files import write_whole
 from fouroptics.imperfections import Tolerances
 from fouroptics.masks import MaskSet
-from fouroptics.tensors import load_tensors, save_tensors
+from fouroptics.tensors import save_tensors
 
 MASKS, LADDER, BEGUN = "masks.h5", "ladder.json", "ladder-begun.json"
 UNTUNED = ("quantized", "noise", "misaligned")  # rungs that are also measured without the stages
@@ -109,7 +110,7 @@ class Deployment:
         name = f"stage-{number}"
         kept = self.folder / f"{name}.safetensors"
         if kept.is_file():
-            network.load_state_dict(load_tensors(kept)[0])
+            load_weights(network, kept)
             return
         stage = stage_of(self.recipe, section, network, self.loss, f"{name}: {section.name}")
         history = self.fit(network, stage, few(self.data.train, section.pictures), validation)

@@ -35,9 +35,9 @@ def distillation_loss(
     ``kd`` is Eq. 8 of the paper: T²·KL(teacher ‖ student), both softened by T. The T² keeps the gradient's size, which
     falls with it, as it was at T = 1. ``dkd`` weighs the target's part (``alpha``) and that of the others among
     themselves (``beta``) apart. ``logit-std`` brings each sample's scores to zero mean and unit spread before.
-    ``function-matching`` is the divergence at T = 1 alone; of labels it takes which pixels have one, if that.
-    ``pixel-kd`` is ``kd`` pixel by pixel; with
-    one score a pixel, between two probabilities.
+    ``function-matching`` is the divergence at T = 1 alone, whatever ``temperature`` and ``hard_weight`` say; of labels
+    it takes which pixels have one, if that. ``pixel-kd`` is ``kd`` pixel by pixel; with one score a pixel, between two
+    probabilities.
 
     Raises:
         InputError: a loss of which two classes leave nothing.
@@ -77,6 +77,9 @@ def _check(student: Tensor, teacher: Tensor, kind: str) -> None:
         what = f"the student's scores are {[*student.shape]}, the teacher's {[*teacher.shape]}"
         raise InputError(what, where="loss", mend="both tell the same classes apart")
     classes = student.shape[1]
+    if student.dim() == 2 and classes == 1:
+        what = "one score a picture tells no classes apart here"
+        raise InputError(what, where="loss", mend="a score a class; of pixels one score will do")
     if kind == "dkd" and student.dim() != 2:
         raise InputError("dkd is of pictures, these are pixels", where="distill.loss", mend='loss = "pixel-kd"')
     if kind in _OF_MANY and classes < 3:

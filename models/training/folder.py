@@ -76,6 +76,7 @@ def begin(folder: Path, recipe: Recipe, data: Data, taught_by: str) -> None:
     }  # fmt: skip
     if not (folder / MARKER).is_file():
         write_whole(folder / MARKER, json.dumps(about, indent=1).encode())
+        _tell_of_skipped(folder, data.skipped)
     if recipe.bench:
         Bench.load(recipe.bench).standing_alone().save(folder / "bench.toml")
         recipe = _with_tolerances(folder, recipe.model_copy(update={"bench": "bench.toml"}))
@@ -86,8 +87,14 @@ def begin(folder: Path, recipe: Recipe, data: Data, taught_by: str) -> None:
         "processor": torch.backends.cpu.get_cpu_capability(),
     }  # fmt: skip
     _keep_environment(folder / "environment.json", environment)
-    if data.skipped:
-        log(folder, f"{len(data.skipped)} pictures could not be read and are left out: {', '.join(data.skipped[:20])}")
+
+
+def _tell_of_skipped(folder: Path, skipped: tuple[str, ...]) -> None:
+    """Once, and all of them by name in the log."""
+    if skipped:
+        what = f"{len(skipped)} pictures could not be read and are left out"
+        log(folder, f"{what}: {', '.join(skipped)}")
+        warn(f"{what}: {skipped[0]}{', …' if len(skipped) > 1 else ''}; {folder / 'log.txt'} names them all")
 
 
 def _keep_environment(path: Path, now: dict[str, Any]) -> None:
@@ -95,7 +102,10 @@ def _keep_environment(path: Path, now: dict[str, Any]) -> None:
     if not path.is_file():
         write_whole(path, json.dumps(now, indent=1).encode())
         return
-    before = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        before = dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError):
+        before = {}
     other = [f"{key} {now[key]} for {before[key]}" for key in now if key in before and now[key] != before[key]]
     if other:
         warn(f"{path.parent} goes on with {', '.join(other)}: it ends otherwise than it would have, in rounding")
@@ -130,13 +140,18 @@ def write_metrics(folder: Path, history: list[dict[str, Any]] | None = None) -> 
     write_whole(folder / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows).encode())
 
 
-def to_tensorboard(folder: Path, row: Mapping[str, Any]) -> None:
+def tensorboard_writer() -> Any:
+    """What writes events, if it is installed."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         mend = 'pip install "fouroptics[tensorboard]", or train.tensorboard = false'
         raise InputError("tensorboard is not installed", where="train.tensorboard", mend=mend) from None
-    with SummaryWriter(str(folder / "tensorboard")) as writer:
+    return SummaryWriter
+
+
+def to_tensorboard(folder: Path, row: Mapping[str, Any]) -> None:
+    with tensorboard_writer()(str(folder / "tensorboard")) as writer:
         for name, value in row.items():
             if isinstance(value, float):
                 writer.add_scalar(f"{row['stage']}/{name}", value, row["epoch"])

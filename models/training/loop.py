@@ -253,9 +253,9 @@ class Fitting:
             self.network.load_state_dict(_under("network.", tensors))
             if self.average is not None:
                 self.average.load_state_dict(_under("average.", tensors))
-            self.best = _under("best.", tensors)
+            self.best = _like(self.best, _under("best.", tensors))
             self._restore_optimiser(_under("optimiser.", tensors))
-        except (RuntimeError, KeyError, ValueError):
+        except (RuntimeError, LookupError, ValueError):
             raise InputError("is a checkpoint of another network", where=where, mend=start_again) from None
         self.progress = progress
 
@@ -321,6 +321,12 @@ def _generator(*told: Any) -> torch.Generator:
 
 def _values(network: nn.Module) -> dict[str, Tensor]:
     return {name: value.detach().clone() for name, value in network.state_dict().items()}
+
+
+def _like(own: dict[str, Tensor], given: dict[str, Tensor]) -> dict[str, Tensor]:
+    if {name: value.shape for name, value in own.items()} != {name: value.shape for name, value in given.items()}:
+        raise KeyError("best")
+    return given
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+T = TypeVar("T")
 _PATIENCE = timedelta(hours=6)  # the others wait while the first measures a bench
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """Which of how many processes this is."""
+    """Which of how many processes this is, and on which device."""
 
     rank: int = 0
     world: int = 1
+    device: torch.device | None = None
 
     @property
     def is_first(self) -> bool:
@@ -61,9 +64,18 @@ class Ranks:
         """What the first says, for all: whether a file is there, say."""
         if self.world == 1:
             return said
-        told = [said]
-        dist.broadcast_object_list(told)
-        return told[0]
+        told = torch.tensor(said, device=self.device)
+        dist.broadcast(told, 0)
+        return bool(told)
+
+    def one_then_others(self, make: Callable[[], T]) -> T:
+        """What each makes for itself, the first before the others: what it leaves in a cache they find."""
+        if self.is_first:
+            made = make()
+            self.wait()
+            return made
+        self.wait()
+        return make()
 
     def wait(self) -> None:
         """Until all are here."""
@@ -81,6 +93,6 @@ def joined(device: torch.device) -> Iterator[Ranks]:
         torch.cuda.set_device(device)
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
     try:
-        yield Ranks(dist.get_rank(), dist.get_world_size())
+        yield Ranks(dist.get_rank(), dist.get_world_size(), device)
     finally:
         dist.destroy_process_group()

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fouroptics.errors import InputError, check_choice
+from fouroptics.errors import InputError, check_choice, warn
 from fouroptics.files import read_text
 
 Pair = tuple[int, int]
@@ -71,7 +71,7 @@ class Pictures(Source):
         kept = [number for number, one in enumerate(found) if one is not None]
         skipped = tuple(str(file) for (file, _, _), one in zip(self.places, found, strict=True) if one is None)
         if not kept:
-            raise InputError("no picture in it can be read", where=str(self.places[0][0].parent), mend="see the first")
+            raise _unreadable("picture", self.places[0][0])
         pictures = torch.from_numpy(np.stack([found[number] for number in kept]))
         labels, parts = (torch.tensor([self.places[number][which] for number in kept]) for which in (1, 2))
         return Read(pictures, labels, parts.to(torch.uint8), self.classes, skipped)
@@ -121,7 +121,7 @@ class Pairs(Source):
         skipped = tuple(str(pair[0]) for pair, one in zip(self.places, found, strict=True) if one is None)
         skipped += tuple(map(str, self.alone))
         if not kept:
-            raise InputError("no pair in it can be read", where=str(self.places[0][0].parent), mend="see the first")
+            raise _unreadable("pair of a picture and a mask", self.places[0][0])
         pictures, masks = (torch.from_numpy(np.stack([found[number][which] for number in kept])) for which in (0, 1))
         known = masks[masks != 255]
         if known.numel() == 0 or bool((known == known[0]).all()):
@@ -171,10 +171,14 @@ def folders(folder: Path, options: Mapping[str, Any]) -> Pictures:
         if name in named and any(_holds_pictures(entry) for entry in named[name].iterdir())
     ]
     trees = tops if any(part == 0 for _, part in tops) else [(folder, 0)]
-    classes = tuple(sorted({entry.name for tree, _ in trees for entry in tree.iterdir() if _holds_pictures(entry)}))
+    places_of = [entry for tree, _ in trees for entry in sorted(tree.iterdir()) if _is_shown(entry)]
+    classes = tuple(sorted({entry.name for entry in places_of if _holds_pictures(entry)}))
     if not classes:
         mend = "a folder a class, pictures in each; these in train and test if there are two parts"
         raise InputError("holds no folders of pictures", where=str(folder), mend=mend)
+    empty = [str(entry) for entry in places_of if not _holds_pictures(entry)]
+    if empty:
+        warn(f"no pictures in {', '.join(empty[:3])}{', …' if len(empty) > 3 else ''}: no class of that name")
     places = [
         (file, number, part)
         for tree, part in trees
@@ -203,7 +207,7 @@ def image_mask(folder: Path, options: Mapping[str, Any]) -> Pairs:
     given = dict(options)
     preset, lists = given.pop("preset", None), given.pop("lists", None)
     if preset is not None:
-        check_choice("data.preset", preset, tuple(PRESETS))
+        check_choice("data.options.preset", preset, tuple(PRESETS))
         places, masks = PRESETS[preset](folder)
     else:
         images, beside = (folder / str(given.pop(key, key)) for key in ("images", "masks"))
@@ -220,7 +224,7 @@ def image_mask(folder: Path, options: Mapping[str, Any]) -> Pairs:
     )
     if not places:
         raise InputError(
-            "holds no pairs of a picture and a mask", where=str(folder), mend="see data.images, data.masks"
+            "holds no pairs of a picture and a mask", where=str(folder), mend="see data.options: images, masks, preset"
         )
     return Pairs(tuple(places), masks, tuple(alone))
 
@@ -324,11 +328,13 @@ def _changed(masks: Masks, given: Mapping[str, Any]) -> Masks:
         values["threshold"] = None
     if values["colours"] and len(values["colours"]) != len(values["classes"]):
         what = f"{len(values['colours'])} colours of {len(values['classes'])} classes"
-        raise InputError(what, where="data.colours", mend="one a class")
+        raise InputError(what, where="data.options.colours", mend="one a class")
     if values["only"] is not None:
-        check_choice("data.only", values["only"], values["classes"])
+        check_choice("data.options.only", values["only"], values["classes"])
         if values["only"] == "rest":
-            raise InputError("'rest' is what all others are called", where="data.only", mend="call the class otherwise")
+            raise InputError(
+                "'rest' is what all others are called", where="data.options.only", mend="call the class otherwise"
+            )
     return Masks(**values)
 
 
@@ -336,11 +342,21 @@ def _no_others(options: Mapping[str, Any], known: Sequence[str]) -> None:
     for name in options:
         if name not in known:
             mend = f"it knows {', '.join(known)}" if known else "it has no options"
-            raise InputError("is no option of this reader", where=f"data.{name}", mend=mend)
+            raise InputError("is no option of this reader", where=f"data.options.{name}", mend=mend)
+
+
+def _unreadable(what: str, first: Path) -> InputError:
+    """All of them: the first is named."""
+    mend = "get the pictures again, or choose another reader"
+    return InputError(f"cannot be read, nor can any other {what} there", where=str(first), mend=mend)
 
 
 def _holds_pictures(entry: Path) -> bool:
-    return entry.is_dir() and not entry.name.startswith(".") and next(_pictures_within(entry), None) is not None
+    return _is_shown(entry) and next(_pictures_within(entry), None) is not None
+
+
+def _is_shown(entry: Path) -> bool:
+    return entry.is_dir() and not entry.name.startswith((".", "__"))
 
 
 def _pictures_within(folder: Path) -> Iterator[Path]:
@@ -403,10 +419,19 @@ def _mask(file: Path, size: Pair, masks: Masks) -> Any:
         if masks.colours or (turned.mode == "P" and masks.threshold is not None and masks.threshold > 1):
             shown = turned.convert("RGB" if masks.colours else "L")  # a palette's colours count, not its numbers
         else:
-            shown = turned if turned.mode in ("P", "L", "1", "I;16", "I") else turned.convert("L")
+            shown = turned if turned.mode in ("P", "L", "1", "I;16", "I") else _grey(turned, masks, file)
         array = np.asarray(shown.resize((size[1], size[0]), Image.Resampling.NEAREST)).astype(np.int64)
     found = _classes_of(array, masks, file, two_tone=two_tone)
     return found if masks.only is None else _told_apart(found, masks.classes.index(masks.only))
+
+
+def _grey(image: Any, masks: Masks, file: Path) -> Any:
+    """A mask of three channels that are one; if they are not, its colours say the classes."""
+    colours = np.asarray(image.convert("RGB"))
+    if masks.threshold is None and (colours != colours[..., :1]).any():
+        mend = "list the colour of each class in data.options.colours"
+        raise InputError("its pixels are colours, and classes have none", where=str(file), mend=mend)
+    return image.convert("L")
 
 
 def _classes_of(array: Any, masks: Masks, file: Path, *, two_tone: bool) -> Any:
@@ -420,7 +445,7 @@ def _classes_of(array: Any, masks: Masks, file: Path, *, two_tone: bool) -> Any:
     known = np.isin(array, masks.ignored, invert=True)
     if (array[known] >= len(masks.classes)).any():
         what = f"a pixel of class {int(array[known].max())}, of {len(masks.classes)} that there are"
-        raise InputError(what, where=str(file), mend="name all classes, or list the number in data.ignored")
+        raise InputError(what, where=str(file), mend="name all classes, or list the number in data.options.ignored")
     found[known] = array[known]
     return found
 
@@ -432,10 +457,17 @@ def _told_apart(found: Any, number: int) -> Any:
 
 def _binary_batch(file: Path) -> tuple[Any, Any]:
     rows = np.fromfile(file, np.uint8)
-    if rows.size == 0 or rows.size % 3073 or rows.reshape(-1, 3073)[:, 0].max() > 9:
+    if rows.size == 0 or rows.size % 3073:
         raise InputError("is no CIFAR-10 batch", where=str(file), mend="get it again: rows of 1 + 3072 bytes")
     rows = rows.reshape(-1, 3073)
+    _check_cifar(rows[:, 0], file)
     return rows[:, 1:].reshape(-1, 3, 32, 32).copy(), rows[:, 0]
+
+
+def _check_cifar(labels: Any, file: Path) -> None:
+    if max(labels) >= len(_CIFAR):
+        what = f"a label of {int(max(labels))}, and the classes are 0 … {len(_CIFAR) - 1}"
+        raise InputError(what, where=str(file), mend="get it again")
 
 
 def _python_batch(file: Path) -> tuple[Any, Any]:
@@ -453,6 +485,7 @@ def _python_batch(file: Path) -> tuple[Any, Any]:
                 labels.append(int(str(value)))
     except (ValueError, UnicodeError, OverflowError) as error:
         raise InputError(f"is no batch of CIFAR-10 ({error})", where=str(file), mend="get it again") from None
-    if not content or len(labels) != len(content) // 3072 or max(labels) > 9:
+    if not content or len(labels) != len(content) // 3072:
         raise InputError("is no CIFAR-10 batch", where=str(file), mend="get it again")
+    _check_cifar(labels, file)
     return np.frombuffer(content, np.uint8).reshape(-1, 3, 32, 32).copy(), np.array(labels)

@@ -35,6 +35,8 @@ _LATER = {
     "on": "bench",
     "ema": 0.0,
     "views": 0,
+    "alpha": 1.0,
+    "beta": 8.0,
     "pooling": "mean",
     "oversample": 1,
     "correct_aberration": False,
@@ -180,6 +182,8 @@ class DistillSection(Section):
     hard_weight: Annotated[float, Field(ge=0, le=1)] = 0.1
     temperature: Annotated[float, Field(gt=0)] = 4.0
     views: Some = 0
+    alpha: Annotated[float, Field(ge=0)] = 1.0
+    beta: Annotated[float, Field(ge=0)] = 8.0
     also_without: bool = True
 
     @model_validator(mode="after")
@@ -375,6 +379,7 @@ class Recipe(Section):
         for key in ("name", "device", "seeds", "inputs", "trained"):  # the last two are counted elsewhere
             told.pop(key)
         told["train"].pop("tensorboard")
+        told["data"]["strict"] = False  # it stops a run, and changes none
         for section, key in _PATHS:  # what lies there counts, and is counted elsewhere
             told[section].pop(key)
         later = (told, told["teacher"], told["student"], told["distill"], *told["stage"])

@@ -28,7 +28,7 @@ class Taught:
         said, section = self.said(pictures), self.recipe.distill
         return distillation_loss(
             scores, said.to(scores), targets, temperature=section.temperature, hard_weight=section.hard_weight,
-            kind=section.loss,  # type: ignore[arg-type]
+            kind=section.loss, alpha=section.alpha, beta=section.beta,  # type: ignore[arg-type]
         )  # fmt: skip
 
     @torch.no_grad()

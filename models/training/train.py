@@ -37,6 +37,7 @@ from fouroptics.models.training.folder import (
     controls_in,
     log,
     make,
+    tensorboard_writer,
     to_tensorboard,
     write_metrics,
 )
@@ -81,8 +82,10 @@ def train(
     device = _device(read.device)
     if read.train.amp and not metrics.halves_pay(device.type):
         warnings.warn("train.amp: half precision is no faster on this processor, which works in single", stacklevel=2)
+    if read.train.tensorboard:
+        tensorboard_writer()
     with joined(device) as ranks, torch.random.fork_rng(), ExitStack() as until_done:  # a caller's random numbers stay
-        found = _data(read, data)
+        found = ranks.one_then_others(lambda: _data(read, data))
         _check_student(read, found, teacher)
         folder = Path(out)
         source, taught_by = source_of(read, found, _taught_by(read, teacher), teacher, folder)
@@ -163,10 +166,9 @@ class _Seed:
             load_weights(network, recipe.teacher.weights)
             self._keep(TEACHER, network, [])
         elif self.ranks.agree(first.is_file()):
-            tensors, told = load_tensors(first)
+            load_weights(network, first)
             if self.ranks.is_first:
-                save_tensors(path, tensors, told)
-            network.load_state_dict(tensors)
+                save_tensors(path, *load_tensors(first))
             self.ranks.wait()
         else:
             self._check_whole(TEACHER, [path for path in (self._file(STUDENT),) if path.is_file()])
@@ -318,12 +320,22 @@ def evaluate(run: Run | str | Path, data: Data | None = None) -> dict[str, dict[
             if not path.is_file():
                 continue
             if data is None:
-                found.setdefault(name, {})[seed] = json.loads(load_tensors(path)[1]["figures"])["test"]
+                found.setdefault(name, {})[seed] = _figures_of(path)
             else:
                 network = load_weights(teacher_of(run.recipe, data), path) if name == TEACHER else load(run, seed, name)
                 found.setdefault(name, {})[seed] = measured(network.eval(), data.test)
     if not found:
         raise InputError("has no trained network yet", where=str(run.folder), mend="let the run end")
+    return found
+
+
+def _figures_of(path: Path) -> dict[str, float]:
+    """What a network that was kept is worth on the pictures to report on."""
+    try:
+        found: dict[str, float] = json.loads(load_tensors(path)[1]["figures"])["test"]
+    except (KeyError, ValueError, TypeError):
+        mend = "remove it, and the same command trains it again"
+        raise InputError("was not written by a training", where=str(path), mend=mend) from None
     return found
 
 

@@ -81,9 +81,45 @@ def test_damaged_pictures_are_named_and_left_out_or_stop_the_run(tmp_path):
         load("folders", root, (6, 8), strict=True)
 
 
+def test_a_run_tells_once_of_what_it_leaves_out(tmp_path):
+    """By number and by name, on the way in and in the log; what is evaluated on other pictures tells of those."""
+    from fouroptics.models.training import train
+    from fouroptics.models.training.train import figures_on
+
+    from tests.models.training.test_loop import recipe
+
+    root = class_folders(tmp_path / "d", (30, 30))
+    for number in range(24):
+        (root / "class1" / f"bad{number}.png").write_bytes(b"no picture")
+    (root / "class2").mkdir()
+    told = {"data.reader": "folders", "data.path": str(root), "data.options": {}, "distill.loss": "none",
+            "data.size": [16, 16], "train.epochs": 1}  # fmt: skip
+    with pytest.warns(UserWarning) as seen:
+        run = train(recipe(**told), tmp_path / "run")
+    said = [str(one.message) for one in seen]
+    assert any("no pictures in" in one and "class2: no class of that name" in one for one in said)
+    assert any("24 pictures could not be read and are left out" in one and "bad0.png, …" in one for one in said)
+    lines = (tmp_path / "run" / "log.txt").read_text().splitlines()
+    assert all(f"bad{number}.png" in lines[0] for number in range(24))
+    with pytest.warns(UserWarning, match="no pictures in"):
+        train(recipe(**told), tmp_path / "run")
+    assert sum("could not be read" in line for line in (tmp_path / "run" / "log.txt").read_text().splitlines()) == 1
+    assert run.summary["data"]["skipped"] == 24
+    (root / "class2").rmdir()
+    with pytest.raises(fo.InputError, match=r"bad0\.png: cannot be read as a picture"):
+        train(recipe(**told | {"data.strict": True}), tmp_path / "run")
+    for number in range(24):
+        (root / "class1" / f"bad{number}.png").unlink()
+    train(recipe(**told | {"data.strict": True}), tmp_path / "other")
+    other = class_folders(tmp_path / "e", (5, 5))
+    (other / "class0" / "odd.png").write_bytes(b"none")
+    with pytest.warns(UserWarning, match=r"1 pictures of .* could not be read and are left out: .*odd\.png"):
+        figures_on(run, other)
+
+
 def test_pictures_of_any_shape_keep_their_proportions(tmp_path):
     """A wide picture loses its sides: grey in the middle, white left and right."""
-    for number in range(4):
+    for number in range(8):
         picture = np.full((20, 40, 3), 255, np.uint8)
         picture[:, 10:30] = 100
         path = tmp_path / "d" / f"class{number % 2}" / f"{number}.png"
@@ -195,7 +231,7 @@ def test_one_class_against_the_rest(tmp_path):
     assert (data.train.targets[:, :, 8:] == 1).all()  # the number that "sky" has among all of them
     assert (data.train.targets[:, 1:, :8] == 0).all()
     assert (data.train.targets[:, 0, 0] == 255).all()
-    with pytest.raises(fo.InputError, match=r"data.only: 'tram' is unknown; choose from 'sky', .*'car'"):
+    with pytest.raises(fo.InputError, match=r"data.options.only: 'tram' is unknown; choose from 'sky', .*'car'"):
         load("image-mask", root, (12, 16), options={"preset": "camvid", "only": "tram"})
 
 
@@ -293,54 +329,6 @@ def test_labels_that_begin_at_1_are_refused():
     with pytest.raises(fo.InputError, match="no training picture is of class 0; number them from 0 on"):
         from_datasets(one, one)
     assert from_datasets(one, one, classes="abcd").classes == tuple("abcd")
-
-
-def bad_data(name, tmp_path):
-    ones = torch.ones(4, 3, 8, 8)
-    if name == "light":
-        return lambda: from_datasets(TensorDataset(2 * ones, torch.arange(4)), TensorDataset(ones, torch.arange(4)))
-    if name == "negative":
-        return lambda: from_datasets(TensorDataset(ones, torch.arange(4) - 1), TensorDataset(ones, torch.arange(4)))
-    if name == "single":
-        return lambda: load("folders", class_folders(tmp_path / "s", (20,)), (6, 8))
-    if name == "empty":
-        (tmp_path / "e").mkdir()
-        return lambda: load("folders", tmp_path / "e", (6, 8))
-    if name == "cifar":
-        (tmp_path / "c").mkdir()
-        return lambda: load("cifar10", tmp_path / "c")
-    if name == "few":
-        return lambda: load("folders", class_folders(tmp_path / "f", (1, 1)), (6, 8))
-    return {
-        "none": lambda: load("folders", tmp_path / "nowhere"),
-        "no path": lambda: load("folders"),
-        "reader": lambda: load("imagenet", tmp_path),
-        "option": lambda: load("folders", class_folders(tmp_path / "o"), options={"presets": "x"}),
-        "preset": lambda: load("image-mask", tmp_path, options={"preset": "camvit"}),
-        "masks": lambda: load("image-mask", tmp_path, options={"images": "a"}),
-    }[name]
-
-
-@pytest.mark.parametrize(
-    ("name", "says"),
-    [
-        ("light", r"train: pictures from 2 to 2; pictures are light, in \[0, 1\]"),
-        ("negative", r"data: a target of -1 among those for train; classes are 0 … 3"),
-        ("single", "data: one class only; there is nothing to tell apart"),
-        ("empty", r"e: holds no folders of pictures; a folder a class"),
-        ("cifar", r"c: holds no CIFAR-10 batches"),
-        ("few", "data: no pictures for train"),
-        ("none", "nowhere: there is no such folder"),
-        ("no path", "data.path: no folder of pictures; give one, or --data FOLDER"),
-        ("reader", "data.reader: 'imagenet' is unknown"),
-        ("option", "data.presets: is no option of this reader; it has no options"),
-        ("preset", "data.preset: 'camvit' is unknown; choose from 'camvid'"),
-        ("masks", "a: there is no such folder; pictures and masks in two folders"),
-    ],
-)
-def test_what_is_no_data_is_refused(tmp_path, name, says):
-    with pytest.raises(fo.InputError, match=says):
-        bad_data(name, tmp_path)()
 
 
 def test_views_move_pictures_and_masks_together():

@@ -42,6 +42,11 @@ def test_distillation_is_equation_8(temperature, hard_weight):
     assert float(found) == pytest.approx(due, rel=1e-12)
 
 
+def test_one_score_a_picture_is_refused():
+    with pytest.raises(fo.InputError, match="one score a picture tells no classes apart here; a score a class"):
+        distillation_loss(scores(0, 4, 1), scores(1, 4, 1), torch.tensor([0, 1, 0, 1]))
+
+
 def test_the_square_of_the_temperature_keeps_the_size_of_the_gradient():
     """For large T it tends to the gradient of half the squared distance of centred scores over the classes."""
     student, teacher = scores(0, 3, 5).requires_grad_(), scores(1, 3, 5)

@@ -50,6 +50,50 @@ def test_a_teacher_is_asked_once_about_a_view(tmp_path, monkeypatch, views, aske
 
 
 @pytest.mark.parametrize(
+    ("loss", "more"),
+    [
+        ("dkd", {"distill.alpha": 0.5, "distill.beta": 2.0}),
+        ("logit-std", {}),
+        ("function-matching", {"data.augment": ["flip", "shift 1", "mixup 1"]}),
+    ],
+)
+def test_every_loss_teaches_and_the_teacher_sees_what_the_student_sees(tmp_path, monkeypatch, loss, more):
+    """What a step makes of its scores is the loss that was asked for, of the same views, mixed or not."""
+    from fouroptics.models.training import distillation_loss, loop
+
+    shown, said, found = [], [], []
+    before, call = loop.scores_of, Taught.__call__
+
+    class Own(nn.Module):
+        def forward(self, pictures):
+            said.append(pictures.clone())
+            return 5 * pictures.mean((2, 3))
+
+    def seen(network, pictures, amp):
+        shown.append(pictures.clone())
+        return before(network, pictures, amp)
+
+    def taught(self, scores, pictures, targets):
+        value = call(self, scores, pictures, targets)
+        options = {"alpha": 0.5, "beta": 2.0} if loss == "dkd" else {}
+        due = distillation_loss(scores, 5 * pictures.mean((2, 3)), targets, kind=loss, **options)
+        found.append(float((value - due).detach()))
+        return value
+
+    monkeypatch.setattr(loop, "scores_of", seen)
+    monkeypatch.setattr(Taught, "__call__", taught)
+    pictures = torch.rand(64, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    sets = (TensorDataset(pictures, torch.arange(64) % 3),) * 2
+    told = recipe(**{"distill.loss": loss, "distill.also_without": False, "train.epochs": 2} | more)
+    train(told, tmp_path / "run", teacher=Own(), data=sets)
+    views = [one for one in said if len(one) == 32]
+    assert len(shown) == len(found) == 4 and found == [0.0] * 4
+    assert all(torch.equal(one, other) for one, other in zip(shown, views, strict=True))
+    own = {one.numpy().tobytes() for one in pictures}
+    assert not any(one.numpy().tobytes() in own for one in shown[0]) or loss != "function-matching"
+
+
+@pytest.mark.parametrize(
     ("changes", "classes", "words"),
     [
         ({"distill.loss": "dkd"}, 2, "dkd of 2 classes"),

@@ -181,3 +181,4 @@ def test_a_missing_tensorboard_is_named(tmp_path, monkeypatch):
     recipe = Recipe.load("shapes-demo", {"data.options": {"count": 60}, "train.tensorboard": True, "train.epochs": 1})
     with pytest.raises(fo.InputError, match=r"train\.tensorboard: tensorboard is not installed; pip install"):
         train(recipe, tmp_path / "run")
+    assert not (tmp_path / "run").exists()  # before anything was trained

@@ -360,11 +360,13 @@ class Aberration(Part):
 class Reference(Part):
     """The beam that a homodyne or interference readout adds, split off the laser and as wide as the light.
 
-    Homodyne takes the difference of two ``captures`` half a wave apart, or one less what the beam gives alone.
+    Homodyne takes the difference of two ``captures`` half a wave apart, or one less what the beam gives alone. The
+    beam's own phase steps between them, and has settled after ``settle``; left out, the mask modulator makes the step.
     """
 
     power_ratio: ReferenceShare
     captures: Literal[1, 2] = 2
+    settle: Settle | None = None
     phase_step_error: Angle = 0.0
     visibility: Fraction = 1.0
 

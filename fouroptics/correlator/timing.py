@@ -36,4 +36,5 @@ def latency(bench: Bench, sharing: Sharing, window: Window, *, reads: int, expos
         adc_bits=camera.adc_bits,
         link_rate=bench.link.rate,
         overhead=bench.link.overhead,
+        step_settle=bench.reference.settle if bench.reference else None,
     )

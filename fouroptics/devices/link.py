@@ -80,11 +80,13 @@ def latency(
     adc_bits: int,
     link_rate: float,
     overhead: float,
+    step_settle: float | None = None,
 ) -> Latency:
     """Time and bits of one picture through a bench.
 
     Every capture waits for its mask to settle, is exposed, and is read out. A mask changes at its own beat only, so the
-    rest of the last beat is a wait. Binning sums charge before the ADC, so a bin is one conversion.
+    rest of the last beat is a wait. Where a reference beam steps by itself between the captures of a mask, the mask
+    stays, and only the step has to settle. Binning sums charge before the ADC, so a bin is one conversion.
 
     Args:
         frames: masks one after another.
@@ -101,18 +103,21 @@ def latency(
         adc_bits: bits a sample.
         link_rate: [bit/s].
         overhead: [s] a transfer, one for each capture.
+        step_settle: of the reference's step [s]; None: the mask modulator makes it, and settles again.
     """
     captures = frames * reads
+    changes, steps = (captures, 0) if step_settle is None else (frames, frames * (reads - 1))
+    step, per_change = step_settle or 0.0, captures // changes
     readout = readout_time(window[0], sensor_rows=sensor_rows, frame_rate=camera_rate)
-    busy = mask_settle + exposure + readout
+    busy = mask_settle + per_change * (exposure + readout) + (per_change - 1) * step
     behind = max(0.0, input_settle - mask_settle)  # how much later than the mask a new picture is ready
-    beat = mask_rate if captures > 1 else None
-    wait = (captures - input_changes) * _to_next(busy, beat) + input_changes * _to_next(busy + behind, beat)
+    beat = mask_rate if changes > 1 else None
+    wait = (changes - input_changes) * _to_next(busy, beat) + input_changes * _to_next(busy + behind, beat)
     samples = captures * math.ceil(window[0] / binning[0]) * math.ceil(window[1] / binning[1])
     bits = samples * adc_bits
 
-    def each(seconds: float) -> str:
-        return f"{captures} × {units.show(seconds, 'time')}"
+    def each(seconds: float, times: int = captures) -> str:
+        return f"{times} × {units.show(seconds, 'time')}"
 
     terms = (
         (
@@ -120,14 +125,15 @@ def latency(
             input_changes * max(0.0, input_settle - mask_settle),
             f"{input_changes} × beyond the mask's",
         ),
-        ("mask settle", captures * mask_settle, each(mask_settle)),
+        ("mask settle", changes * mask_settle, each(mask_settle, changes)),
+        ("reference step", steps * step, each(step, steps)),
         ("exposure", captures * exposure, each(exposure)),
         (
             "camera readout",
             captures * readout,
             f"{each(readout)}, {window[0]} of {sensor_rows} rows with their ADC",
         ),
-        ("mask wait", wait, "until the mask's next frame, after each capture"),
+        ("mask wait", wait, "until the mask's next frame, after each that it shows"),
         ("link", transfer_time(bits, link_rate), f"{samples:,} samples × {adc_bits} bit"),
         ("overhead", captures * overhead, each(overhead)),
     )

@@ -34,6 +34,25 @@ def test_a_plate_neither_settles_nor_waits():
     assert latency["mask wait"] == latency["mask settle"] == 0
 
 
+def test_a_reference_that_steps_by_itself_leaves_the_mask_where_it_is():
+    """Two masks, two captures each of 2 + 2 ms, a step of 0.5 ms between: 9.5 ms with the mask's 1, of a beat of 10."""
+    latency = link.latency(**arguments(reads=2, step_settle=5e-4, input_settle=0.0))
+    assert latency["mask settle"] == pytest.approx(2 * 1e-3)
+    assert latency["reference step"] == pytest.approx(2 * 5e-4)
+    assert latency["mask wait"] == pytest.approx(2 * 5e-4)
+    assert latency["exposure"] == pytest.approx(4 * 2e-3)
+    seen = sum(latency[one] for one in ("mask settle", "reference step", "exposure", "camera readout", "mask wait"))
+    assert seen == pytest.approx(2 * 10e-3)
+    stepped = link.latency(**arguments(reads=2, input_settle=0.0))
+    assert stepped["mask settle"] == pytest.approx(4e-3) and stepped["reference step"] == 0
+    one, plain = (link.latency(**arguments(**step)) for step in ({"step_settle": 5e-4}, {}))
+    assert one.seconds == plain.seconds and one["reference step"] == 0  # one capture a mask: nothing steps
+    plate = link.latency(
+        **arguments(mask_settle=0.0, mask_rate=None, frames=1, reads=2, step_settle=1e-3, input_settle=0)
+    )
+    assert plate["reference step"] == pytest.approx(1e-3) and plate["mask wait"] == 0
+
+
 def test_every_argument_changes_the_answer():
     start = link.latency(**arguments())
     larger = {
@@ -47,3 +66,5 @@ def test_every_argument_changes_the_answer():
     for name, value in arguments().items():
         changed = link.latency(**arguments(**{name: larger[name] if name in larger else value * 2}))
         assert changed != start, name
+    twice = [link.latency(**arguments(reads=2, step_settle=seconds)) for seconds in (None, 1e-3, 2e-3)]
+    assert len({str(one) for one in twice}) == 3

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from fouroptics.models.backends import Up, built, describe
-from fouroptics.models.cascade import Cascade
+from fouroptics.models.cascade import Cascade, Cost
 from fouroptics.models.front import DeepFront, Front
 from fouroptics.models.pyramid import LevelReader, PyramidFront
 from fouroptics.models.readouts import Camera, Reader, Sensor
@@ -58,6 +58,7 @@ class OSCLC(nn.Module):
     def __init__(self, bank: Correlator4f, reader: Reader | LevelReader, backend: nn.Module) -> None:
         super().__init__()
         self.bank, self.reader, self.backend = bank, reader, backend
+        self.cost: Cost | None = None  # of a cascade
         self.register_buffer("level", reader.mean.new_ones(reader.outputs))
 
     @classmethod
@@ -88,7 +89,7 @@ class OSCLC(nn.Module):
         front, reader = student.front, student.reader
         check_hardware(reader, bench)
         check_choice("optics", optics, ("folded", "cascade"))
-        pictures = pictures.to(reader.mean.device)
+        pictures, cost = pictures.to(reader.mean.device), None
         if optics == "cascade":
             options = {"masks": "ideal"} | options
             if options["masks"] != "ideal":
@@ -96,13 +97,15 @@ class OSCLC(nn.Module):
                 raise InputError("blocks of a cascade are ideal here", where="optics", mend=mend)
             cascade = Cascade(front)
             tiled = options.get("layout", bench.layout.inputs) == "tiled"
-            ratio = cascade.cost().share / cascade.cost_of_fold(tiled=tiled).share
+            cost = cascade.cost()
+            ratio = cost.share / cascade.cost_of_fold(tiled=tiled).share
             bench = bench.replace({"mask.transmission": f"{100 * bench.mask.transmission * ratio!r} %"})
         bank = bank_of(student, bench, oversample=oversample, **({"masks": "device"} | options))
         check_room(front, bank)
         made = cls(bank, copy.deepcopy(reader), copy.deepcopy(student.backend)).train(student.training)
         bank.expose(pictures)
         made.measure(student, pictures)
+        made.cost = cost
         return made
 
     def forward(
@@ -168,6 +171,9 @@ class OSCLC(nn.Module):
     def budget(self, pictures: Tensor) -> dict[str, Any]:
         """What a picture costs on the bench, from the source to numbers in a computer.
 
+        The signal is how far readings are from their output's mean, over all outputs. Of a cascade all blocks' masks
+        are counted, those of its last one light one output after another.
+
         Args:
             pictures: those that the light is told for.
         """
@@ -178,15 +184,17 @@ class OSCLC(nn.Module):
         generator = torch.Generator(due.device).manual_seed(0)
         even = Pattern(*(due.new_zeros(bank.readings) for _ in range(2)))  # a camera whose pixels are alike
         seen = [self._gathered(bank.capture(part, generator=generator, pattern=even)) for part in parts]
-        noise, dark = torch.cat(seen) - due, bank.electrons(torch.zeros_like(pictures[:1]))
+        noise, signal = torch.cat(seen) - due, due - due.mean((0, 2, 3), keepdim=True)
+        dark = bank.electrons(torch.zeros_like(pictures[:1]))
         latency = bank.latency()
         well = float(bank.bench.camera.full_well)
+        masks = bank.device.plan.masks if bank.device is not None else bank.channels[0]
         return {
             "outputs": bank.channels[0], "inputs": bank.channels[1],
-            "masks": bank.device.plan.masks if bank.device is not None else bank.channels[0],
+            "masks": masks if self.cost is None else self.cost.masks,
             "frames": latency.frames, "captures": latency.captures, "adc_samples": latency.samples,
             "exposure_s": float(bank.shutter), "latency_s": latency.seconds, "latency": latency.data["terms"],
-            "signal_to_noise": float(due.std() / noise.std()),
+            "signal_to_noise": float(signal.std() / noise.std()),
             "electrons_without_pictures": float(dark.mean()),
             "electrons_mean": float(collected.mean()), "electrons_share_of_well": float(collected.mean()) / well,
             "following_macs": self.reader.following_macs, "backend_macs": count_macs(self.backend, self.reader.dark(1)),

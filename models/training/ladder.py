@@ -30,7 +30,7 @@ from fouroptics.errors import FailedRun
 from fouroptics.imperfections import Imperfections, Tolerances
 
 _LENSES, _CORRECTED = "errors of the lenses", "errors of the lenses and of the mask"
-_STANDS, _DRAWN = "the bench as it stands", "drawn errors: "
+_STANDS, _NOISE, _DRAWN = "the bench as it stands", "noise of the camera", "drawn errors: "
 _FEW = 4  # draws that tell what a section of the tolerances costs
 _AT_ONCE = 25  # pictures on a bench: fixed, so that no figure depends on how it was split
 Tell = Callable[[str], object]
@@ -106,7 +106,8 @@ def parts(subject: Subject, tell: Tell = lambda _: None) -> dict[str, float]:
     """The figure to choose by, with each part of the bench at fault alone, all others as they should be.
 
     ``nothing`` is the bench with no fault and ideal masks, ``the mask device`` that with its masks; what is of the mask
-    comes on top of that. What tolerances draw for a section comes on top of ``the bench as it stands``.
+    comes on top of that. Noise, and what tolerances draw for a section, come on top of ``the bench as it stands``: they
+    are of its own light.
     """
     bench = subject.osclc.bank.bench
     faults = {name: changes for name, changes in PARTS.items() if bench.reference or "reference" not in name}
@@ -122,25 +123,23 @@ def parts(subject: Subject, tell: Tell = lambda _: None) -> dict[str, float]:
         worth: float = subject.keep(f"only {name}", lambda: main_of(_on_bench(network(), subject.pictures)))
         return worth
 
-    found = {
-        "nothing": measure("nothing", lambda: with_only({}, "ideal")),
-        "noise of the camera": measure("noise of the camera", lambda: _Noisy(with_only({}, "ideal"), subject.seed)),
-    }
+    found = {"nothing": measure("nothing", lambda: with_only({}, "ideal"))}
     is_device = subject.osclc.bank.device is not None
     for name, changes in (faults | ({"the mask device": {}} if is_device else {})).items():
         of_masks = "mask" in name
         if of_masks and not is_device:
             continue
         found[name] = measure(name, partial(with_only, changes, "device" if of_masks else "ideal"))
+    found[_STANDS] = measure(_STANDS, lambda: subject.osclc)
+    found[_NOISE] = measure(_NOISE, lambda: _Noisy(subject.osclc, subject.seed))
     return found | _drawn_parts(subject, measure)
 
 
 def _drawn_parts(subject: Subject, measure: Callable[[str, Callable[[], nn.Module]], float]) -> dict[str, float]:
-    """The bench as it stands, without noise, and with what the tolerances draw for one of its sections alone."""
+    """The bench as it stands, without noise, with what the tolerances draw for one of its sections alone."""
     if not subject.draws:
         return {}
-    drawn, network = _benches(subject), subject.osclc
-    found = {_STANDS: measure(_STANDS, lambda: network)}
+    drawn, found = _benches(subject), {}
     for section in sorted({name.partition(".")[0] for name in drawn.names}):
         few = [
             measure(f"{section}, draw {i}", partial(_assembled, subject, drawn.at(i).only(section)))
@@ -154,8 +153,9 @@ def lost_to(found: Mapping[str, float]) -> dict[str, float]:
     """Of ``parts``, what each costs against the bench without it."""
 
     def without(name: str) -> float:
-        of_masks = name.endswith("of the mask")
-        return found[_STANDS if name.startswith(_DRAWN) else "the mask device" if of_masks else "nothing"]
+        if name == _NOISE or name.startswith(_DRAWN):
+            return found[_STANDS]
+        return found["the mask device" if name.endswith("of the mask") else "nothing"]
 
     return {name: without(name) - value for name, value in found.items() if name not in ("nothing", _STANDS)}
 

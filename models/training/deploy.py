@@ -18,8 +18,11 @@ from fouroptics.models.training import data as pictures_in
 from fouroptics.models.training import ladder as rungs_of
 from fouroptics.models.training.alone import alone
 from fouroptics.models.training.data import Data, Part
+from fouroptics.models.training.folder import CONTROL, STAGE
 from fouroptics.models.training.ladder_figure import png
 from fouroptics.models.training.loop import Loss, Stage, Tell
+from fouroptics.models.training.metrics import measured
+from fouroptics.models.training.networks import control_of
 from fouroptics.models.training.recipe import RUNGS, EvaluateSection, Recipe, StageSection
 from fouroptics.models.training.stages import MEASURED, Flawed, few, in_light, in_noise, on_bench, prepare, stage_of
 from torch import Tensor, nn
@@ -32,6 +35,7 @@ from fouroptics.masks import MaskSet
 from fouroptics.tensors import save_tensors
 
 MASKS, LADDER, BEGUN = "masks.h5", "ladder.json", "ladder-begun.json"
+_IN_FILE = ("pictures", "rungs", "without_stages", "controls", "parts", "budget")  # of a ladder
 UNTUNED = ("quantized", "noise", "misaligned")  # rungs that are also measured without the stages
 Fit = Callable[[nn.Module, Stage, Part, Part], list[dict[str, Any]]]
 
@@ -69,6 +73,7 @@ class Deployment:
     def run(self) -> None:
         """All stages that are not done yet, the masks, the ladder."""
         if (self.folder / LADDER).is_file():
+            self._check_whole()
             return
         begun = self.folder / BEGUN
         network = self._tuned()
@@ -78,6 +83,15 @@ class Deployment:
             if found["rungs"]:
                 write_whole(self.folder / "ladder.png", png(found, self.recipe.name))
             begun.unlink(missing_ok=True)
+
+    def _check_whole(self) -> None:
+        """Refuse a folder that tells of files which are not there any more."""
+        due = [f"{STAGE}{number}.safetensors" for number in range(len(self.recipe.stage))]
+        due += [MASKS] if "quantized" in read_ladder(self.folder / LADDER)["rungs"] else []
+        gone = [name for name in due if not (self.folder / name).is_file()]
+        if gone:
+            mend = f"copy the run whole, or remove {LADDER}, and the same command makes them again"
+            raise InputError(f"{', '.join(gone)} is gone, of which {LADDER} tells", where=str(self.folder), mend=mend)
 
     def _tuned(self) -> OSCLC:
         """Through all stages: the student's own, those in light that no mask shaped, and then those on the bench."""
@@ -107,7 +121,7 @@ class Deployment:
 
     def _through(self, number: int, section: StageSection, network: Student | Flawed, validation: Part) -> None:
         """A network through one stage, or as it was kept behind it."""
-        name = f"stage-{number}"
+        name = f"{STAGE}{number}"
         kept = self.folder / f"{name}.safetensors"
         if kept.is_file():
             load_weights(network, kept)
@@ -135,6 +149,7 @@ class Deployment:
         tell = self._counting([*wanted, *again])
         found = rungs_of.ladder(subject, tuple(rung for rung in wanted if rung != "file"), tell)
         found["reported"] = self.data.reported
+        found["controls"] = {kind: measured(self._control(kind), pictures) for kind in self.recipe.evaluate.controls}
         if again:  # the same draws and noise, on masks and electronics as they came
             untuned = on_bench(self.recipe, self.student, self.data).eval()
             before = replace(subject, osclc=untuned, keep=Begun(self.folder / BEGUN, untuned).keep)
@@ -148,6 +163,11 @@ class Deployment:
             found["rungs"] |= rungs_of.ladder(subject, ("file",), tell)["rungs"]
         return found
 
+    def _control(self, kind: str) -> nn.Module:
+        """A network that the student is compared with, as it was trained."""
+        control = control_of(kind, self.recipe, self.data, self.teacher, is_new=False)
+        return load_weights(control, self.folder / f"{CONTROL}{kind}.safetensors").to(self._known().device).eval()
+
     def _counting(self, rungs: list[str]) -> Callable[[str], None]:
         """Counts what a ladder says that it does; parts, which come last, are not foreseen."""
         steps, done = len(rungs) + rungs.count("misaligned") * self.recipe.evaluate.draws, itertools.count()
@@ -159,15 +179,19 @@ class Deployment:
         return tell
 
     def _mask_set(self, network: OSCLC, found: dict[str, Any]) -> MaskSet:
+        """For the file; levels are chosen on the processor, as by whoever reads it: another device rounds otherwise."""
         recipe = self.recipe.to_dict()
         recipe["data"]["path"] = recipe["teacher"]["weights"] = recipe["bench"] = recipe["trained"] = ""
         recipe["stage"], recipe["oversample"], recipe["correct_aberration"] = [], 1, False
         recipe["evaluate"]["tolerances"] = EvaluateSection().tolerances
-        return network.mask_set(
+        device = network.level.device
+        masks = network.cpu().mask_set(
             title=self.recipe.name, classes=self.data.classes,
-            results={"pictures": found["pictures"], "rungs": found["rungs"], "seed": self.number},
+            results={"seed": self.number} | {key: found[key] for key in _IN_FILE if key in found},
             provenance={"recipe": toml.text(recipe), "pictures": self.data.fingerprint},
         )  # fmt: skip
+        network.to(device)
+        return masks
 
     @property
     def _learns_pixels(self) -> bool:

@@ -19,12 +19,13 @@ _ROOM = 4.0  # points beside the lowest and the highest
 def figure(found: Mapping[str, Any], title: str) -> Figure:
     """Rungs from top to bottom; draws of misaligned benches as dots; beside them the parts that were tried alone."""
     parts = found.get("parts", {})
-    drawn = Figure(figsize=(10 if parts else 6, 0.5 * len(found["rungs"]) + 1.6), layout="constrained")
+    rows = len(found["rungs"]) + len(found.get("controls", {}))
+    drawn = Figure(figsize=(10 if parts else 6, 0.5 * rows + 1.6), layout="constrained")
     FigureCanvasAgg(drawn)
     panels = drawn.subplots(1, 2, width_ratios=(3, 2), squeeze=False)[0] if parts else [drawn.subplots()]
     chosen = "nothing" if found.get("reported", "test") == "test" else "it"
     drawn.suptitle(f"{title}: {found['pictures']} pictures that {chosen} was chosen by", fontsize=11)
-    _rungs(panels[0], found["rungs"], found.get("without_stages", {}))
+    _rungs(panels[0], found["rungs"], found.get("without_stages", {}), found.get("controls", {}))
     if parts:
         _parts(panels[1], parts)
     return drawn
@@ -37,7 +38,7 @@ def png(found: Mapping[str, Any], title: str) -> bytes:
     return into.getvalue()
 
 
-def _rungs(axes: Axes, rungs: Mapping[str, Any], without: Mapping[str, Any]) -> None:
+def _rungs(axes: Axes, rungs: Mapping[str, Any], without: Mapping[str, Any], controls: Mapping[str, Any]) -> None:
     names, values = [*rungs], [100 * main_of(rung) for rung in rungs.values()]
     figure_of = {"miou": "mean IoU"}.get(next(iter(rungs[names[0]])), "accuracy")
     places = range(len(names))
@@ -56,7 +57,13 @@ def _rungs(axes: Axes, rungs: Mapping[str, Any], without: Mapping[str, Any]) -> 
             *zip(*plain, strict=True), facecolor="white", edgecolor=_INK, zorder=4, label="without fine-tuning"
         )
         axes.legend(loc="upper left", fontsize=9)
-    axes.set_yticks(places, names)
+    for name, value in controls.items():  # below the ladder, and no rung of it
+        place, worth = len(names), 100 * main_of(value)
+        low, high = min(low, worth), max(high, worth)
+        axes.scatter(worth, place, color=_LINE, marker="s", zorder=3)
+        axes.annotate(f"{worth:.1f}", (worth, place), (0, 7), textcoords="offset points", ha="center", fontsize=9)
+        names.append(name)
+    axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.5, -0.8)
     axes.set_xlim(max(0.0, low - _ROOM), min(100.0, high + _ROOM))
     axes.set_xlabel(f"{figure_of} [%]; of misaligned benches each draw and their median")

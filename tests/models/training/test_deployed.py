@@ -1,0 +1,63 @@
+"""What a deployed run's folder tells, and that it is missed when it is gone."""
+
+import json
+import shutil
+
+import pytest
+from fouroptics.models.training import Run, load, train
+from fouroptics.models.training.data import of_section
+from fouroptics.models.training.ladder_figure import figure
+from fouroptics.models.training.metrics import measured
+from fouroptics.models.training.stages import few
+
+import fouroptics as fo
+from fouroptics.errors import InputError
+from tests.models.training.test_deploy import QUICK, stage
+
+LEFT = {
+    "evaluate.rungs": ["student", "quantized"],
+    "evaluate.controls": ["optics-off", "ridge"],
+    "distill.loss": "none",
+}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, wide_pixels):
+    changes = QUICK | LEFT | {"bench": wide_pixels, "stage": [stage()]}
+    return train("shapes-bench", tmp_path_factory.mktemp("deployed") / "run", changes=changes)
+
+
+def test_controls_stand_beside_the_ladder_on_its_pictures(run):
+    found = json.loads((run.seed(0) / "ladder.json").read_text())
+    pictures = few(of_section(run.recipe.data).test, 20)
+    for kind in ("optics-off", "ridge"):
+        assert found["controls"][kind] == measured(load(run, name=f"control-{kind}"), pictures)
+    axes = figure(found, "x").axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["student", "quantized", "optics-off", "ridge"]
+
+
+def test_a_file_tells_all_that_was_measured(run):
+    found, masks = json.loads((run.seed(0) / "ladder.json").read_text()), fo.MaskSet.load(run.seed(0) / "masks.h5")
+    assert masks.results["budget"] == found["budget"] and masks.results["controls"] == found["controls"]
+    assert masks.results["without_stages"] == found["without_stages"]
+
+
+@pytest.mark.parametrize("name", ["masks.h5", "stage-0.safetensors"])
+def test_a_run_that_was_copied_by_half_is_refused(run, tmp_path, name):
+    there = Run.open(shutil.copytree(run.folder, tmp_path / "run"))
+    train(there.recipe, there.folder)
+    (there.seed(0) / name).unlink()
+    with pytest.raises(InputError, match=rf"{name} is gone, of which ladder\.json tells; copy the run whole, or"):
+        train(there.recipe, there.folder)
+    (there.seed(0) / "ladder.json").unlink()
+    train(there.recipe, there.folder)
+    assert (there.seed(0) / name).is_file()
+
+
+@pytest.mark.parametrize("lens", ["lens1", "lens2"])
+def test_a_lens_that_the_light_does_not_go_through_is_refused(tmp_path, wide_pixels, lens):
+    bench = tmp_path / "narrow.toml"
+    fo.Bench.load(wide_pixels).replace({f"{lens}.pupil": "2 mm"}).save(bench)
+    with pytest.raises(InputError, match=rf"{lens}.*pupil"):
+        train("shapes-bench", tmp_path / "run", changes=QUICK | LEFT | {"bench": str(bench), "stage": []})
+    assert not (tmp_path / "run").exists()

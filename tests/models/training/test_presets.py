@@ -174,6 +174,20 @@ def test_ridge_is_least_squares_with_a_penalty():
     assert 0.4 < right[best] < 1 and np.abs(given - scores[best]).max() < 2e-3
 
 
+def test_what_tensorboard_reads_is_what_the_metrics_say(tmp_path):
+    import json
+
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    quick = {"data.options": {"count": 60}, "train.tensorboard": True, "train.epochs": 2, "teacher.epochs": 1}
+    run = train(Recipe.load("shapes-demo", quick | {"seeds": [0]}), tmp_path / "run")
+    rows = [json.loads(line) for line in (run.seed(0) / "metrics.jsonl").read_text().splitlines()]
+    events = EventAccumulator(str(run.seed(0) / "tensorboard")).Reload()
+    for name in ("loss", "validation_accuracy"):
+        seen = {one.step: one.value for one in events.Scalars(f"student/{name}")}
+        assert seen == pytest.approx({row["epoch"]: row[name] for row in rows if row["stage"] == "student"}, rel=1e-6)
+
+
 def test_a_missing_tensorboard_is_named(tmp_path, monkeypatch):
     import sys
 

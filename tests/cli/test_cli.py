@@ -7,6 +7,7 @@ import pytest
 from fouroptics import toml
 from fouroptics.bench import Bench
 from fouroptics.cli import main
+from fouroptics.cli.train import table
 from fouroptics.masks import MaskSet
 from fouroptics.pictures import read
 
@@ -87,6 +88,36 @@ def test_demo_goes_the_whole_road(capsys, tmp_path):
     status, _, err = run(capsys, "demo", "--out", str(tmp_path / "mine"))
     assert status == 2
     assert "not made by this command" in err
+
+
+@pytest.mark.slow
+def test_the_whole_demo_shows_what_it_says(capsys, tmp_path):
+    """A teacher that has learned the shapes, rectified students near it, and an affine one far behind all of them."""
+    status, said, _ = run(capsys, "demo", "--out", str(tmp_path / "demo"), "--json")
+    summary = json.loads(said)
+    assert status == 0 and summary["masks_read_back_bit_for_bit"]
+    means = {name: value["mean"] for name, value in summary["accuracy"].items()}
+    assert means["teacher"] >= 0.9
+    assert min(means["student"], means["student-alone"]) >= summary["accuracy_linear"]["mean"] + 0.3
+    assert summary["accuracy_linear"]["mean"] <= 0.45
+
+
+@pytest.mark.parametrize(
+    ("seeds", "alone", "taught", "says"),
+    [
+        ([0, 1, 2], (0.70, 0.01), (0.72, 0.01), "brings +2.00 points, more than the seeds' spread (1.41)"),
+        ([0, 1, 2], (0.72, 0.01), (0.71, 0.01), "brings -1.00 points, no difference beyond the seeds' spread (1.41)"),
+        ([0], (0.70, 0.0), (0.72, 0.0), ""),
+    ],
+)
+def test_a_teacher_s_gain_is_held_against_the_spread_of_seeds(seeds, alone, taught, says):
+    """The root of the sum of both variances: √2 points for two of one point each."""
+    results = {
+        name: {"accuracy": {"mean": mean, "std": spread}, "seeds": seeds}
+        for name, (mean, spread) in (("student-alone", alone), ("student", taught))
+    }
+    said = table({"runs/x": {"name": "x", "results": results}})
+    assert says in said and ("brings" in said) == bool(says)
 
 
 def test_a_recipe_is_trained_gone_on_with_and_compared(capsys, tmp_path):

@@ -342,7 +342,8 @@ def responses(front: Front, bench: Bench) -> Tensor:
         far = max(chain.taps_reach)
         if far > room:
             what = f"responses reach {far} samples beyond a picture, and its dark border is {room} wide"
-            mend = f'layout.guard = "{far * bench.input.sample * 1e6:g} um" or wider, or fewer taps'
+            fewer = f"kernels of {2 * room + 1} taps at most" if len(chain.kernels) == 1 and room else "fewer taps"
+            mend = f'layout.guard = "{far * bench.input.sample * 1e6:g} um" or wider, or {fewer}'
             raise InputError(what, where="layout.guard", mend=mend)
         if all(crop == plan.size for crop in chain.crops):
             reach = plan.reach

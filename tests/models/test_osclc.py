@@ -237,8 +237,11 @@ def test_what_a_bench_cannot_carry_is_refused():
     with pytest.raises(InputError, match="reference"):
         OSCLC.from_student(signed, SLM.replace({"reference": None}), pictures)
     wide, pictures = student_of(kernel_size=9)
-    with pytest.raises(InputError, match="dark border"):
-        OSCLC.from_student(wide, SLM.replace({"layout.guard": "48 um"}), pictures)
+    narrow = SLM.replace({"layout.guard": "48 um"})
+    with pytest.raises(InputError, match=r'border is 3 wide; layout.guard = "64 um" or wider, or kernels of 7 taps'):
+        OSCLC.from_student(wide, narrow, pictures)
+    for size, bench in ((7, narrow), (9, SLM.replace({"layout.guard": "64 um"}))):  # as each mend says
+        OSCLC.from_student(student_of(kernel_size=size)[0], bench, pictures, masks="ideal")
     beam, pictures = student_of("interference", "none")
     with pytest.raises(InputError, match="reference"):
         OSCLC.from_student(beam, SLM, pictures)

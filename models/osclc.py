@@ -25,6 +25,7 @@ from fouroptics.bench import Bench
 from fouroptics.correlator import Correlator4f
 from fouroptics.correlator.reading import Window
 from fouroptics.devices.detector import Pattern
+from fouroptics.devices.source import photon_energy
 from fouroptics.errors import InputError, check_choice, warn
 from fouroptics.imperfections import Imperfections
 from fouroptics.masks import MaskSet
@@ -196,6 +197,7 @@ class OSCLC(nn.Module):
         well = float(bank.bench.camera.full_well)
         masks = bank.device.plan.masks if bank.device is not None else bank.channels[0]
         return {
+            "light": self._light(float(collected.mean()), float(dark.mean())),
             "outputs": bank.channels[0], "inputs": bank.channels[1],
             "masks": masks if self.cost is None else self.cost.masks,
             "frames": latency.frames, "captures": latency.captures, "adc_samples": latency.samples,
@@ -204,6 +206,23 @@ class OSCLC(nn.Module):
             "electrons_without_pictures": float(dark.mean()),
             "electrons_mean": float(collected.mean()), "electrons_share_of_well": float(collected.mean()) / well,
             "following_macs": self.reader.following_macs, "backend_macs": count_macs(self.backend, self.reader.dark(1)),
+        }  # fmt: skip
+
+    def _light(self, electrons: float, alone: float) -> dict[str, Any]:
+        """From the laser to the electrons of a reading, where pictures give so many on average and darkness ``alone``.
+
+        Of a single signed capture, what responses add is for the most part their interference with the reference.
+        """
+        bank, camera = self.bank, self.bank.bench.camera
+        pixels = math.prod(Window.of(bank.bench, bank.size, bank.readings).bin)
+        unlit = pixels * camera.dark_current * float(bank.shutter)
+        energy = pixels * camera.pitch**2 * camera.fill_factor * float(bank.shutter)  # [J] of 1 W/m²
+        of_irradiance = energy * camera.qe / photon_energy(bank.bench.source.wavelength)
+        return {
+            "laser_w": bank.bench.source.power, "pictures_w_m2": bank.lighting.lit, "kept": bank.lighting.kept,
+            "white_w_m2": bank.lighting.gain, "responses_w_m2": (electrons - alone) / of_irradiance,
+            "reference_w_m2": (alone - unlit) / of_irradiance,
+            "photons": (electrons - unlit) / camera.qe, "electrons": electrons,
         }  # fmt: skip
 
     def mask_set(self, **told: Any) -> MaskSet:

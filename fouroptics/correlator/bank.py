@@ -126,7 +126,7 @@ class Correlator4f(nn.Module):
             self.kernels.requires_grad_(learn == "kernels")
         self._light = self._make_light(taps)
         where = self.bench, self._sharing(), self.channels, self.size
-        self._lighting = Lighting(*where, layout=self.layout, readout=readout, device=masks == "device")
+        self.lighting = Lighting(*where, layout=self.layout, readout=readout, device=masks == "device")
         self._reading = self._make_reading(sensor_pool)
         self._require_memory(1)
 
@@ -225,7 +225,7 @@ class Correlator4f(nn.Module):
         transmission and the square of its fill factor, the mask's transmission, what splitting and summing keep, and
         (f1/f2)² for the change of size. The beam's profile and the lenses' errors are in it.
         """
-        self._lighting.require_meeting()
+        self.lighting.require_meeting()
         errors = self._checked(errors)
         amplitude = self._lit(pictures, errors)
         response = self._light.respond(amplitude, self._passive_masks(), aberrated=True, errors=errors, phase=False)
@@ -423,7 +423,7 @@ class Correlator4f(nn.Module):
         if self.layout != "frames":
             return self._seen(amplitude, masks, errors, aberrated=True)
         if self.readout != "homodyne":
-            self._lighting.require_meeting()
+            self.lighting.require_meeting()
         each = [amplitude[..., i : i + 1, :, :] for i in range(self.channels[1])]  # shown one after another
         return torch.cat([self._seen(one, masks, errors, aberrated=True, only=i) for i, one in enumerate(each)], -3)
 
@@ -465,8 +465,8 @@ class Correlator4f(nn.Module):
 
     def _lit(self, pictures: Tensor, errors: Imperfections | None = None) -> Tensor:
         """Amplitudes [√(W/m²)] under the beam's profile."""
-        amplitude = self._amplitude(pictures, errors) * math.sqrt(self._lighting.gain)
-        profile = self._lighting.profile(amplitude, None if errors is None else errors.get("input.shift"))
+        amplitude = self._amplitude(pictures, errors) * math.sqrt(self.lighting.gain)
+        profile = self.lighting.profile(amplitude, None if errors is None else errors.get("input.shift"))
         return amplitude if profile is None else amplitude * profile
 
     def _checked(self, errors: Imperfections | None) -> Imperfections | None:

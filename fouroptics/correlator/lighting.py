@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -37,16 +39,29 @@ class Lighting:
     @property
     def gain(self) -> float:
         """Irradiance on the camera plane for a response of 1 [W/m²]."""
+        return self.lit * math.prod(self.kept.values())
+
+    @property
+    def lit(self) -> float:
+        """Mean irradiance of the whole beam over the field that pictures share [W/m²]."""
+        beam = self.bench.source
+        return source.mean_irradiance(beam.power, beam.waist, self.bench.input.extent, self._field)
+
+    @property
+    def kept(self) -> dict[str, float]:
+        """What is left of it by each thing on its way: of irradiance, so a picture that gets smaller gets brighter."""
         if self.layout == "mathematical":
             mend = "choose layout='tiled', 'lenslet' or 'frames'"
             raise InputError("a mathematical sum is no instrument and has no power", where="layout", mend=mend)
-        bench, beam = self.bench, self.bench.source
-        lit = source.mean_irradiance(beam.power, beam.waist, bench.input.extent, self._field)
-        losses = bench.input.transmission * bench.input.fill_factor**2 * bench.mask.transmission
-        if self.readout in readout.NEEDS_REFERENCE and bench.reference is not None:
-            losses *= (1 - bench.reference.power_ratio) * HALF_MIRROR
-        share = 1 / self.sharing.arms if self.device else self.sharing.power_share
-        return lit * losses * share * (bench.lens1.focal_length / bench.lens2.focal_length) ** 2
+        bench, beam = self.bench, self.bench.reference if self.readout in readout.NEEDS_REFERENCE else None
+        return {
+            "beside the reference": 1.0 if beam is None else 1 - beam.power_ratio,
+            "input": bench.input.transmission * bench.input.fill_factor**2,
+            "mask": bench.mask.transmission,
+            "shared among arms": 1 / self.sharing.arms if self.device else self.sharing.power_share,
+            "half mirror": 1.0 if beam is None else HALF_MIRROR,
+            "change of size": (bench.lens1.focal_length / bench.lens2.focal_length) ** 2,
+        }
 
     def require_meeting(self) -> None:
         """Refuse inputs that never meet on the camera."""

@@ -73,6 +73,32 @@ def test_a_level_is_what_light_and_camera_make_of_a_reading_of_one():
     assert here.budget(pictures)["electrons_without_pictures"] == pytest.approx(alone, rel=1e-3)
 
 
+def test_the_light_from_the_laser_to_the_well_by_hand():
+    """A white picture through one tap of ½, which a passive mask shows as 1: its light arrives, less what is told."""
+    student, _ = student_of("intensity", "none", channels=(1, 1), kernel_size=1, sensor_pool=None)
+    with torch.no_grad():
+        student.front.weights[0].fill_(0.5)
+    white = torch.ones(1, 1, 16, 16)
+    here = placed(student, SLM.replace(STILL | {"stop": None}), white, masks="ideal")
+    told, bench = here.budget(white), here.bank.bench
+    light = told["light"]
+    panel = 1920 * 8e-6 * 1080 * 8e-6
+    assert light["laser_w"] == 5e-3 and light["pictures_w_m2"] == pytest.approx(5e-3 / panel)
+    assert light["kept"] == pytest.approx(
+        {"beside the reference": 1, "input": 0.8 * 0.93**2, "mask": 0.75, "shared among arms": 1, "half mirror": 1,
+         "change of size": 1}
+    )  # fmt: skip
+    assert light["white_w_m2"] == pytest.approx(5e-3 / panel * 0.8 * 0.93**2 * 0.75)
+    assert 0.85 < light["responses_w_m2"] / light["white_w_m2"] < 1.01  # readings at the border see half of it
+    assert light["reference_w_m2"] == pytest.approx(0, abs=1e-9)
+    photon = 6.62607015e-34 * 299792458 / 532e-9
+    arrived = light["responses_w_m2"] * (16e-6) ** 2 * told["exposure_s"] / photon
+    assert light["photons"] == pytest.approx(arrived, rel=1e-4)
+    unlit = 16 * 3 * told["exposure_s"]
+    assert told["electrons_mean"] == light["electrons"] == pytest.approx(0.65 * arrived + unlit, rel=1e-4)
+    assert bench.camera.qe == 0.65
+
+
 def test_a_real_bench_costs_little_on_a_carrier_and_much_by_double_phase():
     student, pictures = student_of()
     errors = {}

@@ -64,7 +64,7 @@ class Student(nn.Module):
         noise = self._drawn_noise(pictures)
         found: list[Any] = []
         first = 0
-        for seen in self._seen(pictures, self._at_a_time(pictures)):
+        for seen in self._in_parts(pictures, self._at_a_time(pictures)):
             detected = self.reader.detected(seen)
             if noise is not None:
                 detected = _in_turn(detected, noise, first)
@@ -89,9 +89,9 @@ class Student(nn.Module):
     @exactly
     def seen(self, pictures: Tensor) -> Tensor:
         """The field, or its means over pixels where readings follow it."""
-        return next(self._seen(pictures, 0))
+        return next(self._in_parts(pictures, 0))
 
-    def _seen(self, pictures: Tensor, some: int) -> Iterator[Tensor]:
+    def _in_parts(self, pictures: Tensor, some: int) -> Iterator[Tensor]:
         """The same of some pictures at a time; 0, and levels: of all at once."""
         taps = self._layer_of_taps()
         if taps is not None and not pictures.is_complex():

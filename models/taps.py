@@ -8,7 +8,8 @@ from torch import Tensor
 
 from fouroptics.optics.separable import Separable
 
-_QUICKER = 1.5  # products a second of one large matrix, against those of the many small ones of spectra
+_QUICKER = 1.5  # times as many products a second has one large matrix as the many small ones of spectra have
+_SMALL = 2**18  # numbers that taps see of a picture: as long as a few pictures' stay in a processor's cache
 
 
 class TapViews:
@@ -51,4 +52,4 @@ def is_worthwhile(geometry: Geometry, channels: Pair, kernel: Pair, readings: Pa
     views_y, views_x = (k * n for k, n in zip(kernel, readings, strict=True))
     by_taps = inputs * views_y * (y * x + views_x * x + views_x * outputs)
     by_spectra = outputs * rows * (4 * inputs * columns + 4 * columns * width + 2 * width * height)
-    return by_taps <= _QUICKER * by_spectra
+    return by_taps <= (_QUICKER if inputs * views_y * views_x <= _SMALL else 1) * by_spectra

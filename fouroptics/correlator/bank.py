@@ -304,7 +304,7 @@ class Correlator4f(nn.Module):
             exposure = self.exposure(pictures)
         else:
             exposure = float(self.shutter)
-        return timing.latency(self.bench, self._sharing(), self._reading.window, reads=reads, exposure=exposure)
+        return timing.latency(self.bench, self._sharing(), self._reading, reads=reads, exposure=exposure)
 
     def nbytes(self, batch: int = 1, *, gradient: bool = False) -> int:
         """Most bytes that ``field`` of a batch takes at once, and with ``gradient`` its backward pass: beforehand."""

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from fouroptics.bench import Bench
 from fouroptics.correlator.checks import check_count
-from fouroptics.correlator.reading import Window
+from fouroptics.correlator.reading import Reading
 from fouroptics.devices import link
 from fouroptics.devices.layout import Sharing
 from fouroptics.errors import InputError
 
 
-def latency(bench: Bench, sharing: Sharing, window: Window, *, reads: int, exposure: float) -> link.Latency:
+def latency(bench: Bench, sharing: Sharing, way: Reading, *, reads: int, exposure: float) -> link.Latency:
     """The terms of one picture's way, for ``reads`` captures an output of ``exposure`` [s] each."""
+    window = way.window
     check_count("reads", reads, "captures of an output", "1 or 2")
     if bench.link is None:
         raise InputError("the bench has no [link]", where="link", mend='add [link] with rate = "2.5 Gbit/s"')
@@ -36,5 +37,5 @@ def latency(bench: Bench, sharing: Sharing, window: Window, *, reads: int, expos
         adc_bits=camera.adc_bits,
         link_rate=bench.link.rate,
         overhead=bench.link.overhead,
-        step_settle=bench.reference.settle if bench.reference else None,
+        step_settle=bench.reference.settle if bench.reference and way.kind == "homodyne" else None,
     )

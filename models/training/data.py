@@ -18,6 +18,7 @@ import torch
 from fouroptics.models.training.readers import READERS, Read, Source
 from fouroptics.models.training.shapes import SHAPE_NAMES, draw_shapes
 from torch import Tensor
+from torch.utils.data import IterableDataset
 
 from fouroptics.errors import FailedRun, InputError, check_choice, warn
 from fouroptics.tensors import load_tensors, save_tensors
@@ -289,9 +290,9 @@ def _check_classes(data: Data) -> None:
             wrong = int(known.min()) if int(known.min()) < 0 else int(known.max())
             mend = f"classes are 0 … {len(data.classes) - 1}"
             raise InputError(f"a target of {wrong} among those for {name}", where="data", mend=mend)
-    there = torch.unique(data.train.targets)
-    if len(data.classes) < 2 or (len(there) < 2 and not data.is_segmentation):
-        what = f"one class only, {data.classes[int(there[0])]!r}" if len(there) == 1 else "one class only"
+    there = () if data.is_segmentation else torch.unique(data.train.targets).tolist()
+    if len(data.classes) < 2 or len(there) == 1:
+        what = f"one class only, {data.classes[there[0]]!r}" if there else "one class only"
         raise InputError(what, where="data", mend="there is nothing to tell apart: give two at least")
 
 
@@ -315,9 +316,9 @@ def _shapes(
 
 def _part_of(given: Any, name: str) -> Part:
     pictures, targets = [], []
-    if not (hasattr(given, "__len__") and hasattr(given, "__getitem__")):
+    if isinstance(given, IterableDataset) or not (hasattr(given, "__len__") and hasattr(given, "__getitem__")):
         mend = "a Dataset with __len__ and __getitem__, or a list of (picture, target)"
-        raise InputError("is read from its first picture to its last, and has no length", where=name, mend=mend)
+        raise InputError(f"a {type(given).__name__} has no numbered pictures", where=name, mend=mend)
     for number in range(len(given)):
         picture, target = given[number]
         pictures.append(torch.as_tensor(picture))

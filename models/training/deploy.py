@@ -87,7 +87,7 @@ class Deployment:
     def _check_whole(self) -> None:
         """Refuse a folder that tells of files which are not there any more."""
         due = [f"{STAGE}{number}.safetensors" for number in range(len(self.recipe.stage))]
-        due += [MASKS] if "quantized" in read_ladder(self.folder / LADDER)["rungs"] else []
+        due += [MASKS] if read_ladder(self.folder / LADDER).get("exported") else []
         gone = [name for name in due if not (self.folder / name).is_file()]
         if gone:
             mend = f"copy the run whole, or remove {LADDER}, and the same command makes them again"
@@ -126,6 +126,11 @@ class Deployment:
         if kept.is_file():
             load_weights(network, kept)
             return
+        behind = [path for path in self.folder.glob(f"{STAGE}*") if int(path.stem.removeprefix(STAGE)) > number]
+        if behind and self.writes:
+            mend = f"copy the run whole, or remove {', '.join(sorted(path.name for path in behind))}"
+            what = f"{name}.safetensors is gone, and others are behind it"
+            raise InputError(what, where=str(self.folder), mend=mend)
         stage = stage_of(self.recipe, section, network, self.loss, f"{name}: {section.name}")
         history = self.fit(network, stage, few(self.data.train, section.pictures), validation)
         if self.writes:
@@ -148,7 +153,7 @@ class Deployment:
         again = tuple(rung for rung in wanted if rung in UNTUNED) if self.recipe.stage else ()
         tell = self._counting([*wanted, *again])
         found = rungs_of.ladder(subject, tuple(rung for rung in wanted if rung != "file"), tell)
-        found["reported"] = self.data.reported
+        found["reported"], found["exported"] = self.data.reported, is_exported
         found["controls"] = {kind: measured(self._control(kind), pictures) for kind in self.recipe.evaluate.controls}
         if again:  # the same draws and noise, on masks and electronics as they came
             untuned = on_bench(self.recipe, self.student, self.data).eval()
@@ -166,7 +171,8 @@ class Deployment:
     def _control(self, kind: str) -> nn.Module:
         """A network that the student is compared with, as it was trained."""
         control = control_of(kind, self.recipe, self.data, self.teacher, is_new=False)
-        return load_weights(control, self.folder / f"{CONTROL}{kind}.safetensors").to(self._known().device).eval()
+        load_weights(control, self.folder / f"{CONTROL}{kind}.safetensors")
+        return control.to(self.student.reader.mean.device).eval()
 
     def _counting(self, rungs: list[str]) -> Callable[[str], None]:
         """Counts what a ladder says that it does; parts, which come last, are not foreseen."""
@@ -205,7 +211,7 @@ def read_ladder(path: Path) -> dict[str, Any]:
     """A ladder that a run has measured."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(found, dict):
+        if isinstance(found, dict) and "rungs" in found:
             return found
     except (OSError, ValueError):
         pass

@@ -106,6 +106,7 @@ def _keep_environment(path: Path, now: dict[str, Any]) -> None:
         before = dict(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, TypeError):
         before = {}
+        write_whole(path, json.dumps(now, indent=1).encode())
     other = [f"{key} {now[key]} for {before[key]}" for key in now if key in before and now[key] != before[key]]
     if other:
         warn(f"{path.parent} goes on with {', '.join(other)}: it ends otherwise than it would have, in rounding")

@@ -88,7 +88,7 @@ def ladder(subject: Subject, rungs: tuple[str, ...] = RUNGS, tell: Tell = lambda
         "light": lambda: _on_bench(_on(subject, subject.osclc.bank.bench, "ideal"), subject.pictures),
         "masks": lambda: _unquantized(subject),
         "quantized": lambda: None if subject.osclc.bank.device is None else figures(subject.osclc, subject.pictures),
-        "noise": lambda: _on_bench(_Noisy(subject.osclc, subject.seed), subject.pictures),
+        "noise": lambda: _captured(subject),
         "misaligned": lambda: _misaligned(subject, tell),
         "file": lambda: None if subject.file is None else _reimported(subject),
     }
@@ -130,8 +130,11 @@ def parts(subject: Subject, tell: Tell = lambda _: None) -> dict[str, float]:
         if of_masks and not is_device:
             continue
         found[name] = measure(name, partial(with_only, changes, "device" if of_masks else "ideal"))
-    found[_STANDS] = measure(_STANDS, lambda: subject.osclc)
-    found[_NOISE] = measure(_NOISE, lambda: _Noisy(subject.osclc, subject.seed))
+    if is_device:  # a rung, as noise is: it is not measured again
+        found[_STANDS] = main_of(subject.keep("quantized", lambda: figures(subject.osclc, subject.pictures)))
+    else:
+        found[_STANDS] = measure(_STANDS, lambda: subject.osclc)
+    found[_NOISE] = main_of(subject.keep("noise", lambda: _captured(subject)))
     return found | _drawn_parts(subject, measure)
 
 
@@ -171,6 +174,10 @@ def figures(network: OSCLC, pictures: Part) -> dict[str, Any]:
     found = measured(network.cpu(), here, chunk=_AT_ONCE, each=lambda scores: digest.update(scores.numpy().tobytes()))
     network.to(device)
     return found | {"scores_sha256": digest.hexdigest()}
+
+
+def _captured(subject: Subject) -> dict[str, Any]:
+    return _on_bench(_Noisy(subject.osclc, subject.seed), subject.pictures)
 
 
 def _on_bench(network: nn.Module, pictures: Part) -> dict[str, Any]:

@@ -13,6 +13,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from fouroptics.errors import FailedRun
+
 T = TypeVar("T")
 _PATIENCE = timedelta(hours=6)  # the others wait while the first measures a bench
 
@@ -70,11 +72,16 @@ class Ranks:
 
     def one_then_others(self, make: Callable[[], T]) -> T:
         """What each makes for itself, the first before the others: what it leaves in a cache they find."""
+        done = False
+        try:
+            made = make() if self.is_first else None
+            done = True
+        finally:  # whatever the first ran into, the others hear of it
+            done = self.agree(done)
         if self.is_first:
-            made = make()
-            self.wait()
-            return made
-        self.wait()
+            return made  # type: ignore[return-value]
+        if not done:
+            raise FailedRun("the first process could not begin, and says why")
         return make()
 
     def wait(self) -> None:

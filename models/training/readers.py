@@ -176,7 +176,7 @@ def folders(folder: Path, options: Mapping[str, Any]) -> Pictures:
     if not classes:
         mend = "a folder a class, pictures in each; these in train and test if there are two parts"
         raise InputError("holds no folders of pictures", where=str(folder), mend=mend)
-    empty = [str(entry) for entry in places_of if not _holds_pictures(entry)]
+    empty = [str(entry) for entry in places_of if entry.name not in classes]
     if empty:
         warn(f"no pictures in {', '.join(empty[:3])}{', …' if len(empty) > 3 else ''}: no class of that name")
     places = [
@@ -356,7 +356,7 @@ def _holds_pictures(entry: Path) -> bool:
 
 
 def _is_shown(entry: Path) -> bool:
-    return entry.is_dir() and not entry.name.startswith((".", "__"))
+    return entry.is_dir() and not entry.name.startswith(".") and entry.name != "__MACOSX"
 
 
 def _pictures_within(folder: Path) -> Iterator[Path]:
@@ -427,10 +427,11 @@ def _mask(file: Path, size: Pair, masks: Masks) -> Any:
 
 def _grey(image: Any, masks: Masks, file: Path) -> Any:
     """A mask of three channels that are one; if they are not, its colours say the classes."""
-    colours = np.asarray(image.convert("RGB"))
-    if masks.threshold is None and (colours != colours[..., :1]).any():
-        mend = "list the colour of each class in data.options.colours"
-        raise InputError("its pixels are colours, and classes have none", where=str(file), mend=mend)
+    if masks.threshold is None:
+        colours = np.asarray(image.convert("RGB"))
+        if (colours != colours[..., :1]).any():
+            mend = "list the colour of each class in data.options.colours"
+            raise InputError("its pixels are colours, and classes have none", where=str(file), mend=mend)
     return image.convert("L")
 
 

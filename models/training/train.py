@@ -331,10 +331,11 @@ def evaluate(run: Run | str | Path, data: Data | None = None) -> dict[str, dict[
 
 def _figures_of(path: Path) -> dict[str, float]:
     """What a network that was kept is worth on the pictures to report on."""
+    told = load_tensors(path)[1]
     try:
-        found: dict[str, float] = json.loads(load_tensors(path)[1]["figures"])["test"]
+        found: dict[str, float] = json.loads(told["figures"])["test"]
     except (KeyError, ValueError, TypeError):
-        mend = "remove it, and the same command trains it again"
+        mend = "copy the run whole, or remove it and all that was made of it, and the same command makes them again"
         raise InputError("was not written by a training", where=str(path), mend=mend) from None
     return found
 

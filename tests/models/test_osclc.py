@@ -99,6 +99,18 @@ def test_the_light_from_the_laser_to_the_well_by_hand():
     assert bench.camera.qe == 0.65
 
 
+def test_the_light_of_a_reference_by_hand():
+    """A tenth of the laser, spread as the light is, and half of both at the mirror where they meet."""
+    student, pictures = student_of()
+    here = placed(
+        student, SLM.replace(STILL | {"lens2.focal_length": "500 mm", "camera.bin": 8}), pictures, masks="ideal"
+    )
+    light, lit = here.budget(pictures)["light"], 5e-3 / (1920 * 8e-6 * 1080 * 8e-6)
+    assert light["reference_w_m2"] == pytest.approx(0.1 * lit / 2 / 4, rel=1e-3)
+    assert light["kept"]["beside the reference"] == 0.9 and light["kept"]["half mirror"] == 0.5
+    assert light["kept"]["change of size"] == pytest.approx(1 / 4)
+
+
 def test_a_real_bench_costs_little_on_a_carrier_and_much_by_double_phase():
     student, pictures = student_of()
     errors = {}

@@ -146,10 +146,27 @@ def test_readings_of_a_single_picture_need_no_batch():
     torch.testing.assert_close(many[2], student.reader.followed(detected))
 
 
-@pytest.mark.parametrize("noisy", [False, True])
-def test_pictures_a_few_at_a_time_are_read_as_all_at_once(noisy, monkeypatch):
+def one_of(kind):
+    """Read by what taps see; by spectra, of a chain; the field's square at its own fine samples; pairs of masks."""
+    if kind == "taps":
+        student = layer(outputs=64, compand="two-sided-rectify", divisive=0.1)
+        return student, 64 * math.prod(student.reader.given)
+    torch.manual_seed(0)
+    channels, options = ((3, 4, 6), {"sensor_pool": 4}) if kind == "homodyne" else ((3, 6), {"sensor_pool": None})
+    student = SCLC(channels, 3, None, (20, 24), readout=kind, classes=4, **options).double()
+    samples = student.reader.given if kind == "homodyne" else student.front.geometry.fine
+    return student, 6 * math.prod(samples) * (2 if kind == "pair_intensity" else 1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "noisy"),
+    [("taps", False), ("taps", True), ("homodyne", True), ("intensity", False), ("pair_intensity", False)],
+)
+def test_pictures_a_few_at_a_time_are_read_as_all_at_once(kind, noisy, monkeypatch):
     """Readings, their noise and every gradient; 40 pictures take 10 draws of noise in turn, and parts hold 7."""
-    student = layer(outputs=64, compand="two-sided-rectify", divisive=0.1).train()
+    student, numbers = one_of(kind)
+    student.train()
+    assert (student._layer_of_taps() is not None) == (kind == "taps")
     pictures = rand(40, 3, 20, 24)
     if noisy:
         student.noise = ReadingNoise(fo.Bench.load("slm-532nm"), student.front, 0.1)
@@ -165,8 +182,7 @@ def test_pictures_a_few_at_a_time_are_read_as_all_at_once(noisy, monkeypatch):
         weights = rand(*readings.shape, seed=1)
         return seen, readings, torch.autograd.grad((readings * weights).sum(), [*student.front.parameters()])
 
-    of_a_picture = 8 * student.reader.outputs * math.prod(student.reader.given)
-    whole, part = read(2**40), read(7 * of_a_picture)
+    whole, part = read(2**40), read(7 * 8 * numbers)
     assert whole[0] == [40] and part[0] == [7, 7, 7, 7, 7, 5]
     for one, other in zip((whole[1], *whole[2]), (part[1], *part[2]), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)

@@ -179,6 +179,16 @@ def test_a_readout_takes_its_captures(kind, reads):
     assert bank.latency().captures == 3 * reads
 
 
+@pytest.mark.parametrize(("readout", "steps"), [("homodyne", 3), ("pair_intensity", 0), ("interference", 0)])
+def test_only_a_signed_reading_steps_the_reference(readout, steps):
+    """Pairs show two masks, and an interference has one capture: neither is quicker for a beam that steps by itself."""
+    own = BENCH.replace({"reference.settle": "1 ms"})
+    bank, plain = (fo.Correlator4f.from_kernels(randn(3, 1, 3, 3), b, (16, 16), readout=readout) for b in (own, BENCH))
+    told, before = (one.latency(exposure=1e-4) for one in (bank, plain))
+    assert told["reference step"] == pytest.approx(steps * 1e-3)
+    assert (told.seconds < before.seconds) == (steps > 0) and told.captures == before.captures
+
+
 def test_a_bank_that_the_bench_does_not_hold_says_so():
     small = BENCH.replace({"camera.pixels": [20, 20], "input.pixels": [60, 60], "layout.guard": "0 um"})
     bank = fo.Correlator4f.from_kernels(randn(1, 1, 7, 7), small, (16, 16))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from fouroptics.models.training.data import from_datasets, load
-from torch.utils.data import TensorDataset
+from torch.utils.data import DataLoader, TensorDataset
 
 import fouroptics as fo
 from tests.models.training.test_data import class_folders, python_batch
@@ -46,7 +46,8 @@ def bad_data(name, tmp_path):
             python_batch(tmp_path / "i" / batch, np.zeros((3, 3, 32, 32), np.uint8), [1, 10, 2])
         return lambda: load("cifar10", tmp_path / "i")
     return {
-        "endless": lambda: from_datasets(iter([(ones[0], 0)]), TensorDataset(ones, torch.arange(4))),
+        "endless": lambda: from_datasets(DataLoader(TensorDataset(ones)), TensorDataset(ones, torch.arange(4))),
+        "no class": lambda: from_datasets(*[TensorDataset(ones, torch.full((4, 8, 8), 255))] * 2),
         "points": lambda: from_datasets(*[TensorDataset(ones, torch.arange(4) / 2)] * 2),
         "shapes": lambda: from_datasets(*[TensorDataset(ones, torch.ones(4, 7, 8).long())] * 2),
         "beyond": lambda: from_datasets(*[TensorDataset(ones, torch.arange(4))] * 2, classes="abc"),
@@ -70,7 +71,8 @@ def bad_data(name, tmp_path):
         ("damaged", "data: one class only, 'class0'; there is nothing to tell apart"),
         ("nothing", r"1\.png: cannot be read, nor can any other picture there; get the pictures again"),
         ("label", "data_batch_1: a label of 10, and the classes are 0 … 9; get it again"),
-        ("endless", "train: is read from its first picture to its last, and has no length; a Dataset with __len__"),
+        ("endless", "train: a DataLoader has no numbered pictures; a Dataset with __len__ and __getitem__"),
+        ("no class", "data: one class only; there is nothing to tell apart"),
         ("points", "train: targets are float32; whole numbers of classes"),
         ("shapes", r"train: targets are \[\[7, 8\]\]; the number of a class, or of each pixel's \[8, 8\]"),
         ("beyond", "data: a target of 3 among those for train; classes are 0 … 2"),

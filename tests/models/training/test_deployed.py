@@ -23,7 +23,7 @@ LEFT = {
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory, wide_pixels):
-    changes = QUICK | LEFT | {"bench": wide_pixels, "stage": [stage()]}
+    changes = QUICK | LEFT | {"bench": wide_pixels, "stage": [stage(), stage(name="two")]}
     return train("shapes-bench", tmp_path_factory.mktemp("deployed") / "run", changes=changes)
 
 
@@ -42,7 +42,7 @@ def test_a_file_tells_all_that_was_measured(run):
     assert masks.results["without_stages"] == found["without_stages"]
 
 
-@pytest.mark.parametrize("name", ["masks.h5", "stage-0.safetensors"])
+@pytest.mark.parametrize("name", ["masks.h5", "stage-0.safetensors", "stage-1.safetensors"])
 def test_a_run_that_was_copied_by_half_is_refused(run, tmp_path, name):
     there = Run.open(shutil.copytree(run.folder, tmp_path / "run"))
     train(there.recipe, there.folder)
@@ -50,6 +50,10 @@ def test_a_run_that_was_copied_by_half_is_refused(run, tmp_path, name):
     with pytest.raises(InputError, match=rf"{name} is gone, of which ladder\.json tells; copy the run whole, or"):
         train(there.recipe, there.folder)
     (there.seed(0) / "ladder.json").unlink()
+    if name.startswith("stage-0"):  # of which the other was made
+        with pytest.raises(InputError, match=r"stage-0\.safetensors is gone, .* or remove stage-1\.safetensors"):
+            train(there.recipe, there.folder)
+        (there.seed(0) / "stage-1.safetensors").unlink()
     train(there.recipe, there.folder)
     assert (there.seed(0) / name).is_file()
 

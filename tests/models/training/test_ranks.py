@@ -49,6 +49,45 @@ def test_a_rank_that_is_killed_leaves_a_run_that_goes_on(tmp_path, rank):
     assert [row["epoch"] for row in rows] == [0, 1, 2, 3]
 
 
+FOLDER = """
+import sys
+import torch
+torch.set_num_threads(1)
+from fouroptics import toml
+from fouroptics.models.training import Recipe, readers, train
+decode = readers._picture
+def told(file, *rest, **more):
+    with open(sys.argv[1] + ".decoded", "a") as log:
+        log.write(f"{file}\\n")
+    return decode(file, *rest, **more)
+readers._picture = told
+train(Recipe.from_dict(toml.parse(sys.argv[2], "test")), sys.argv[1])
+"""
+
+
+def test_the_first_of_two_ranks_decodes_for_both(tmp_path, monkeypatch):
+    """From the cache that it leaves the other takes them; a folder that is none ends both, in the first one's words."""
+    from PIL import Image
+
+    from fouroptics import toml
+
+    monkeypatch.setenv("FOUROPTICS_CACHE", str(tmp_path / "cache"))
+    for number in range(40):
+        path = tmp_path / "pictures" / f"class{number % 2}" / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (16, 16), (5 * number, 9, 200 * (number % 2))).save(path)
+    script, out = tmp_path / "two.py", tmp_path / "run"
+    script.write_text(FOLDER)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
+    more = {"data.reader": "folders", "data.options": {}, "distill.loss": "none", "train.epochs": 1, "train.batch": 8}
+    for place, status in ((tmp_path / "pictures", 0), (tmp_path / "nowhere", 1)):
+        text = toml.text(recipe(**more, **{"data.path": str(place)}).to_dict())
+        done = subprocess.run([*torchrun, str(out), text], capture_output=True, text=True, timeout=120)
+        assert done.returncode == status, done.stderr
+    assert "nowhere: there is no such folder" in done.stderr
+    assert len((tmp_path / "run.decoded").read_text().splitlines()) == 40
+
+
 def test_summed_gradients_lie_as_their_parameters_do(monkeypatch):
     """A fused step walks through memory and asks for no strides; a teacher's kernels are channels last."""
     monkeypatch.setattr(ranks.dist, "all_reduce", lambda _: None)

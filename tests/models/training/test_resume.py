@@ -171,7 +171,7 @@ def test_networks_that_no_training_wrote_are_named(tmp_path, whole):
     student = run.seed(0) / "student.safetensors"
     kept = load_tensors(student)
     save_tensors(student, kept[0])
-    with pytest.raises(fo.InputError, match=r"student\.safetensors: was not written by a training; remove it"):
+    with pytest.raises(fo.InputError, match=r"student\.safetensors: was not written by a training; copy the run whole"):
         evaluate(run)
     save_tensors(student, *kept)
     save_tensors(run.seed(0) / "teacher.safetensors", {"x": torch.ones(3)})

@@ -25,8 +25,17 @@ STEPS = 20 + 30 + 30  # of the teacher and of both students
 POSIX = pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """The same in all processes: sums of several threads round otherwise."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def whole(one_thread, tmp_path_factory):
     return train(recipe(), tmp_path_factory.mktemp("runs") / "whole")
 
 
@@ -70,7 +79,6 @@ def epochs(run):
 )
 def test_a_killed_run_ends_as_an_unbroken_one(tmp_path, whole, stop, within):
     """In the teacher's stage, in both students', within an epoch and during a save: bit by bit, and no step twice."""
-    torch.set_num_threads(1)
     assert killed(tmp_path / "run", stop, within) == -signal.SIGKILL
     left = [path.name for path in (tmp_path / "run" / "seed-0").glob(".*")]
     assert len(left) == (within == "save")  # half of a checkpoint

@@ -34,13 +34,8 @@ from fouroptics.optics.fourier import kernel_centre
 Pair = tuple[int, int]
 _ROUNDING = 1e-10  # of the energy of all taps
 _CHUNK = 32  # pictures at a time where a bench is measured
-_ROOM = (
-    "input-panel",
-    "lens1-pupil",
-    "stop",
-    "lens2-pupil",
-    "camera-window",
-)  # of the sampling report: what would be lost unseen
+# Of the sampling report: what would be lost unseen.
+_ROOM = ("input-panel", "lens1-pupil", "stop", "lens2-pupil", "camera-window")
 
 
 class OSCLC(nn.Module):

@@ -23,8 +23,7 @@ def figure(found: Mapping[str, Any], title: str) -> Figure:
     drawn = Figure(figsize=(10 if parts else 6, 0.5 * rows + 1.6), layout="constrained")
     FigureCanvasAgg(drawn)
     panels = drawn.subplots(1, 2, width_ratios=(3, 2), squeeze=False)[0] if parts else [drawn.subplots()]
-    chosen = "nothing" if found.get("reported", "test") == "test" else "it"
-    drawn.suptitle(f"{title}: {found['pictures']} pictures that {chosen} was chosen by", fontsize=11)
+    drawn.suptitle(f"{title}: {found['pictures']} pictures of the {found.get('reported', 'test')} part", fontsize=11)
     _rungs(panels[0], found["rungs"], found.get("without_stages", {}), found.get("controls", {}))
     if parts:
         _parts(panels[1], parts)

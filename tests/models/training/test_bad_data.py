@@ -7,12 +7,19 @@ from fouroptics.models.training.data import from_datasets, load
 from torch.utils.data import DataLoader, TensorDataset
 
 import fouroptics as fo
-from tests.models.training.test_data import class_folders, python_batch
+from tests.models.training.test_data import class_folders, python_batch, write
 
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("FOUROPTICS_CACHE", str(tmp_path / "cache"))
+
+
+def coloured(root):
+    for folder, colour in (("images", (1, 2, 3)), ("masks", (200, 0, 0))):
+        for number in range(4):
+            write(root / folder / f"{number}.png", colour)
+    return root
 
 
 def bad_data(name, tmp_path):
@@ -46,6 +53,7 @@ def bad_data(name, tmp_path):
             python_batch(tmp_path / "i" / batch, np.zeros((3, 3, 32, 32), np.uint8), [1, 10, 2])
         return lambda: load("cifar10", tmp_path / "i")
     return {
+        "colours": lambda: load("image-mask", coloured(tmp_path), (6, 8), options={"classes": ["a", "b"]}),
         "endless": lambda: from_datasets(DataLoader(TensorDataset(ones)), TensorDataset(ones, torch.arange(4))),
         "no class": lambda: from_datasets(*[TensorDataset(ones, torch.full((4, 8, 8), 255))] * 2),
         "points": lambda: from_datasets(*[TensorDataset(ones, torch.arange(4) / 2)] * 2),
@@ -71,6 +79,7 @@ def bad_data(name, tmp_path):
         ("damaged", "data: one class only, 'class0'; there is nothing to tell apart"),
         ("nothing", r"1\.png: cannot be read, nor can any other picture there; get the pictures again"),
         ("label", "data_batch_1: a label of 10, and the classes are 0 … 9; get it again"),
+        ("colours", r"0\.png: its pixels are colours, and classes have none; list the colour of each class in data"),
         ("endless", "train: a DataLoader has no numbered pictures; a Dataset with __len__ and __getitem__"),
         ("no class", "data: one class only; there is nothing to tell apart"),
         ("points", "train: targets are float32; whole numbers of classes"),

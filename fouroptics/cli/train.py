@@ -10,6 +10,7 @@ import typer
 
 from fouroptics.cli.arguments import Json, Threads, changed, say
 from fouroptics.cli.progress import bar
+from fouroptics.files import write_whole
 
 RecipeChanges = Annotated[
     list[str] | None,
@@ -61,6 +62,9 @@ def evaluate(
     runs: Annotated[list[Path], typer.Argument(help="Folders of runs, and masks.h5 files that hold a network.")],
     data: Annotated[Path | None, typer.Option(help="Pictures, read as the recipe reads its own.")] = None,
     pictures: Annotated[int, typer.Option(min=0, help="How many, of a mask file only; 0 takes all.")] = 0,
+    png: Annotated[
+        Path | None, typer.Option(help="A picture to write: what runs have left on their benches over what it takes.")
+    ] = None,
     threads: Threads = 1,
     as_json: Json = False,
 ) -> None:
@@ -72,6 +76,7 @@ def evaluate(
 
     from fouroptics.models.training import Run
     from fouroptics.models.training.deploy import evaluate_file
+    from fouroptics.models.training.ladder_figure import costs_png
     from fouroptics.models.training.train import figures_on
 
     torch.set_num_threads(threads)
@@ -86,6 +91,8 @@ def evaluate(
             other = {k: v for k, v in summary.items() if k not in ("ladder", "without_stages")}
             summary = other | {"results": figures_on(run, data), "data": summary["data"] | {"reported": str(data)}}
         found[str(folder)] = summary
+    if png is not None:
+        write_whole(png, costs_png(found))
     say(table(found), found, as_json)
 
 
@@ -127,8 +134,9 @@ def table(summaries: dict[str, Any]) -> str:
 
 def _of_budget(budget: dict[str, Any]) -> str:
     """What a picture costs on the bench."""
+    masks = f"{budget['masks']} mask{'' if budget['masks'] == 1 else 's'}"
     return (
-        f"{budget['masks']} masks, {budget['captures']} captures, {1e3 * budget['latency_s']:.3g} ms a picture; "
+        f"{masks}, {budget['captures']} captures, {1e3 * budget['latency_s']:.3g} ms a picture; "
         f"{budget['electrons_mean']:.3g} electrons a reading{_of_reference(budget)}, "
         f"signal to noise {budget['signal_to_noise']:.3g}; "
         f"{budget['adc_samples']} numbers from the camera, {budget['backend_macs'] / 1e6:.3g} M products behind it"

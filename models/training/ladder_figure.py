@@ -1,9 +1,10 @@
-"""A ladder as a picture: what is left on each rung, and what each part of the bench costs alone."""
+"""Ladders as pictures: what is left on each rung, what each part of the bench costs alone; what several runs take."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from fouroptics.models.training.ladder import lost_to
@@ -12,8 +13,11 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from fouroptics.errors import InputError
+
 _INK, _LINE, _PALE = "#1f3b57", "#7a8ca0", "#c9d3de"
 _ROOM = 4.0  # points beside the lowest and the highest
+_SHOWN = ("misaligned", "noise", "quantized", "masks", "light")  # the first of these that a ladder has
 
 
 def figure(found: Mapping[str, Any], title: str) -> Figure:
@@ -32,9 +36,64 @@ def figure(found: Mapping[str, Any], title: str) -> Figure:
 
 def png(found: Mapping[str, Any], title: str) -> bytes:
     """The same as a file's content."""
+    return _content(figure(found, title))
+
+
+def costs(runs: Mapping[str, Mapping[str, Any]]) -> Figure:
+    """Summaries of runs: what each has left on its bench over what a picture takes there, and its student without one.
+
+    Raises:
+        InputError: no run has both.
+    """
+    measured = {name: one for name, one in runs.items() if "budget" in one and set(_SHOWN) & set(one.get("ladder", {}))}
+    if not measured:
+        mend = 'a recipe with a bench, whose evaluate.rungs have "noise"'
+        raise InputError("no run was measured on its bench", where="png", mend=mend)
+    drawn = Figure(figsize=(7, 4.5), layout="constrained")
+    FigureCanvasAgg(drawn)
+    axes = drawn.subplots()
+    for name, one in measured.items():
+        ladder, budget = one["ladder"], one["budget"]
+        rung = next(rung for rung in _SHOWN if rung in ladder)
+        takes, left = 1e3 * budget["latency_s"], ladder[rung]
+        axes.errorbar(takes, 100 * left["mean"], 100 * left["std"], fmt="o", color=_INK, capsize=3, zorder=3)
+        if "student" in ladder:
+            whole = 100 * ladder["student"]["mean"]
+            axes.plot([takes, takes], [100 * left["mean"], whole], color=_PALE, zorder=1)
+            axes.scatter(takes, whole, facecolor="white", edgecolor=_LINE, zorder=2)
+        told = (
+            f"{Path(name).name}, {rung}\n{_counted(budget['masks'], 'mask')}, {_counted(budget['captures'], 'capture')}"
+        )
+        axes.annotate(told, (takes, 100 * left["mean"]), (7, -4), textcoords="offset points", fontsize=8, va="top")
+    axes.set_xscale("log")
+    axes.margins(x=0.25, y=0.25)
+    axes.set_xlim(right=8 * max(1e3 * one["budget"]["latency_s"] for one in measured.values()))  # what is told of each
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.set_xlabel("a picture on its bench [ms]; open circles: the same students without a bench")
+    axes.set_ylabel("mean IoU [%]" if any("miou" in _figures(one) for one in measured.values()) else "right [%]")
+    axes.grid(color=_PALE, which="major")
+    axes.spines[["top", "right"]].set_visible(False)
+    return drawn
+
+
+def costs_png(runs: Mapping[str, Mapping[str, Any]]) -> bytes:
+    """The same as a file's content."""
+    return _content(costs(runs))
+
+
+def _content(drawn: Figure) -> bytes:
     into = io.BytesIO()
-    figure(found, title).savefig(into, dpi=130, format="png")
+    drawn.savefig(into, dpi=130, format="png")
     return into.getvalue()
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def _figures(summary: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What its networks were measured by."""
+    return next(iter(summary.get("results", {}).values()), {})
 
 
 def _rungs(axes: Axes, rungs: Mapping[str, Any], without: Mapping[str, Any], controls: Mapping[str, Any]) -> None:

@@ -6,11 +6,14 @@ import shutil
 import pytest
 from fouroptics.models.training import Run, load, train
 from fouroptics.models.training.data import of_section
-from fouroptics.models.training.ladder_figure import figure
+from fouroptics.models.training.ladder_figure import costs, figure
 from fouroptics.models.training.metrics import measured
 from fouroptics.models.training.stages import few
+from matplotlib.collections import PathCollection
+from typer.testing import CliRunner
 
 import fouroptics as fo
+from fouroptics.cli.main import app
 from fouroptics.errors import InputError
 from tests.models.training.test_deploy import QUICK, stage
 
@@ -40,6 +43,22 @@ def test_a_file_tells_all_that_was_measured(run):
     found, masks = json.loads((run.seed(0) / "ladder.json").read_text()), fo.MaskSet.load(run.seed(0) / "masks.h5")
     assert masks.results["budget"] == found["budget"] and masks.results["controls"] == found["controls"]
     assert masks.results["without_stages"] == found["without_stages"]
+
+
+def test_runs_stand_where_their_ladders_and_budgets_say(run, tmp_path):
+    away = {"budget": {"latency_s": 0.5, "masks": 1, "captures": 2}, "ladder": {"noise": {"mean": 0.25, "std": 0.125}}}
+    axes = costs({"here": run.summary, "far/away": away, "never": {"results": {}}}).axes[0]
+    told = json.loads((run.seed(0) / "ladder.json").read_text())
+    here, there = (tuple(text.xy) for text in axes.texts)
+    assert here == (1e3 * told["budget"]["latency_s"], 100 * told["rungs"]["quantized"]["accuracy"])
+    assert there == (500.0, 25.0) and axes.texts[1].get_text() == "away, noise\n1 mask, 2 captures"
+    (whole,) = next(one for one in axes.collections if isinstance(one, PathCollection)).get_offsets()
+    assert tuple(whole) == (here[0], 100 * told["rungs"]["student"]["accuracy"])
+    out = tmp_path / "costs.png"
+    done = CliRunner().invoke(app, ["evaluate", str(run.folder), "--png", str(out)])
+    assert done.exit_code == 0 and out.read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(InputError, match="no run was measured on its bench"):
+        costs({"never": {"results": {}}})
 
 
 @pytest.mark.parametrize("name", ["masks.h5", "stage-0.safetensors", "stage-1.safetensors"])

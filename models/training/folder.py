@@ -14,6 +14,7 @@ import torch
 from fouroptics.models.training.data import Data
 from fouroptics.models.training.recipe import Recipe
 
+import fouroptics
 from fouroptics.bench import Bench
 from fouroptics.errors import InputError, warn
 from fouroptics.files import MARKER, PROGRAM, unwritable, write_whole
@@ -82,9 +83,9 @@ def begin(folder: Path, recipe: Recipe, data: Data, taught_by: str) -> None:
         recipe = _with_tolerances(folder, recipe.model_copy(update={"bench": "bench.toml"}))
     recipe.save(folder / "recipe.toml")
     environment = {
-        "python": sys.version.split()[0], "torch": str(torch.__version__), "machine": platform.platform(),
+        "fouroptics": fouroptics.__version__, "python": sys.version.split()[0], "torch": str(torch.__version__),
+        "machine": platform.platform(), "processor": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(), "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "processor": torch.backends.cpu.get_cpu_capability(),
     }  # fmt: skip
     _keep_environment(folder / "environment.json", environment)
 

@@ -77,6 +77,17 @@ def test_a_run_that_was_copied_by_half_is_refused(run, tmp_path, name):
     assert (there.seed(0) / name).is_file()
 
 
+def test_a_run_that_goes_on_with_another_program_says_so(run, tmp_path):
+    there = Run.open(shutil.copytree(run.folder, tmp_path / "run"))
+    path = there.folder / "environment.json"
+    began = json.loads(path.read_text())
+    path.write_text(json.dumps(began | {"fouroptics": "0.0.1"}))
+    with pytest.warns(UserWarning, match=f"goes on with fouroptics {fo.__version__} for 0.0.1: it ends otherwise"):
+        train(there.recipe, there.folder)
+    path.write_text(json.dumps({key: value for key, value in began.items() if key != "fouroptics"}))
+    train(there.recipe, there.folder)  # of a program that did not tell yet: no warning, which would be an error here
+
+
 @pytest.mark.parametrize("lens", ["lens1", "lens2"])
 def test_a_lens_that_the_light_does_not_go_through_is_refused(tmp_path, wide_pixels, lens):
     bench = tmp_path / "narrow.toml"

@@ -55,8 +55,7 @@ class Geometry:
     @property
     def shape(self) -> Pair:
         """Bins held ``(y, x)``."""
-        rows, columns = (n // 2 for n in self.kept)
-        return 2 * rows + 1, (2 * columns if self.is_complex else columns) + 1
+        return len(self.rows), len(self.columns)
 
 
 class Analysis:

@@ -313,9 +313,7 @@ class Reader(Sensor):
 
     def normalised(self, raw: Tensor) -> Tensor:
         """Readings less the frozen mean, over the frozen spread."""
-        of_one = raw.reshape(-1, *raw.shape[-3:])
-        one = torch.ones_like(self.spread)  # a square of the spread might be too small a number
-        return F.batch_norm(of_one, self.mean, one, self.spread.reciprocal(), eps=0).reshape(raw.shape)
+        return (raw - self.mean[:, None, None]) / self.spread[:, None, None]
 
     @torch.no_grad()
     def normalise(self, raw: Iterable[Tensor]) -> None:

@@ -55,7 +55,8 @@ class Geometry:
     @property
     def shape(self) -> Pair:
         """Bins held ``(y, x)``."""
-        return len(self.rows), len(self.columns)
+        rows, columns = (n // 2 for n in self.kept)
+        return 2 * rows + 1, (2 * columns if self.is_complex else columns) + 1
 
 
 class Analysis:

@@ -20,7 +20,7 @@ from fouroptics.errors import InputError
 from fouroptics.optics.correlation import channel_sum
 from fouroptics.optics.fourier import kernel_centre, kernel_transfer
 from fouroptics.optics.grid import smooth_size
-from fouroptics.optics.kept import Kept
+from fouroptics.optics.kept import Kept, is_traced
 from fouroptics.optics.precision import exactly
 
 Pair = tuple[int, int]
@@ -250,7 +250,10 @@ class Front(nn.Module, ABC):
             raise InputError("a complex kernel has no sign", where="readout", mend="real kernels, or another readout")
         transfer = self.transfer()
         some = max(1, _MOST_TAPS // (transfer.shape[1] * math.prod(self.geometry.grid)))
-        found = [checkpoint(self._parts_of, few, use_reentrant=False) for few in torch.split(transfer, some)]
+        found = [  # a transform of functions, and a trace, take no checkpoints
+            self._parts_of(few) if is_traced() else checkpoint(self._parts_of, few, use_reentrant=False)
+            for few in torch.split(transfer, some)
+        ]
         positive, negative = (torch.cat(parts) for parts in zip(*found, strict=True))
         return positive, negative
 
@@ -275,6 +278,8 @@ class Front(nn.Module, ABC):
             places = torch.arange(m, dtype=torch.float64) * n / m
             mean = mean_of_waves(Readings(1, middle, width, width), places, n)
             within = (mean[0].to(within) * width) @ within
+        if not bool(energy.any()):
+            return 0.0
         return 1 - float(within / (energy.sum((0, 1)).mean() * whole))
 
     def _dtype(self) -> torch.dtype:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 from fouroptics.models.released import RealPart
@@ -13,6 +12,7 @@ from fouroptics.errors import InputError
 
 Pair = tuple[int, int]
 _LEFT_OUT = (nn.ReLU, nn.GELU, nn.SiLU, nn.LeakyReLU, nn.BatchNorm2d, nn.Dropout, nn.Dropout2d, nn.Identity, RealPart)
+_OF_A_CHAIN = (nn.Conv2d, SpectralConv2d, SpectralPool2d, nn.Identity, nn.Sequential, nn.ModuleList)
 _POOLS = (nn.MaxPool2d, nn.AvgPool2d, SpectralPool2d)
 
 
@@ -25,7 +25,7 @@ def blocks_of(teacher: nn.Module, size: Pair) -> tuple[list[int], list[Pair], li
     channels: list[int] = []
     kernels: list[Pair] = []
     crops: list[Pair | None] = []
-    seen = size
+    seen = kept = size  # of the teacher, whose borders may add samples, and of the student
     for name, layer in _in_order("features", features):
         if isinstance(layer, nn.Conv2d | SpectralConv2d):
             _refuse_unlike(name, layer, channels[-1] if channels else layer.in_channels)
@@ -43,9 +43,10 @@ def blocks_of(teacher: nn.Module, size: Pair) -> tuple[list[int], list[Pair], li
         if min(left) < 1:
             what = f"leaves nothing of {seen[0]}×{seen[1]} samples"
             raise InputError(what, where=name, mend=f"larger pictures than {size[0]}×{size[1]}")
-        if left != seen:
-            crops[-1] = (min(left[0], seen[0]), min(left[1], seen[1]))
-        seen = crops[-1] or seen
+        less = min(left[0], kept[0]), min(left[1], kept[1])
+        if less != kept:
+            crops[-1] = kept = less
+        seen = left
     return channels, kernels, crops
 
 
@@ -62,6 +63,11 @@ def not_foldable(network: object) -> InputError:
         ):
             what = f"a convolution of stride {layer.stride[0]} with {layer.padding_mode} borders of its own"
             return InputError(what, where=name, mend="SCLC: one guard at the input, a crop behind")
+        if not list(layer.children()) and not isinstance(layer, _OF_A_CHAIN):
+            what = f"{type(layer).__name__} is no convolution and no spectral pool"
+            return InputError(
+                what, where=name or type(network).__name__, mend="SCLC, with a backend behind its detector"
+            )
     return InputError(f"{type(network).__name__} is no student", where="fold", mend="fold an SCLC")
 
 
@@ -99,9 +105,13 @@ def _size_behind(layer: nn.Module, size: Pair) -> Pair:
             getattr(layer, "dilation", 1),
         )
     )
-    up = math.ceil if getattr(layer, "ceil_mode", False) else math.floor
-    rows, columns = (
-        up((n + 2 * p - d * (k - 1) - 1) / s) + 1
-        for n, k, s, p, d in zip(size, kernel, stride, padding, dilation, strict=True)
-    )
+    up = bool(getattr(layer, "ceil_mode", False))
+    rows, columns = (_windows(*one, up) for one in zip(size, kernel, stride, padding, dilation, strict=True))
     return rows, columns
+
+
+def _windows(n: int, kernel: int, stride: int, padding: int, dilation: int, up: bool) -> int:
+    """How many a layer takes of a line; of those that are cut short the last must begin before its end."""
+    room = n + 2 * padding - dilation * (kernel - 1) - 1
+    count = (-(-room // stride) if up else room // stride) + 1
+    return count - (up and (count - 1) * stride >= n + padding)

@@ -304,7 +304,10 @@ class Reader(Sensor):
         if self.divisive:
             powers = [(self._biased(part).square().mean(), len(part)) for part in detected]
             count = sum(number for _, number in powers)
-            self.power.copy_(torch.stack([power * (number / count) for power, number in powers]).sum())
+            power = torch.stack([power * (number / count) for power, number in powers]).sum()
+            if not power.isfinite():
+                raise InputError("readings whose squares are not finite", where="normalise", mend=_MEND)
+            self.power.copy_(power)
 
     @torch.no_grad()
     def put_thresholds(self, where: Tensor) -> None:
@@ -327,10 +330,14 @@ class Reader(Sensor):
     def freeze(self, moments: Moments) -> None:
         """Keep the mean and the spread that readings had."""
         mean, spread = moments.mean_and_spread()
+        spread = torch.where(
+            spread > torch.finfo(self.spread.dtype).eps * mean.abs(), spread, 0.0
+        )  # else it is rounding
         if self.compand == "two-sided-rectify":  # a reading that is nearly always of one sign has one spread
             spread = torch.maximum(*spread.chunk(2)).repeat(2)
         self.mean.copy_(mean)
-        self.spread.copy_(spread.clamp_min(_LEAST_SPREAD * float(spread.median()) + 1e-30))
+        spread = spread.clamp_min(_LEAST_SPREAD * float(spread.median()))
+        self.spread.copy_(torch.where(spread > 0, spread, 1.0))
 
     def _pooled(self, seen: Tensor, gain: Tensor | None) -> Tensor:
         """Means over the pools, of readings that a gain multiplies: small pools by a product that weighs with it."""

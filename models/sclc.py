@@ -129,13 +129,24 @@ class Student(nn.Module):
 
         Thresholds before a rectifier that were not learned yet are put at the mean reading first: pictures are light,
         and of a kernel with a mean all readings would have one sign.
+
+        Raises:
+            InputError: no pictures, or some that are no numbers; the reader is left as it was.
         """
+        if not len(pictures) or not pictures.isfinite().all():
+            what = "numbers that are not finite" if len(pictures) else "no pictures"
+            raise InputError(what, where="normalise", mend="give training pictures, numbers in [0, 1]")
         parts = torch.split(pictures, _CHUNK)
-        if self.reader.has_thresholds:
-            self.reader.centre(self.reader.detected(self.seen(part)) for part in parts)
-        self.reader.weigh(self.reader.detected(self.seen(part)) for part in parts)
-        quiet: Callable[[Tensor], Any] = self.reader.read
-        self.reader.normalise(quiet(self.seen(part)) for part in parts)
+        before = {name: tensor.clone() for name, tensor in self.reader.state_dict().items()}
+        try:
+            if self.reader.has_thresholds:
+                self.reader.centre(self.reader.detected(self.seen(part)) for part in parts)
+            self.reader.weigh(self.reader.detected(self.seen(part)) for part in parts)
+            quiet: Callable[[Tensor], Any] = self.reader.read
+            self.reader.normalise(quiet(self.seen(part)) for part in parts)
+        except BaseException:
+            self.reader.load_state_dict(before)
+            raise
 
     def _transfer(self) -> Tensor:
         """Transfer functions of all that is shown: of pairs, of all positive parts and then of all negative ones."""
@@ -216,6 +227,8 @@ class SCLC(Student):
     ) -> None:
         check_choice("parameters", parameters, ("deep", "plane"))
         check_choice("detect", detect, ("last", "each"))
+        if readout == "pair_intensity" and is_complex:
+            raise InputError("a complex kernel has no sign", where="readout", mend="real kernels, or another readout")
         if not isinstance(channels, Sequence) or not all(isinstance(n, int) for n in channels):
             raise InputError(f"{channels!r} are no channels", where="channels", mend="inputs, then outputs: (3, 64)")
         if not isinstance(classes, int) or classes < 1:
@@ -331,17 +344,23 @@ def _in_turn(detected: Tensor, noise: Tensor, first: int) -> Tensor:
 
 
 def fold(student: nn.Module) -> FoldedSCLC:
-    """The same function with one plane, detached from the student that it was made of.
+    """The same function with one plane, detached from the student that it was made of, and without the noise of its
+    lessons.
 
     Raises:
         InputError: something in it has no linear counterpart; its name.
     """
-    student = getattr(student, "module", getattr(student, "_orig_mod", student))  # of DataParallel, of torch.compile
+    while (within := getattr(student, "module", getattr(student, "_orig_mod", None))) is not None:
+        student = within  # of DataParallel, of torch.compile
     if not isinstance(student, Student):
         raise not_foldable(student)
+    if type(student).forward is not Student.forward:
+        what = "has a forward of its own, of which a fold knows nothing"
+        raise InputError(what, where=type(student).__name__, mend="fold the student, and wrap its fold")
     front = student.front
     with torch.no_grad():
         plane = PlaneFront(front.plan, front.transfer(), is_complex=front.is_complex, chain=front.chain)
+    plane.requires_grad_(any(one.requires_grad for one in front.parameters()))
     folded = FoldedSCLC(plane.train(front.training), copy.deepcopy(student.reader), copy.deepcopy(student.backend))
     folded.training = student.training
     return folded
@@ -367,6 +386,9 @@ def _kernels(given: Any, layers: int, guard: Pair | None, size: Pair) -> list[Pa
         if guard is None or layers != 1:
             what = "a full aperture is one layer, its taps as wide as the guard"
             raise InputError(what, where="kernel_size", mend="one convolution, and a guard in samples")
+        if min(guard) < 1:
+            mend = "one in samples, from 1 on, or taps by number"
+            raise InputError("taps as wide as a guard of 0 allows are one", where="guard", mend=mend)
         if any(g >= n for g, n in zip(guard, size, strict=True)):
             what = f"taps as wide as a guard of {max(guard)} allows are more than the grid has"
             raise InputError(what, where="guard", mend=f"less than the picture, at most {min(size) - 1}")

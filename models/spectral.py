@@ -44,6 +44,9 @@ def conv(
 ) -> Tensor:
     """``conv2d`` with circular borders, on spectra of pictures of ``size``: a product, summed over channels."""
     taps = _dilated(weight, dilation) if dilation != (1, 1) else weight
+    if spectra.dim() != 4:
+        what = f"pictures of {spectra.dim()} dimensions"
+        raise InputError(what, where="SpectralConv2d", mend="[batch, channels, y, x], or one without a batch")
     if spectra.shape[1] != groups * taps.shape[1]:
         what = f"{spectra.shape[1]} channels of pictures, {groups * taps.shape[1]} of the kernels"
         raise InputError(what, where="SpectralConv2d", mend="as many channels as in_channels says")
@@ -115,8 +118,8 @@ class SpectralConv2d(nn.Module):
             ("kernel_size", self.kernel_size, 1), ("stride", self.stride, 1), ("dilation", self.dilation, 1),
             ("padding", () if isinstance(padding, str) else _pair(padding), 0),
         ):  # fmt: skip
-            if any(not isinstance(one, int) or one < least for one in values):
-                raise InputError(f"{values} will not do", where=name, mend=f"whole numbers from {least} on")
+            if any(not isinstance(one, int) or one < least for one in values) or len(values) not in (0, 2):
+                raise InputError(f"{values} will not do", where=name, mend=f"whole numbers from {least} on, one or two")
         if isinstance(padding, str):
             check_choice("padding", padding, ("same", "valid"))
         if padding == "same" and self.stride != (1, 1):
@@ -234,12 +237,12 @@ class SpectralPool2d(nn.Module):
 
 
 class SpectralSequential(nn.Sequential):
-    """Layers one after another; neighbours that act on spectra share one transform each way."""
+    """Layers one after another; neighbours that act on spectra share one transform each way, unless they have hooks."""
 
     def forward(self, pictures: Tensor) -> Tensor:
         waiting: list[nn.Module] = []
         for layer in self:
-            if getattr(layer, "acts_on_spectra", False):
+            if getattr(layer, "acts_on_spectra", False) and not _has_hooks(layer):
                 waiting.append(layer)
                 continue
             pictures = layer(_through(waiting, pictures))
@@ -251,6 +254,8 @@ def _through(layers: list[nn.Module], pictures: Tensor) -> Tensor:
     """Pictures through layers that act on spectra."""
     if not layers:
         return pictures
+    if pictures.dim() == 3:
+        return _through(layers, pictures[None])[0]
     half = not (pictures.is_complex() or any(layer.is_complex for layer in layers))
     given = pictures if half else pictures.to(torch.promote_types(pictures.dtype, torch.complex64))
     spectra, size = transform(given), (pictures.shape[-2], pictures.shape[-1])
@@ -258,6 +263,12 @@ def _through(layers: list[nn.Module], pictures: Tensor) -> Tensor:
         act: Callable[..., tuple[Tensor, Pair]] = layer.on_spectra  # type: ignore[assignment]
         spectra, size = act(spectra, size, half=half)
     return inverse(spectra, size, half=half)
+
+
+def _has_hooks(layer: nn.Module) -> bool:
+    """Whether somebody wants to know of its calls, as weights that are pruned do."""
+    hooks = (layer._forward_pre_hooks, layer._forward_hooks, layer._backward_pre_hooks, layer._backward_hooks)
+    return any(hooks)
 
 
 def _dilated(weight: Tensor, dilation: Pair) -> Tensor:

@@ -8,14 +8,18 @@ from itertools import pairwise
 from typing import Any
 
 import torch
+from fouroptics.models.backends import UpPath
 from fouroptics.models.front import Front
 from fouroptics.models.pyramid import LevelReader
 from fouroptics.models.readouts import Reader, Sensor
 from torch import Tensor, nn
 
 Pair = tuple[int, int]
-_WORKING = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)  # layers of a backend that multiply
+_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+_WORKING = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, *_TRANSPOSED)  # layers of a backend that multiply
 _AFFINE = (nn.Linear, nn.Flatten, nn.Identity, nn.Dropout)
+_KNOWN = (*_AFFINE, nn.ReLU, nn.Conv2d, nn.ConvTranspose2d, nn.BatchNorm2d, nn.MaxPool2d, nn.AdaptiveAvgPool2d)
+_CONTAINERS = (nn.Sequential, nn.ModuleList, UpPath)  # which do no more than run their layers
 
 
 @dataclass(frozen=True)
@@ -72,12 +76,15 @@ def summarised(front: Front, reader: Reader | LevelReader, backend: nn.Module) -
 
 
 def count_macs(network: nn.Module, given: Any) -> int:
-    """Multiplications of a network's convolutions and fully connected layers for what is given."""
+    """Multiplications of a network's convolutions and fully connected layers for a picture of what is given."""
     counted: list[int] = []
 
     def count(layer: nn.Module, inputs: tuple[Tensor], made: Tensor) -> None:
         weight: Tensor = layer.weight  # type: ignore[assignment]
-        samples = (inputs[0] if isinstance(layer, nn.ConvTranspose2d) else made).shape[2:]
+        if isinstance(layer, nn.Linear):
+            counted.append(weight.numel() * (made.numel() // made.shape[-1]) // len(made))
+            return
+        samples = (inputs[0] if isinstance(layer, _TRANSPOSED) else made).shape[2:]
         counted.append(weight.numel() * math.prod(samples))
 
     hooks = [one.register_forward_hook(count) for one in network.modules() if isinstance(one, _WORKING)]
@@ -118,11 +125,11 @@ def _folded_macs(front: Front, reader: Sensor, pairs: int) -> int:
 
 def _function(reader: Reader | LevelReader, backend: nn.Module) -> str:
     """The class of functions of the pixels that a student can make."""
-    leaves = [layer for layer in backend.modules() if not list(layer.children())]
-    other = [type(layer).__name__ for layer in leaves if not isinstance(layer, _AFFINE)]
-    behind = "affine" if not other else "a CNN" if any(isinstance(one, nn.Conv2d) for one in leaves) else "an MLP"
-    if not set(other) <= {"ReLU", "Conv2d", "ConvTranspose2d", "BatchNorm2d", "MaxPool2d", "AdaptiveAvgPool2d"}:
-        behind = f"a network of {', '.join(sorted(set(other)))}"
+    kinds = {type(layer) for layer in backend.modules()} - set(_CONTAINERS)  # a class of somebody's own may do anything
+    other = kinds - set(_AFFINE)
+    behind = "affine" if not other else "a CNN" if nn.Conv2d in kinds else "an MLP"
+    if not other <= set(_KNOWN):
+        behind = f"a network of {', '.join(sorted(kind.__name__ for kind in other))}"
     if reader.is_linear:
         return "affine" if behind == "affine" else f"{behind} of linear features"
     name = "quadratic" if reader.compand == "none" else "rectified" if "rectify" in reader.compand else "companded"

@@ -261,6 +261,10 @@ def load_weights(network: nn.Module, path: str | Path) -> nn.Module:
         if kinds[0] != kinds[1]:
             what = f"{name!r} is {tensors[name].dtype}, and {tensor.dtype} in a {type(network).__name__}"
             raise InputError(what.replace("torch.", ""), where=str(path), mend="weights of numbers of the same kind")
+        if not tensors[name].isfinite().all():
+            raise InputError(
+                f"{name!r} holds numbers that are not finite", where=str(path), mend="weights of a whole run"
+            )
     strange = sorted(set(tensors) - set(own))
     if strange:
         raise InputError(

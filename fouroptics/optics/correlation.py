@@ -194,7 +194,7 @@ class _ChannelSum(torch.autograd.Function):
 
 def channel_sum(spectrum: Tensor, transfer: Tensor) -> Tensor:
     """``[B, in, v, u]`` and ``[out, in, v, u]`` → ``[B, out, v, u]``, differentiable to any order."""
-    if not torch.is_grad_enabled():
+    if not torch.is_grad_enabled() or torch.compiler.is_compiling():  # compilers know no derivatives of our own
         return _summed(spectrum, transfer)
     return _ChannelSum.apply(spectrum, transfer)  # type: ignore[no-any-return,no-untyped-call]
 

@@ -9,6 +9,7 @@ import torch
 from fouroptics.models.released import LevelledPool
 from fouroptics.models.spectral import SpectralConv2d, SpectralPool2d, SpectralSequential
 from torch import nn
+from torch.nn.utils import prune
 
 import fouroptics as fo
 
@@ -112,6 +113,21 @@ def test_neighbours_share_a_transform_and_give_the_same(monkeypatch):
     monkeypatch.setattr(torch.fft, "rfft2", lambda *a, **k: counted.append(1) or own(*a, **k))
     assert torch.allclose(layers(pictures), due, atol=1e-13)
     assert len(counted) == 4  # of the first three, of the fifth, of the zeros' one, of the pool
+    assert torch.equal(layers(pictures[0]), layers(pictures)[0])  # a picture without a batch
+
+
+def test_a_layer_that_somebody_listens_to_is_called():
+    """As weights that are pruned are made in time for each call, and no sooner."""
+    layers = SpectralSequential(SpectralConv2d(2, 3, 3, dtype=EXACT), SpectralConv2d(3, 2, 3, dtype=EXACT))
+    pictures = rand(1, 2, 8, 8)
+    prune.l1_unstructured(layers[0], "weight", 4)
+    with torch.no_grad():
+        layers[0].weight_orig.mul_(3)
+    assert torch.allclose(layers(pictures), nn.Sequential(*layers)(pictures), atol=1e-13)
+    heard = []
+    layers[1].register_forward_hook(lambda *_: heard.append(1))
+    layers(pictures)
+    assert heard == [1]
 
 
 @pytest.mark.parametrize(
@@ -121,6 +137,8 @@ def test_neighbours_share_a_transform_and_give_the_same(monkeypatch):
         (lambda: SpectralConv2d(2, 2, 3, stride=2), "padding: padding 'same' goes with stride 1"),
         (lambda: SpectralConv2d(2, 2, 3, padding_mode="mirror"), "padding_mode: 'mirror' is unknown"),
         (lambda: SpectralPool2d(20)(rand(1, 1, 12, 12)), "pictures of 12×12 have no 20×20 frequencies"),
+        (lambda: SpectralConv2d(2, 2, (3, 3, 3)), r"kernel_size: \(3, 3, 3\) will not do; .*one or two"),
+        (lambda: SpectralConv2d(1, 1, 3, dtype=EXACT)(rand(1, 1, 2, 8, 8)), "pictures of 5 dimensions"),
         (lambda: SpectralConv2d(1, 1, 9, padding="valid", dtype=EXACT)(rand(1, 1, 8, 8)), "larger than the picture"),
     ],
 )

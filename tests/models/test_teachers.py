@@ -122,6 +122,9 @@ class Of(nn.Module):
         nn.Sequential(nn.Conv2d(3, 4, 1), nn.MaxPool2d(2, ceil_mode=True)),
         nn.Sequential(nn.Conv2d(3, 4, 1), nn.MaxPool2d(3, 2, dilation=2)),
         nn.Sequential(nn.Conv2d(3, 4, 1), nn.AvgPool2d(3, 2, 1)),
+        nn.Sequential(nn.Conv2d(3, 4, 1), nn.MaxPool2d(2, 2, 1, ceil_mode=True)),
+        nn.Sequential(nn.Conv2d(3, 4, 1), nn.MaxPool2d(1, 3, ceil_mode=True)),
+        nn.Sequential(nn.Conv2d(3, 4, 3, padding=2), nn.Conv2d(4, 4, 3, padding=2), nn.MaxPool2d(2)),
     ],
 )
 def test_crops_are_what_the_teacher_leaves(layer):

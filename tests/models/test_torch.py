@@ -73,11 +73,48 @@ def test_statistics_do_not_depend_on_chunks_and_nothing_is_refused():
     raw = student.readings(many)
     assert torch.allclose(student.reader.mean, raw.mean((0, 2, 3)), atol=1e-12)
     assert torch.allclose(student.reader.spread, raw.std((0, 2, 3), correction=0), atol=1e-10)
-    kept = student.reader.mean.clone()
-    for bad in (many[:0], many[:2] * torch.nan):
-        with pytest.raises(fo.InputError, match=r"normalise: (no pictures|readings that are not finite)"):
+
+
+@pytest.mark.parametrize(("readout", "options"), [
+    ("intensity", {}), ("homodyne", {"compand": "rectify"}), ("homodyne", {"compand": "rectify", "divisive": 0.1}),
+])  # fmt: skip
+def test_bad_pictures_leave_statistics_as_they_were(readout, options):
+    student, other = student_of(readout, **options), student_of(readout, **options)
+    kept = {name: tensor.clone() for name, tensor in student.reader.state_dict().items()}
+    many = pictures(8)
+    bright = many.clone()
+    bright[0, 0, 0, 0] = 1e200  # whose square is no number
+    for bad in (many[:0], many * torch.nan, bright):
+        with pytest.raises(fo.InputError, match=r"normalise: (no pictures|numbers that are not finite|readings (that|whose))"):
             student.normalise(bad)
-    assert torch.equal(student.reader.mean, kept)
+        assert all(torch.equal(tensor, kept[name]) for name, tensor in student.reader.state_dict().items())
+    student.normalise(many)
+    other.normalise(many)
+    assert torch.equal(student(many), other(many))
+
+
+@pytest.mark.parametrize("readout", ["homodyne", "intensity"])
+def test_a_compiler_takes_a_step_of_training(readout):
+    student = student_of(readout)
+    given = pictures(2)
+    due = torch.autograd.grad(student(given).square().sum(), list(student.parameters()))
+    compiled = torch.compile(student, backend="aot_eager", fullgraph=True)
+    found = torch.autograd.grad(compiled(given).square().sum(), list(student.parameters()))
+    for mine, theirs in zip(found, due, strict=True):
+        assert torch.allclose(mine, theirs, rtol=1e-10, atol=1e-12)
+
+
+def test_pairs_have_gradients_of_functions():
+    student = student_of("pair_intensity")
+    weights = {name: parameter.detach() for name, parameter in student.named_parameters()}
+
+    def loss(weights, given):
+        return torch.func.functional_call(student, weights, (given,)).square().sum()
+
+    found = torch.func.grad(loss)(weights, pictures(2))
+    due = torch.autograd.grad(student(pictures(2)).square().sum(), list(student.parameters()))
+    for mine, theirs in zip(found.values(), due, strict=True):
+        assert torch.allclose(mine, theirs, rtol=1e-10, atol=1e-12)
 
 
 class Twice(nn.Module):
@@ -99,8 +136,15 @@ def test_layers_that_a_teacher_runs_twice_count_twice():
 def test_a_fold_looks_through_wrappers():
     student = student_of()
     due = fold(student)(pictures())
-    for wrapped in (nn.DataParallel(student), torch.compile(student, backend="eager")):
+    compiled = torch.compile(student, backend="eager")
+    for wrapped in (nn.DataParallel(student), compiled, nn.DataParallel(compiled)):
         assert torch.equal(fold(wrapped)(pictures()), due)
+
+
+def test_a_fold_is_as_free_as_its_student():
+    student = student_of()
+    assert fold(student).plane.requires_grad
+    assert not fold(student.requires_grad_(False)).plane.requires_grad
 
 
 def test_tensors_do_not_change_with_their_file(tmp_path):

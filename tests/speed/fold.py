@@ -14,11 +14,12 @@ from tests.speed import machine
 WIDTHS, KERNELS = (3, 64, 192, 384, 256, 256), (11, 5, 3, 3, 3)
 INFERENCE = ((224, 6, 1), (224, 13, 1), (1024, 32, 1), (224, 6, 32))  # side, kept, batch
 READOUTS = (("homodyne", "two-sided-rectify"), ("intensity", "sqrt"))
+POOL = 6  # readings a side, as AlexNet's own pool leaves them to its classifier
 TRAINING = ((64, (32, 16, None, None, 8)), (128, (64, 32, None, None, 16)))  # side, crops
 
 
-def student_of(side, crops, readout="intensity", compand="sqrt"):
-    return SCLC(WIDTHS, KERNELS, crops, side, readout=readout, compand=compand, classes=10, guard=0)
+def student_of(side, crops, readout="intensity", compand="sqrt", pool=None):
+    return SCLC(WIDTHS, KERNELS, crops, side, readout=readout, compand=compand, sensor_pool=pool, classes=10, guard=0)
 
 
 def products(folded, batch):
@@ -28,10 +29,9 @@ def products(folded, batch):
     waves = rows + 1
     analysis = channels[0] * waves * width * (height + 2 * columns)
     summed = 4 * channels[0] * outputs * rows * columns
-    fine = 1 if folded.reader.is_linear or folded.reader.kind == "homodyne" else 2
-    y, x = (fine * n for n in geometry.kept)
+    y, x = folded.reader.given if folded.reader.follows_field else geometry.fine
     synthesis = outputs * (rows * 2 * columns * 2 * x + 2 * rows * x * y)
-    seen = outputs * (y * x * x // 2 + y * x * y // 4) if fine == 2 else 0
+    seen = outputs * folded.reader.macs
     backend = sum(layer.weight.numel() for layer in folded.backend.modules() if hasattr(layer, "in_features"))
     weights = folded.front.plane.nbytes + 4 * backend
     return batch * (analysis + summed + synthesis + seen + backend), batch * channels[0] * height * width * 4 + weights
@@ -60,7 +60,7 @@ def fastest(features, pictures):
 @torch.no_grad()
 def inference(side, kept, batch, readout):
     """All of the folded student, camera and electronics included, beside the teacher's convolutions alone."""
-    folded = fold(student_of(side, (None, None, None, None, kept), *readout)).eval()
+    folded = fold(student_of(side, (None, None, None, None, kept), *readout, POOL)).eval()
     pictures = torch.rand(batch, 3, side, side)
     theirs = fastest(AlexNet(10).features.eval(), pictures)
     ours, other, ratios = machine.paired(partial(folded, pictures), theirs, pairs=7, least=0.1)

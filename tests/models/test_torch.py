@@ -85,7 +85,9 @@ def test_bad_pictures_leave_statistics_as_they_were(readout, options):
     bright = many.clone()
     bright[0, 0, 0, 0] = 1e200  # whose square is no number
     for bad in (many[:0], many * torch.nan, bright):
-        with pytest.raises(fo.InputError, match=r"normalise: (no pictures|numbers that are not finite|readings (that|whose))"):
+        with pytest.raises(
+            fo.InputError, match=r"normalise: (no pictures|numbers that are not finite|readings (that|whose))"
+        ):
             student.normalise(bad)
         assert all(torch.equal(tensor, kept[name]) for name, tensor in student.reader.state_dict().items())
     student.normalise(many)

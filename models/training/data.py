@@ -9,13 +9,14 @@ import hashlib
 import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from fouroptics.models.training.readers import READERS, Read, Source
+from fouroptics.models.training.readers import READERS, Pixels, Read, Source
 from fouroptics.models.training.shapes import SHAPE_NAMES, draw_shapes
 from torch import Tensor
 from torch.utils.data import IterableDataset
@@ -225,32 +226,55 @@ def cache_folder() -> Path:
 
 
 def _cached(source: Source, size: tuple[int, int], channels: str, told: str) -> tuple[Read, str]:
-    """What was read before of the same files, or is read now and kept; and a digest of it, wherever the files are."""
-    listing = [[str(file), *_stamp(file)] for file in source.files()]
-    text = json.dumps([2, told, size, channels, listing])
+    """What was decoded before of the same files, or is now and kept; and a digest of it, wherever the files are."""
+    listing = [[os.fsencode(file).hex(), *_stamp(file)] for file in source.files()]
+    text = json.dumps([3, told, size, channels, listing])
     path = cache_folder() / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.safetensors"
-    if path.is_file():
-        try:
-            tensors, about = load_tensors(path)
-            return Read.restored(tensors, about), about["digest"]
-        except (InputError, KeyError, ValueError):
-            path.unlink(missing_ok=True)
-    read = source.read(size, channels)
-    tensors, about = read.stored()
-    digest = _digest([tensors[name] for name in sorted(tensors)], about["classes"])
+    pixels, lost = _restored(path, source, size, channels) or _decoded(path, source, size, channels)
+    read = source.told(pixels, lost)
+    return read, _digest([read.parts, read.pictures, read.targets], json.dumps(read.classes))
+
+
+def _restored(
+    path: Path, source: Source, size: tuple[int, int], channels: str
+) -> tuple[Pixels, tuple[str, ...]] | None:
+    """What a file of the cache holds, if it is whole, and nothing that could not be read can be now."""
+    if not path.is_file():
+        return None
+    try:
+        tensors, about = load_tensors(path)
+        pixels = Pixels(**tensors)
+        if about["digest"] != _digest_of(pixels):
+            raise ValueError("it is not what was written")
+    except (InputError, KeyError, TypeError, ValueError):
+        path.unlink(missing_ok=True)
+        return None
+    lacks = sorted(set(range(len(source.places))) - set(pixels.places.tolist()))
+    again, lost = source.decode(size, channels, lacks) if lacks else (None, ())
+    return None if again is not None and len(again.places) else (pixels, lost)
+
+
+def _decoded(path: Path, source: Source, size: tuple[int, int], channels: str) -> tuple[Pixels, tuple[str, ...]]:
+    pixels, lost = source.decode(size, channels)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_tensors(path, tensors, about | {"digest": digest})
+        save_tensors(path, pixels.stored(), {"digest": _digest_of(pixels)})
     except (InputError, FailedRun, OSError):
         pass  # a full disk or a folder that is not ours: the pictures are there all the same
-    return read, digest
+    return pixels, lost
 
 
-def _stamp(file: Path) -> tuple[int, int]:
+def _digest_of(pixels: Pixels) -> str:
+    stored = pixels.stored()
+    return _digest([stored[name] for name in sorted(stored)])
+
+
+def _stamp(file: Path) -> tuple[int, ...]:
     try:
-        return file.stat().st_size, file.stat().st_mtime_ns
+        told = file.stat()
     except OSError:  # a link to nowhere: it will be named when it is read
-        return 0, 0
+        return (0,)
+    return told.st_size, told.st_mtime_ns, told.st_ctime_ns  # the last tells of copies that keep the one before
 
 
 def _whole(read: Read, fingerprint: str) -> Data:
@@ -269,12 +293,27 @@ def _split(read: Read, fingerprint: str, validation: float, test: float, seed: i
         if len(parts[name]) == 0:
             order = parts["train"]
             count = max(round(share * len(order)), min(1, len(order))) if share else 0
-            parts[name], parts["train"] = order[:count], order[count:]
+            parts[name], parts["train"] = _apart(order, count, read.groups)
     whole = Part(read.pictures, read.targets)
     train, held, told = (whole.take(parts[name]) for name in PARTS)
     data = Data(train, held, told, read.classes, read.skipped, f"{fingerprint}-{seed}")
     _check_classes(data)
     return data
+
+
+def _apart(order: Tensor, count: int, groups: Sequence[str]) -> tuple[Tensor, Tensor]:
+    """So many of them and the rest, or a few more: what is of one group stays together."""
+    if not groups:
+        return order[:count], order[count:]
+    of_each = [groups[number] for number in order.tolist()]
+    sizes, chosen, taken = Counter(of_each), set(), 0
+    for group in dict.fromkeys(of_each):
+        if taken >= count:
+            break
+        chosen.add(group)
+        taken += sizes[group]
+    first = torch.tensor([group in chosen for group in of_each], dtype=torch.bool)
+    return order[first], order[~first]
 
 
 PARTS = ("train", "validation", "test")
@@ -291,6 +330,12 @@ def _check_classes(data: Data) -> None:
             mend = f"classes are 0 … {len(data.classes) - 1}"
             raise InputError(f"a target of {wrong} among those for {name}", where="data", mend=mend)
     there = () if data.is_segmentation else torch.unique(data.train.targets).tolist()
+    for name in () if data.is_segmentation else PARTS[1:]:
+        strange = sorted(set(torch.unique(getattr(data, name).targets).tolist()) - set(there))
+        if strange:
+            what = f"no training picture is of class {data.classes[strange[0]]!r}, and some for {name} are"
+            mend = "pictures of it to learn from, or the same name in all parts, capitals too"
+            raise InputError(what, where="data", mend=mend)
     if len(data.classes) < 2 or len(there) == 1:
         what = f"one class only, {data.classes[there[0]]!r}" if there else "one class only"
         raise InputError(what, where="data", mend="there is nothing to tell apart: give two at least")

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-import json
-import pickletools
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from fouroptics.models.training.decoding import (
+    CIFAR,
+    Lost,
+    Masks,
+    as_array,
+    binary_batch,
+    decoded,
+    mask_of,
+    or_lost,
+    picture_of,
+    python_batch,
+)
 from torch import Tensor
 
 from fouroptics.errors import InputError, check_choice, warn
@@ -21,39 +31,53 @@ from fouroptics.files import read_text
 Pair = tuple[int, int]
 _ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif", ".webp", ".ppm")
 _PARTS = ((("train", "training"), 0), (("val", "valid", "validation"), 1), (("test",), 2))
-_CIFAR = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+_OF_A_GROUP = 'a pattern that names what pictures are of, such as "(.+)_[0-9]+"'
 
 
 @dataclass(frozen=True)
 class Read:
-    """Pictures as bytes ``[N, C, y, x]``, targets, the part that each belongs to (0 train, 1 validation, 2 test)."""
+    """Pictures as bytes ``[N, C, y, x]``, targets, the part that each belongs to (0 train, 1 validation, 2 test).
+
+    Pictures of a group are of one thing, and no two parts share it; without groups each is one of its own.
+    """
 
     pictures: Tensor
     targets: Tensor
     parts: Tensor
     classes: tuple[str, ...]
     skipped: tuple[str, ...]
+    groups: tuple[str, ...] = ()
 
-    def stored(self) -> tuple[dict[str, Tensor], dict[str, str]]:
-        tensors = {"pictures": self.pictures, "targets": self.targets, "parts": self.parts}
-        return tensors, {"classes": json.dumps(self.classes), "skipped": json.dumps(self.skipped)}
 
-    @classmethod
-    def restored(cls, tensors: Mapping[str, Tensor], told: Mapping[str, str]) -> Read:
-        classes, skipped = (tuple(json.loads(told[name])) for name in ("classes", "skipped"))
-        return cls(tensors["pictures"], tensors["targets"], tensors["parts"], classes, skipped)
+@dataclass(frozen=True)
+class Pixels:
+    """What takes long to decode: pictures, masks or labels where files hold them, and which places of the source each
+    is of. All else follows from the source."""
+
+    pictures: Tensor
+    targets: Tensor
+    places: Tensor
+
+    def stored(self) -> dict[str, Tensor]:
+        return {"pictures": self.pictures, "targets": self.targets, "places": self.places}
 
 
 class Source(ABC):
     """Files that are known and not yet read."""
+
+    places: tuple[Any, ...]
 
     @abstractmethod
     def files(self) -> list[Path]:
         """All that the pictures are made from."""
 
     @abstractmethod
-    def read(self, size: Pair, channels: str) -> Read:
-        """Decode them."""
+    def decode(self, size: Pair, channels: str, which: Sequence[int] | None = None) -> tuple[Pixels, tuple[str, ...]]:
+        """Pixels of all places or of these, and the files that cannot be read."""
+
+    @abstractmethod
+    def told(self, pixels: Pixels, lost: tuple[str, ...]) -> Read:
+        """Pixels with all that is known of their places."""
 
 
 @dataclass(frozen=True)
@@ -66,39 +90,21 @@ class Pictures(Source):
     def files(self) -> list[Path]:
         return [file for file, _, _ in self.places]
 
-    def read(self, size: Pair, channels: str) -> Read:
-        found = _decoded([file for file, _, _ in self.places], lambda file: _picture(file, size, channels))
-        kept = [number for number, one in enumerate(found) if one is not None]
-        skipped = tuple(str(file) for (file, _, _), one in zip(self.places, found, strict=True) if one is None)
-        if not kept:
+    def decode(self, size: Pair, channels: str, which: Sequence[int] | None = None) -> tuple[Pixels, tuple[str, ...]]:
+        numbers = range(len(self.places)) if which is None else which
+        (pictures,), kept, lost = decoded(
+            [self.places[number][0] for number in numbers],
+            lambda file: (or_lost(file, lambda one: picture_of(one, size, channels)),),
+            [(_depth(channels), *size)],
+        )
+        places = torch.tensor([numbers[index] for index in kept], dtype=torch.int64)
+        return Pixels(pictures, torch.empty(0, dtype=torch.uint8), places), lost
+
+    def told(self, pixels: Pixels, lost: tuple[str, ...]) -> Read:
+        if not len(pixels.places):
             raise _unreadable("picture", self.places[0][0])
-        pictures = torch.from_numpy(np.stack([found[number] for number in kept]))
-        labels, parts = (torch.tensor([self.places[number][which] for number in kept]) for which in (1, 2))
-        return Read(pictures, labels, parts.to(torch.uint8), self.classes, skipped)
-
-
-@dataclass(frozen=True)
-class Masks:
-    """How masks tell the class of a pixel.
-
-    Args:
-        classes: names.
-        colours: of each class; left out, a mask's numbers are the classes.
-        ignored: number of what has no class.
-        threshold: of a grey mask with two classes: from here on a pixel is of the second.
-        only: the one class that is told from the rest.
-    """
-
-    classes: tuple[str, ...]
-    colours: tuple[tuple[int, int, int], ...] = ()
-    ignored: tuple[int, ...] = (255,)
-    threshold: int | None = None
-    only: str | None = None
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The classes that targets are of."""
-        return ("rest", self.only) if self.only is not None else self.classes
+        labels, parts = (torch.tensor([self.places[n][which] for n in pixels.places.tolist()]) for which in (1, 2))
+        return Read(pixels.pictures, labels, parts.to(torch.uint8), self.classes, lost)
 
 
 @dataclass(frozen=True)
@@ -108,28 +114,35 @@ class Pairs(Source):
     places: tuple[tuple[Path, Path, int], ...]  # picture, mask, part
     masks: Masks
     alone: tuple[Path, ...] = ()  # pictures without a mask
+    group: str = ""  # what in a picture's name tells what it is of: a pattern with one group
 
     def files(self) -> list[Path]:
         return [file for picture, mask, _ in self.places for file in (picture, mask)]
 
-    def read(self, size: Pair, channels: str) -> Read:
+    def decode(self, size: Pair, channels: str, which: Sequence[int] | None = None) -> tuple[Pixels, tuple[str, ...]]:
         def both(pair: tuple[Path, Path]) -> tuple[Any, Any]:
-            return _picture(pair[0], size, channels, fit=False), _mask(pair[1], size, self.masks)
+            mask = or_lost(pair[1], lambda one: mask_of(one, size, self.masks))
+            classes, shape = (mask, size) if isinstance(mask, Lost) else mask
+            return or_lost(pair[0], lambda one: picture_of(one, size, channels, like=shape)), classes
 
-        found = _decoded([(picture, mask) for picture, mask, _ in self.places], both)
-        kept = [number for number, one in enumerate(found) if one is not None]
-        skipped = tuple(str(pair[0]) for pair, one in zip(self.places, found, strict=True) if one is None)
-        skipped += tuple(map(str, self.alone))
-        if not kept:
+        numbers = range(len(self.places)) if which is None else which
+        pairs = [self.places[number][:2] for number in numbers]
+        (pictures, masks), kept, lost = decoded(pairs, both, [(_depth(channels), *size), size])
+        return Pixels(pictures, masks, torch.tensor([numbers[index] for index in kept], dtype=torch.int64)), lost
+
+    def told(self, pixels: Pixels, lost: tuple[str, ...]) -> Read:
+        if not len(pixels.places):
             raise _unreadable("pair of a picture and a mask", self.places[0][0])
-        pictures, masks = (torch.from_numpy(np.stack([found[number][which] for number in kept])) for which in (0, 1))
+        masks, skipped = pixels.targets, (*lost, *map(str, self.alone))
         known = masks[masks != 255]
         if known.numel() == 0 or bool((known == known[0]).all()):
             what = f"every pixel of every mask is of class {self.masks.names[int(known[0])]!r}" if known.numel() else ""
             mend = "see data.options: threshold, colours, classes, ignored, only"
             raise InputError(what or "no pixel of any mask has a class", where=str(self.places[0][1].parent), mend=mend)
-        parts = torch.tensor([self.places[number][2] for number in kept], dtype=torch.uint8)
-        return Read(pictures, masks, parts, self.masks.names, skipped)
+        there = [self.places[number] for number in pixels.places.tolist()]
+        groups = tuple(_group_of(picture, self.group) for picture, _, _ in there) if self.group else ()
+        parts = torch.tensor([part for _, _, part in there], dtype=torch.uint8)
+        return Read(pixels.pictures, masks, parts, self.masks.names, skipped, groups)
 
 
 @dataclass(frozen=True)
@@ -141,23 +154,25 @@ class Cifar(Source):
     def files(self) -> list[Path]:
         return [file for file, _ in self.places]
 
-    def read(self, size: Pair, channels: str) -> Read:
-        pictures, labels, parts = [], [], []
-        for file, part in self.places:
-            content, classes = _binary_batch(file) if file.suffix == ".bin" else _python_batch(file)
+    def decode(self, size: Pair, channels: str, which: Sequence[int] | None = None) -> tuple[Pixels, tuple[str, ...]]:
+        pictures, labels, places = [], [], []
+        for number, (file, _) in enumerate(self.places):
+            content, classes = binary_batch(file) if file.suffix == ".bin" else python_batch(file)
             pictures.append(content)
             labels.append(classes)
-            parts.append(np.full(len(classes), part, np.uint8))
+            places.append(np.full(len(classes), number, np.int64))
         stacked = torch.from_numpy(np.concatenate(pictures))
         if size != (32, 32) or channels == "grey":
             from PIL import Image
 
-            brought = [
-                _as_array(Image.fromarray(one.permute(1, 2, 0).numpy()), size, channels, fit=True) for one in stacked
-            ]
+            brought = [as_array(Image.fromarray(one.permute(1, 2, 0).numpy()), size, channels) for one in stacked]
             stacked = torch.from_numpy(np.stack(brought))
         targets = torch.from_numpy(np.concatenate(labels).astype(np.int64))
-        return Read(stacked, targets, torch.from_numpy(np.concatenate(parts)), _CIFAR, ())
+        return Pixels(stacked, targets, torch.from_numpy(np.concatenate(places))), ()
+
+    def told(self, pixels: Pixels, lost: tuple[str, ...]) -> Read:
+        parts = torch.tensor([part for _, part in self.places], dtype=torch.uint8)[pixels.places]
+        return Read(pixels.pictures, pixels.targets, parts, CIFAR, lost)
 
 
 def folders(folder: Path, options: Mapping[str, Any]) -> Pictures:
@@ -203,9 +218,11 @@ def cifar10(folder: Path, options: Mapping[str, Any]) -> Cifar:
 
 def image_mask(folder: Path, options: Mapping[str, Any]) -> Pairs:
     """Pictures and masks of the same names in two folders, or by lists; a preset knows where."""
-    _no_others(options, ("preset", "images", "masks", "mask_suffix", "lists", *_OF_MASKS))
+    _no_others(options, ("preset", "images", "masks", "mask_suffix", "lists", "group", *_OF_MASKS))
     given = dict(options)
     preset, lists = given.pop("preset", None), given.pop("lists", None)
+    group = str(given.pop("group", _GROUPS.get(preset, "")))
+    _check_group(group)
     if preset is not None:
         check_choice("data.options.preset", preset, tuple(PRESETS))
         places, masks = PRESETS[preset](folder)
@@ -226,7 +243,7 @@ def image_mask(folder: Path, options: Mapping[str, Any]) -> Pairs:
         raise InputError(
             "holds no pairs of a picture and a mask", where=str(folder), mend="see data.options: images, masks, preset"
         )
-    return Pairs(tuple(places), masks, tuple(alone))
+    return Pairs(tuple(places), masks, tuple(alone), group)
 
 
 READERS: dict[str, Callable[[Path, Mapping[str, Any]], Source]] = {
@@ -272,6 +289,7 @@ def _portraits(folder: Path) -> tuple[list[Place], Masks]:
     raise InputError("holds no portraits", where=str(folder), mend=mend)
 
 
+_GROUPS = {"carvana": r"(.+)_\d+$"}  # each car from sixteen sides
 PRESETS: dict[str, Callable[[Path], tuple[list[Place], Masks]]] = {
     "camvid": _camvid,
     "voc2012": _voc2012,
@@ -295,18 +313,18 @@ def _listed(folder: Path, lists: Any, images: Path, masks: Path, suffix: str) ->
         raise InputError(f"{lists!r} are no lists", where="data.options.lists", mend=mend)
     pictures, beside = ({file.stem: file for file in _pictures_in(one)} for one in (images, masks))
     places: list[Place] = []
-    for part, name in enumerate(("train", "validation", "test")):
-        if name not in lists:
+    for part, role in enumerate(("train", "validation", "test")):
+        if role not in lists:
             continue
-        path = folder / str(lists[name])
+        path = folder / str(lists[role])
         if not path.is_file():
             mend = "the folder that holds it, or another name in data.options.lists"
             raise InputError("there is no such list", where=str(path), mend=mend)
         for number, line in enumerate(read_text(path).splitlines(), 1):
-            words = line.split()
-            if len(words) == 1:  # one that is not there is named with those that cannot be read
-                mask = words[0] + suffix
-                places.append((pictures.get(words[0], images / words[0]), beside.get(mask, masks / mask), part))
+            name, words = line.strip(), line.split()
+            if len(words) == 1 or name in pictures:  # one that is not there is named with those that cannot be read
+                mask = name + suffix
+                places.append((pictures.get(name, images / name), beside.get(mask, masks / mask), part))
             elif len(words) == 2:
                 places.append((folder / words[0], folder / words[1], part))
             elif words:
@@ -338,6 +356,24 @@ def _changed(masks: Masks, given: Mapping[str, Any]) -> Masks:
     return Masks(**values)
 
 
+def _check_group(pattern: str) -> None:
+    try:
+        groups = re.compile(pattern).groups if pattern else 1
+    except re.error as error:
+        raise InputError(f"{pattern!r} is no pattern ({error})", where="data.options.group", mend=_OF_A_GROUP) from None
+    if groups != 1:
+        raise InputError(f"{pattern!r} has {groups} groups", where="data.options.group", mend=_OF_A_GROUP)
+
+
+def _group_of(picture: Path, pattern: str) -> str:
+    found = re.match(pattern, picture.stem)
+    return found[1] if found else picture.stem
+
+
+def _depth(channels: str) -> int:
+    return 1 if channels == "grey" else 3
+
+
 def _no_others(options: Mapping[str, Any], known: Sequence[str]) -> None:
     for name in options:
         if name not in known:
@@ -365,128 +401,3 @@ def _pictures_within(folder: Path) -> Iterator[Path]:
 
 def _pictures_in(folder: Path) -> list[Path]:
     return sorted(_pictures_within(folder)) if folder.is_dir() else []
-
-
-def _decoded(items: Sequence[Any], decode: Callable[[Any], Any]) -> list[Any]:
-    """Each decoded, or None where it cannot be; by threads, for decoders let others run."""
-    from PIL import Image
-
-    def one(item: Any) -> Any:
-        try:
-            return decode(item)
-        except InputError:
-            raise
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-            return None
-
-    with ThreadPoolExecutor() as pool:
-        return list(pool.map(one, items))
-
-
-def _picture(file: Path, size: Pair, channels: str, *, fit: bool = True) -> Any:
-    from PIL import Image
-
-    with Image.open(file) as image:
-        image.draft("RGB", (2 * size[1], 2 * size[0]))  # a JPEG that is far larger is decoded smaller
-        return _as_array(image, size, channels, fit=fit)
-
-
-def _as_array(image: Any, size: Pair, channels: str, *, fit: bool) -> Any:
-    """``[C, y, x]`` bytes; ``fit`` keeps the proportions and takes the middle, else the whole is stretched."""
-    from PIL import Image, ImageOps
-
-    turned = ImageOps.exif_transpose(image)
-    if turned.mode.startswith("I;16"):  # sixteen bits to eight
-        turned = Image.fromarray((np.asarray(turned) >> 8).astype(np.uint8))
-    if turned.mode in ("I", "F"):
-        raise OSError("more than 16 bits a value have no agreed white")
-    shown = turned.convert("L" if channels == "grey" else "RGB")
-    there = (size[1], size[0])
-    way = Image.Resampling.BILINEAR  # which in this library takes the mean where it makes pictures smaller
-    if shown.size != there:
-        shown = ImageOps.fit(shown, there, way) if fit else shown.resize(there, way)
-    array = np.asarray(shown)
-    return array[None].copy() if array.ndim == 2 else array.transpose(2, 0, 1).copy()
-
-
-def _mask(file: Path, size: Pair, masks: Masks) -> Any:
-    """``[y, x]`` bytes, the class of each pixel, 255 for none."""
-    from PIL import Image, ImageOps
-
-    with Image.open(file) as image:
-        turned = ImageOps.exif_transpose(image)
-        two_tone = turned.mode == "1"
-        if masks.colours or (turned.mode == "P" and masks.threshold is not None and masks.threshold > 1):
-            shown = turned.convert("RGB" if masks.colours else "L")  # a palette's colours count, not its numbers
-        else:
-            shown = turned if turned.mode in ("P", "L", "1", "I;16", "I") else _grey(turned, masks, file)
-        array = np.asarray(shown.resize((size[1], size[0]), Image.Resampling.NEAREST)).astype(np.int64)
-    found = _classes_of(array, masks, file, two_tone=two_tone)
-    return found if masks.only is None else _told_apart(found, masks.classes.index(masks.only))
-
-
-def _grey(image: Any, masks: Masks, file: Path) -> Any:
-    """A mask of three channels that are one; if they are not, its colours say the classes."""
-    if masks.threshold is None:
-        colours = np.asarray(image.convert("RGB"))
-        if (colours != colours[..., :1]).any():
-            mend = "list the colour of each class in data.options.colours"
-            raise InputError("its pixels are colours, and classes have none", where=str(file), mend=mend)
-    return image.convert("L")
-
-
-def _classes_of(array: Any, masks: Masks, file: Path, *, two_tone: bool) -> Any:
-    if masks.threshold is not None:
-        return (array >= (1 if two_tone else masks.threshold)).astype(np.uint8)
-    found = np.full(array.shape[:2], 255, np.uint8)
-    if masks.colours:
-        for number, colour in enumerate(masks.colours):
-            found[(array == np.array(colour)).all(-1)] = number
-        return found
-    known = np.isin(array, masks.ignored, invert=True)
-    if (array[known] >= len(masks.classes)).any():
-        what = f"a pixel of class {int(array[known].max())}, of {len(masks.classes)} that there are"
-        raise InputError(what, where=str(file), mend="name all classes, or list the number in data.options.ignored")
-    found[known] = array[known]
-    return found
-
-
-def _told_apart(found: Any, number: int) -> Any:
-    """1 where a pixel is of the class, 0 where of another, 255 where of none."""
-    return np.where(found == 255, 255, found == number).astype(np.uint8)
-
-
-def _binary_batch(file: Path) -> tuple[Any, Any]:
-    rows = np.fromfile(file, np.uint8)
-    if rows.size == 0 or rows.size % 3073:
-        raise InputError("is no CIFAR-10 batch", where=str(file), mend="get it again: rows of 1 + 3072 bytes")
-    rows = rows.reshape(-1, 3073)
-    _check_cifar(rows[:, 0], file)
-    return rows[:, 1:].reshape(-1, 3, 32, 32).copy(), rows[:, 0]
-
-
-def _check_cifar(labels: Any, file: Path) -> None:
-    if max(labels) >= len(_CIFAR):
-        what = f"a label of {int(max(labels))}, and the classes are 0 … {len(_CIFAR) - 1}"
-        raise InputError(what, where=str(file), mend="get it again")
-
-
-def _python_batch(file: Path) -> tuple[Any, Any]:
-    """Its two values, picked out of the list of a pickle's operations without carrying out any."""
-    content, labels, last = b"", [], ""
-    try:
-        for operation, value, _ in pickletools.genops(file.read_bytes()):
-            if isinstance(value, str | bytes) and operation.name not in ("GLOBAL",):
-                raw = value.encode("latin-1") if isinstance(value, str) else value
-                if len(raw) < 64:
-                    last = raw.decode("latin-1")
-                elif len(raw) % 3072 == 0 and len(raw) > len(content):
-                    content = raw
-            elif operation.name in ("BININT1", "BININT", "INT", "BININT2") and last == "labels":
-                labels.append(int(str(value)))
-    except (ValueError, UnicodeError, OverflowError) as error:
-        raise InputError(f"is no batch of CIFAR-10 ({error})", where=str(file), mend="get it again") from None
-    if not content or len(labels) != len(content) // 3072:
-        raise InputError("is no CIFAR-10 batch", where=str(file), mend="get it again")
-    _check_cifar(labels, file)
-    return np.frombuffer(content, np.uint8).reshape(-1, 3, 32, 32).copy(), np.array(labels)

@@ -59,7 +59,7 @@ def test_pictures_are_decoded_once_until_one_changes(tmp_path, monkeypatch):
     from fouroptics.models.training import readers
 
     decoded = []
-    monkeypatch.setattr(readers, "_picture", lambda *given, **_: decoded.append(given))
+    monkeypatch.setattr(readers, "picture_of", lambda *given, **_: decoded.append(given))
     assert torch.equal(load("folders", root, (6, 8)).train.pictures, first.train.pictures)
     assert not decoded
     monkeypatch.undo()
@@ -265,7 +265,7 @@ def test_pairs_by_lists(tmp_path):
     lists = {"train": "a.txt", "test": "b.txt"}
     data = load("image-mask", root, (12, 16), options=options | {"lists": lists})
     assert (len(data.train) + len(data.validation), len(data.test)) == (3, 1)
-    assert data.skipped == (str(root / "train" / "5.png"),)
+    assert data.skipped == (str(root / "nowhere.gif"),)  # and not the picture that it would be the mask of
     (root / "a.txt").write_text("0\n1\n11\n")
     assert str(root / "train" / "11") in load("image-mask", root, (12, 16), options=options | {"lists": lists}).skipped
     for given, says in (

@@ -112,7 +112,10 @@ def alone_in(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def whole_folder(out: str | Path, summary: dict[str, Any]) -> Iterator[Path]:
-    """Fill a folder aside and put it in place when all is written; only an absent, empty or own folder is replaced."""
+    """Fill a folder aside and put it in place when all is written.
+
+    Only an absent, an empty or an own folder is replaced, that holds nothing but what was put there.
+    """
     out = Path(out).resolve()
     _refuse_foreign(out)
     aside = out.with_name(f".{out.name}-{secrets.token_hex(6)}")
@@ -122,7 +125,8 @@ def whole_folder(out: str | Path, summary: dict[str, Any]) -> Iterator[Path]:
         raise unwritable(out, error) from None
     try:
         yield aside
-        write_whole(aside / MARKER, json.dumps({"program": PROGRAM} | summary, indent=2).encode())
+        about = {"program": PROGRAM, "holds": _held(aside)} | summary
+        write_whole(aside / MARKER, json.dumps(about, indent=2).encode())
         _put_in_place(aside, out)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
@@ -142,18 +146,26 @@ def _put_in_place(aside: Path, out: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
+def _held(folder: Path) -> list[str]:
+    """All files in it, by their way from there."""
+    return sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*") if not file.is_dir())
+
+
 def _refuse_foreign(out: Path) -> None:
     if not out.exists():
         return
     try:
         told = json.loads((out / MARKER).read_text(encoding="utf-8")) if any(out.iterdir()) else {"program": PROGRAM}
         ours = told.get("program") == PROGRAM and told.get("kind") != "run"  # trainings are hours of work
-    except (OSError, ValueError, AttributeError):
-        ours = False
+        others = sorted({*_held(out)} - {*told.get("holds", ()), MARKER}) if ours else []
+    except (OSError, ValueError, AttributeError, TypeError):
+        ours, others = False, []
+    mend = "give --out another name"
     if not ours:
-        raise InputError(
-            "exists and was not made by this command of fouroptics", where=str(out), mend="give --out another name"
-        )
+        raise InputError("exists and was not made by this command of fouroptics", where=str(out), mend=mend)
+    if others:
+        what = f"holds {others[0]}, which was put there since, and would be lost"
+        raise InputError(what, where=str(out), mend=f"{mend}, or move it away")
 
 
 def unwritable(path: Path, error: OSError) -> InputError | FailedRun:

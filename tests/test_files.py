@@ -49,7 +49,7 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path):
     with whole_folder(out, {"n": 2}) as folder:
         (folder / "b").write_text("second")
     assert sorted(p.name for p in out.iterdir()) == ["b", "summary.json"]
-    assert json.loads((out / "summary.json").read_text()) == {"program": "fouroptics", "n": 2}
+    assert json.loads((out / "summary.json").read_text()) == {"program": "fouroptics", "holds": ["b"], "n": 2}
     assert [p.name for p in (tmp_path / "runs").iterdir()] == ["demo"]
 
 
@@ -67,6 +67,22 @@ def test_a_folder_that_is_not_ours_is_left_alone(tmp_path, content):
     with pytest.raises(InputError, match="not made by this command of fouroptics"), whole_folder(file, {}):
         pass
     assert file.read_text() == "mine"
+
+
+def test_what_was_put_into_a_folder_since_is_not_lost(tmp_path):
+    """A training in a demo's folder, or a seed that joined the demo's own."""
+    out = tmp_path / "demo"
+    with whole_folder(out, {}) as folder:
+        (folder / "run").mkdir()
+        (folder / "run" / "a").write_text("first")
+    (out / "run" / "mine").write_text("hours of work")
+    with pytest.raises(InputError, match="holds run/mine, which was put there since, and"), whole_folder(out, {}):
+        pass
+    assert (out / "run" / "mine").read_text() == "hours of work" and (out / "run" / "a").is_file()
+    (out / "run" / "mine").unlink()
+    with whole_folder(out, {}) as folder:
+        (folder / "a").write_text("second")
+    assert not (out / "run").exists()
 
 
 def test_a_folder_that_cannot_be_put_in_place_leaves_the_old_one_there(tmp_path, monkeypatch):

@@ -169,14 +169,15 @@ def _bars(axis: Any, run: Run, beside: Run) -> None:
         ("student, labels alone", results["student-alone"]["accuracy"]),
         ("linear optics, linear readout", beside.summary["results"]["student-alone"]["accuracy"]),
     ]
-    means, spreads = ([100 * value[key] for _, value in rows] for key in ("mean", "std"))
+    means, spreads = ([100 * (value[key] or 0.0) for _, value in rows] for key in ("mean", "std"))
     colours = ["0.6", "tab:blue", "tab:cyan", "tab:orange"]
     axis.barh(range(len(rows)), means, xerr=spreads, color=colours, capsize=4)
     axis.set_yticks(range(len(rows)), [name for name, _ in rows])
     axis.invert_yaxis()
     axis.axvline(10, color="k", linestyle=":", linewidth=1)
-    for place, (mean, spread) in enumerate(zip(means, spreads, strict=True)):
-        axis.text(106, place, f"{mean:.1f} ± {spread:.1f}", va="center")
+    for place, (_, value) in enumerate(rows):
+        spread = "" if value["std"] is None else f" ± {100 * value['std']:.1f}"
+        axis.text(106, place, f"{100 * value['mean']:.1f}{spread}", va="center")
     axis.set_xlim(0, 130)
     axis.set_xticks(range(0, 101, 20))
     axis.set_xlabel(

@@ -77,7 +77,7 @@ def evaluate(
     from fouroptics.models.training import Run
     from fouroptics.models.training.deploy import evaluate_file
     from fouroptics.models.training.ladder_figure import costs_png
-    from fouroptics.models.training.train import figures_on
+    from fouroptics.models.training.results import figures_on
 
     torch.set_num_threads(threads)
     found: dict[str, Any] = {}
@@ -149,7 +149,7 @@ def _of_reference(budget: dict[str, Any]) -> str:
     return f" ({share:.0%} of them the reference beam's)" if share > 0.5 else ""
 
 
-def _spread(value: dict[str, float], seeds: int) -> str:
+def _spread(value: dict[str, Any], seeds: int) -> str:
     """Per cent; of one seed there is no spread."""
     return f"{100 * value['mean']:.2f}" + (f" ± {100 * value['std']:.2f}" if seeds > 1 else "")
 

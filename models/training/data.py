@@ -5,6 +5,7 @@ Pictures are light: they stay in [0, 1], and what a network is used to is a laye
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import os
@@ -15,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from fouroptics.models.training.readers import READERS, Pixels, Read, Source
 from fouroptics.models.training.shapes import SHAPE_NAMES, draw_shapes
@@ -27,6 +29,7 @@ from fouroptics.tensors import load_tensors, save_tensors
 if TYPE_CHECKING:
     from fouroptics.models.training.recipe import DataSection
 
+_MARK = "<u4"
 IGNORED = 255  # a pixel that has no class
 
 
@@ -84,6 +87,11 @@ class Data:
         """Training pictures drawn by a seed, numbers in [0, 1], on the processor."""
         order = torch.randperm(len(self.train), generator=torch.Generator().manual_seed(seed))[:count]
         return self.train.take(order.to(self.train.pictures.device)).to("cpu").batch(slice(None))[0]
+
+    def known(self) -> str:
+        """A mark of every picture that is trained on or chosen by, as a text."""
+        marks = np.unique(np.concatenate([_marks(part.pictures) for part in (self.train, self.validation)]))
+        return base64.b64encode(marks.tobytes()).decode()
 
     @property
     def is_segmentation(self) -> bool:
@@ -149,8 +157,12 @@ def load(
     return _whole(read, fingerprint) if whole else _split(read, fingerprint, validation, test, split_seed)
 
 
-def for_evaluation(section: DataSection, path: Path | None, fingerprint: str, classes: Sequence[str]) -> Data:
-    """Pictures that a network was not trained on: all of a strange folder, or the test part of its own.
+def for_evaluation(
+    section: DataSection, path: Path | None, fingerprint: str, classes: Sequence[str], known: str = ""
+) -> Data:
+    """Pictures that a network was not trained on: those of a strange folder, or the test part of its own.
+
+    ``known`` are the marks of those that it was trained on or chosen by, wherever they lie.
 
     Raises:
         InputError: they are of other classes.
@@ -173,7 +185,25 @@ def for_evaluation(section: DataSection, path: Path | None, fingerprint: str, cl
     if list(every.classes) != list(classes):
         what = f"its classes are {', '.join(every.classes)}"
         raise InputError(what, where=str(path), mend=f"the network knows {', '.join(classes)}")
-    return every
+    return _without_known(every, known, path)
+
+
+def _without_known(data: Data, known: str, path: Path) -> Data:
+    """Less what a network has seen: its own folder, of which a picture has changed, is no strange one."""
+    seen = np.isin(_marks(data.test.pictures), np.frombuffer(base64.b64decode(known), _MARK))
+    if not seen.any():
+        return data
+    what = f"{int(seen.sum())} of {len(seen)} pictures were trained on or chosen by"
+    if seen.all():
+        raise InputError(what, where=str(path), mend="pictures that the network does not know")
+    warn(f"{path}: {what}, and are left out")
+    return replace(data, test=data.test.take(torch.from_numpy(~seen)))
+
+
+def _marks(pictures: Tensor) -> Any:
+    """Four bytes of each picture's digest."""
+    rows = pictures.cpu().flatten(1).contiguous().numpy()
+    return np.array([int.from_bytes(hashlib.blake2b(row, digest_size=4).digest(), "little") for row in rows], _MARK)
 
 
 def of_section(section: DataSection, *, whole: bool = False) -> Data:

@@ -194,7 +194,7 @@ class Deployment:
         masks = network.cpu().mask_set(
             title=self.recipe.name, classes=self.data.classes,
             results={"seed": self.number} | {key: found[key] for key in _IN_FILE if key in found},
-            provenance={"recipe": toml.text(recipe), "pictures": self.data.fingerprint},
+            provenance={"recipe": toml.text(recipe), "pictures": self.data.fingerprint, "known": self.data.known()},
         )  # fmt: skip
         network.to(device)
         return masks
@@ -265,7 +265,8 @@ def evaluate_file(path: Path, data: Path | None, pictures: int = 0) -> dict[str,
     if data is None and recipe.data.reader != "shapes":
         raise InputError("no pictures", where=str(path), mend="--data FOLDER")
     classes = masks.network["electronics"]["classes"]
-    test = pictures_in.for_evaluation(recipe.data, data, masks.provenance.get("pictures", ""), classes).test
+    pictures_of, known = (masks.provenance.get(name, "") for name in ("pictures", "known"))
+    test = pictures_in.for_evaluation(recipe.data, data, pictures_of, classes, known).test
     some = few(test, pictures)
     with torch.no_grad():
         return rungs_of.figures(network, some) | {"pictures": len(some), "name": masks.title}

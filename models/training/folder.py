@@ -22,6 +22,7 @@ from fouroptics.imperfections import Tolerances
 from fouroptics.tensors import load_tensors
 
 STATE = "state.safetensors"
+KNOWN = "known.txt"  # marks of all pictures that were trained on or chosen by
 TEACHER, STUDENT, ALONE = "teacher", "student", "student-alone"
 CONTROL, STAGE = "control-", "stage-"  # names of networks begin with these
 
@@ -76,6 +77,7 @@ def begin(folder: Path, recipe: Recipe, data: Data, taught_by: str) -> None:
         },
     }  # fmt: skip
     if not (folder / MARKER).is_file():
+        write_whole(folder / KNOWN, data.known().encode())
         write_whole(folder / MARKER, json.dumps(about, indent=1).encode())
         _tell_of_skipped(folder, data.skipped)
     if recipe.bench:

@@ -56,7 +56,7 @@ def costs(runs: Mapping[str, Mapping[str, Any]]) -> Figure:
         ladder, budget = one["ladder"], one["budget"]
         rung = next(rung for rung in _SHOWN if rung in ladder)
         takes, left = 1e3 * budget["latency_s"], ladder[rung]
-        axes.errorbar(takes, 100 * left["mean"], 100 * left["std"], fmt="o", color=_INK, capsize=3, zorder=3)
+        axes.errorbar(takes, 100 * left["mean"], 100 * (left["std"] or 0.0), fmt="o", color=_INK, capsize=3, zorder=3)
         if "student" in ladder:
             whole = 100 * ladder["student"]["mean"]
             axes.plot([takes, takes], [100 * left["mean"], whole], color=_PALE, zorder=1)

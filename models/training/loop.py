@@ -29,6 +29,7 @@ from fouroptics.tensors import load_tensors, save_tensors
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]  # scores, pictures, targets
 Tell = Callable[[str, int, int], object]  # what, done, in all
 _APART = 60.0  # seconds between checkpoints within an epoch
+_BEFORE_SCORES = 20.0  # the same behind the last step of an epoch: scores may take as long as it did
 
 
 @dataclass
@@ -137,12 +138,14 @@ class Fitting:
         started, at = time.monotonic(), self.progress
         order = torch.randperm(len(self.train), generator=self._view(-1))
         first = at.step
+        if first == self.steps and self.stage.before_step is not None:  # saved before it was scored
+            self.stage.before_step((at.epoch * self.steps + first - 1) / (self.stage.settings.epochs * self.steps))
         while at.step < self.steps:
             index = order[at.step * self.batch : (at.step + 1) * self.batch]
             at.total += self._step(index.to(self.train.pictures.device))
             at.step += 1
             self.tell(f"{self.stage.name}", at.epoch * self.steps + at.step, self.stage.settings.epochs * self.steps)
-            if at.step < self.steps and time.monotonic() - self._saved > _APART:
+            if time.monotonic() - self._saved > (_APART if at.step < self.steps else _BEFORE_SCORES):
                 self._save()
         shown = self.average or self.network
         score, found = self._score(shown)

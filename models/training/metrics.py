@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
@@ -11,7 +12,7 @@ import torch
 from fouroptics.models.training.data import IGNORED, Part
 from torch import Tensor, nn
 
-_CHUNK = 250  # pictures at a time; the last chunk is filled up, so that no result depends on what it stood beside
+_CHUNK, _SIDE = 250, 64  # pictures at a time, of up to so many pixels a side, and fewer of larger ones
 
 
 @cache
@@ -40,8 +41,12 @@ def scores_of(network: nn.Module, pictures: Tensor, amp: bool = False) -> Tensor
 
 
 @torch.no_grad()
-def scores_by_chunk(network: nn.Module, part: Part, *, amp: bool = False, chunk: int = _CHUNK) -> Iterator[Tensor]:
-    """Scores of all pictures in evaluation mode, in chunks of one size."""
+def scores_by_chunk(network: nn.Module, part: Part, *, amp: bool = False, chunk: int = 0) -> Iterator[Tensor]:
+    """Scores of all pictures in evaluation mode, in chunks of one size, 0 for a usual one.
+
+    The last is filled up, so that no result depends on what it stood beside.
+    """
+    chunk = chunk or max(1, min(_CHUNK, _CHUNK * _SIDE**2 // math.prod(part.pictures.shape[-2:])))
     was_training = network.training
     network.eval()
     try:
@@ -57,7 +62,7 @@ def measured(
     part: Part,
     *,
     amp: bool = False,
-    chunk: int = _CHUNK,
+    chunk: int = 0,
     each: Callable[[Tensor], object] = lambda _: None,
 ) -> dict[str, float]:
     """Its figures, the one to choose by first. Scores are given to ``each``, and kept no longer: pixels have many."""

@@ -6,10 +6,9 @@ import copy
 import hashlib
 import json
 import os
-import statistics
 import warnings
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -23,7 +22,7 @@ from fouroptics.models.training import data as pictures_in
 from fouroptics.models.training import metrics, ridge
 from fouroptics.models.training.augment import Augmentation
 from fouroptics.models.training.data import Data, Part
-from fouroptics.models.training.deploy import LADDER, MASKS, Deployment, read_ladder
+from fouroptics.models.training.deploy import LADDER, MASKS, Deployment
 from fouroptics.models.training.distill import distillation_loss, hard_loss
 from fouroptics.models.training.folder import (
     ALONE,
@@ -34,7 +33,6 @@ from fouroptics.models.training.folder import (
     TEACHER,
     Run,
     begin,
-    controls_in,
     log,
     make,
     tensorboard_writer,
@@ -42,19 +40,21 @@ from fouroptics.models.training.folder import (
     write_metrics,
 )
 from fouroptics.models.training.loop import Fitting, Loss, Stage, Tell
-from fouroptics.models.training.metrics import main_of, measured
-from fouroptics.models.training.networks import control_of, likened_to, sclc_of, student_of, teacher_of
+from fouroptics.models.training.metrics import measured
+from fouroptics.models.training.networks import control_of, likened_to, student_of, teacher_of
 from fouroptics.models.training.ranks import Ranks, joined
 from fouroptics.models.training.recipe import RateSection, Recipe, TrainSection
+from fouroptics.models.training.results import function_of, load, summarise
 from fouroptics.models.training.stages import check_bench
 from fouroptics.models.training.taken import source_of, take
 from fouroptics.models.training.taught import Taught
 from torch import Tensor, nn
 
 from fouroptics.errors import InputError
-from fouroptics.files import MARKER, alone_in, clear_unfinished, write_whole
+from fouroptics.files import alone_in, clear_unfinished, write_whole
 from fouroptics.tensors import load_tensors, save_tensors
 
+GIVEN = "given-teacher.json"
 _FEW = 64  # pictures that the share of light beside them is told for
 
 
@@ -107,7 +107,7 @@ def train(
             ranks.wait()
             _Seed(run, here, seed, device, ranks, tell, told, data is not None).run(copy.deepcopy(teacher))
             if ranks.is_first:
-                _summarise(run)
+                summarise(run)
         return run
 
 
@@ -168,7 +168,8 @@ class _Seed:
         elif self.ranks.agree(first.is_file()):
             load_weights(network, first)
             if self.ranks.is_first:
-                save_tensors(path, *load_tensors(first))
+                tensors, told = load_tensors(first)
+                save_tensors(path, tensors, {"figures": told.get("figures", ""), "taken_from": first.parent.name})
             self.ranks.wait()
         else:
             self._check_whole(TEACHER, [path for path in (self._file(STUDENT),) if path.is_file()])
@@ -261,7 +262,7 @@ class _Seed:
             "test": measured(network, self.data.test, amp=amp),
             "epochs": len(history),
         }
-        figures["function"] = _function_of(network)
+        figures["function"] = function_of(network)
         if self.ranks.is_first:
             told, beside = {"figures": json.dumps(figures), "history": json.dumps(history)}, ""
             if isinstance(network, SCLC):
@@ -283,81 +284,19 @@ class _Seed:
             to_tensorboard(self.folder, history[-1])
 
     def _tell_of_given(self, network: nn.Module) -> None:
+        """What it is worth, and what it says: what its numbers and name do not tell of it, that does."""
+        said = _said_by(network, self.data.some(8, seed=0)).double().flatten()
+        said = said[:: max(1, len(said) // 512)]
+        path = self.folder / GIVEN
+        before = json.loads(path.read_text(encoding="utf-8")).get("says") if path.is_file() else None
+        near = 1e-2 * float(said.abs().max())
+        is_other = before is not None and not torch.allclose(said, said.new_tensor(before), 1e-2, near)
+        if self.ranks.agree(is_other):
+            mend = "the teacher that it began with, or another --out"
+            raise InputError("is a run of a teacher who says otherwise", where=str(self.into.folder), mend=mend)
         figures = {"validation": measured(network, self.data.validation), "test": measured(network, self.data.test)}
         if self.ranks.is_first:
-            write_whole(self.folder / "given-teacher.json", json.dumps(figures).encode())
-
-
-def load(run: Run | str | Path, seed: int | None = None, name: str = STUDENT) -> Any:
-    """A student of a run, of its first seed unless another is named: an ``SCLC``, or what stands in its place."""
-    run = run if isinstance(run, Run) else Run.open(run)
-    path = run.seed(run.recipe.seeds[0] if seed is None else seed) / f"{name}.safetensors"
-    tensors, told = load_tensors(path)
-    recipe, empty = run.recipe, _like(run.summary["data"])
-    if name.startswith(CONTROL):
-        student: nn.Module = control_of(name.removeprefix(CONTROL), recipe, empty, is_new=False)
-    elif "chain" in told:  # as it was made, whoever its teacher was
-        channels, kernels, crops, grid = json.loads(told["chain"])
-        guard = [n - side for n, side in zip(grid, empty.size, strict=True)]
-        student = sclc_of(recipe, empty, channels, kernels, crops, guard)
-    else:
-        student = student_of(recipe, empty, likened_to(recipe, empty), is_new=False)
-    try:
-        student.load_state_dict(tensors)
-    except RuntimeError:
-        what = "is of another network than the recipe's"
-        raise InputError(what, where=str(path), mend="one that is like a teacher of one's own needs that") from None
-    return student.eval()
-
-
-def evaluate(run: Run | str | Path, data: Data | None = None) -> dict[str, dict[int, dict[str, float]]]:
-    """Figures of every network of a run, by name and seed: as they were kept, or on other pictures."""
-    run = run if isinstance(run, Run) else Run.open(run)
-    found: dict[str, dict[int, dict[str, float]]] = {}
-    for seed in run.recipe.seeds:
-        for name in (TEACHER, ALONE, STUDENT, *controls_in(run.seed(seed))):
-            path = run.seed(seed) / f"{name}.safetensors"
-            if not path.is_file():
-                continue
-            if data is None:
-                found.setdefault(name, {})[seed] = _figures_of(path)
-            else:
-                network = load_weights(teacher_of(run.recipe, data), path) if name == TEACHER else load(run, seed, name)
-                found.setdefault(name, {})[seed] = measured(network.eval(), data.test)
-    if not found:
-        raise InputError("has no trained network yet", where=str(run.folder), mend="let the run end")
-    return found
-
-
-def _figures_of(path: Path) -> dict[str, float]:
-    """What a network that was kept is worth on the pictures to report on."""
-    told = load_tensors(path)[1]
-    try:
-        found: dict[str, float] = json.loads(told["figures"])["test"]
-    except (KeyError, ValueError, TypeError):
-        mend = "copy the run whole, or remove it and all that was made of it, and the same command makes them again"
-        raise InputError("was not written by a training", where=str(path), mend=mend) from None
-    return found
-
-
-def figures_on(run: Run, path: Path) -> dict[str, Any]:
-    """Mean and spread over a run's seeds on the pictures of another folder, all of them."""
-    told = run.summary
-    own = told["fingerprint"].split("-")[1]  # without the split's seed
-    every = pictures_in.for_evaluation(run.recipe.data, path, own, told["data"]["classes"])
-    return _results(evaluate(run, every))
-
-
-def _results(found: Mapping[str, Mapping[int, Mapping[str, float]]]) -> dict[str, Any]:
-    """Mean and spread over the seeds, by network and figure."""
-    return {
-        name: {
-            metric: _spread([figures[metric] for figures in by_seed.values()])
-            for metric in next(iter(by_seed.values()))
-        }
-        | {"seeds": list(by_seed)}
-        for name, by_seed in found.items()
-    }
+            write_whole(path, json.dumps(figures | {"says": said.tolist()}).encode())
 
 
 def _labelled(smoothing: float, scores: Tensor, pictures: Tensor, targets: Tensor) -> Tensor:
@@ -440,48 +379,19 @@ def _taught_by(recipe: Recipe, teacher: nn.Module | None) -> str:
     if teacher is not None:
         digest.update(repr(teacher).encode())
         for name, value in teacher.state_dict().items():
-            digest.update(name.encode() + value.detach().cpu().contiguous().view(-1).numpy().tobytes())
+            digest.update(name.encode() + _bytes_of(value))
     elif recipe.teacher.weights:
         for name, value in sorted(load_tensors(recipe.teacher.weights)[0].items()):
-            digest.update(name.encode() + value.contiguous().view(-1).numpy().tobytes())
+            digest.update(name.encode() + _bytes_of(value))
     else:
         return "own"
     return digest.hexdigest()[:12]
 
 
-def _summarise(run: Run) -> None:
-    """Mean and spread over the seeds that are done."""
-    summary = run.summary
-    found = evaluate(run)
-    summary["results"] = _results(found)
-    with suppress(InputError):
-        student = load(run, name=STUDENT if STUDENT in found else ALONE)
-        summary["function"] = _function_of(student)
-    ladders = [read_ladder(p) for seed in run.recipe.seeds if (p := run.seed(seed) / LADDER).is_file()]
-    for key, told in (("rungs", "ladder"), ("without_stages", "without_stages")):
-        seen = [one.get(key, {}) for one in ladders]
-        rungs = [rung for rung in (seen[0] if seen else {}) if all(rung in one for one in seen)]
-        if rungs:
-            summary[told] = {rung: _spread([main_of(one[rung]) for one in seen]) for rung in rungs}
-    if ladders and "budget" in ladders[0]:
-        summary["budget"] = ladders[0]["budget"]
-    write_whole(run.folder / MARKER, json.dumps(summary, indent=1).encode())
-
-
-def _function_of(network: nn.Module) -> str:
-    return network.summary().function if isinstance(network, SCLC) else type(network).__name__
-
-
-def _spread(values: list[float]) -> dict[str, float]:
-    return {"mean": statistics.mean(values), "std": statistics.stdev(values) if len(values) > 1 else 0.0}
-
-
-def _like(about: Mapping[str, Any]) -> Data:
-    """Pictures of a run's sizes, all dark: what its networks are built for."""
-    size, count = tuple(about["size"]), 4
-    shape = (count, *size) if about["pixels"] else (count,)
-    part = pictures_in.Part(torch.zeros(count, about["channels"], *size, dtype=torch.uint8), torch.zeros(shape).long())
-    return Data(part, part, part, tuple(about["classes"]), reported=about.get("reported", "test"))
+def _bytes_of(tensor: Tensor) -> bytes:
+    """Of any dtype."""
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    return bytes(flat.view(torch.uint8).numpy().data)
 
 
 def _words(figures: Mapping[str, Any]) -> str:

@@ -110,7 +110,8 @@ def test_a_copy_that_keeps_the_time_is_another_picture(tmp_path):
 
 
 @pytest.mark.parametrize("tag", [
-    (0x101, 7, b"\x84\xf8\xcf\x9b"), (0x11B, 7, b"\xbd;\x12\x0b"), (0x8769, 9, b"\xd2\xce\x8e\x95"), (0x10E, 11, b"`W\xfcf"),
+    (0x101, 7, b"\x84\xf8\xcf\x9b"), (0x11B, 7, b"\xbd;\x12\x0b"),
+    (0x8769, 9, b"\xd2\xce\x8e\x95"), (0x10E, 11, b"`W\xfcf"),
 ])  # fmt: skip
 def test_tags_that_make_no_sense_do_no_harm(tmp_path, tag):
     """A number of a kind that its tag cannot be, beside a turn: whoever writes all tags anew meets it."""

@@ -84,7 +84,7 @@ def test_damaged_pictures_are_named_and_left_out_or_stop_the_run(tmp_path):
 def test_a_run_tells_once_of_what_it_leaves_out(tmp_path):
     """By number and by name, on the way in and in the log; what is evaluated on other pictures tells of those."""
     from fouroptics.models.training import train
-    from fouroptics.models.training.train import figures_on
+    from fouroptics.models.training.results import figures_on
 
     from tests.models.training.test_loop import recipe
 

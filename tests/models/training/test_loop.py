@@ -95,6 +95,10 @@ def test_a_second_seed_joins_and_takes_the_first_one_s_teacher(tmp_path):
     assert results["accuracy"]["mean"] == pytest.approx(sum(figures) / 2)
     assert results["accuracy"]["std"] == pytest.approx(abs(figures[0] - figures[1]) / 2**0.5)
     assert run.folder == more.folder
+    assert more.summary["results"]["teacher"]["seeds"] == [0]  # it was trained once, and has no spread
+    assert more.summary["results"]["teacher"]["accuracy"]["std"] is None
+    rows = [json.loads(line)["stage"] for line in (more.seed(3) / "metrics.jsonl").read_text().splitlines()]
+    assert rows == ["student-alone"] * 3 + ["student"] * 3  # epochs that were performed there
 
 
 # What is chosen is the last epoch, so that parameters are those behind all steps.

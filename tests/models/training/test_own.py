@@ -6,6 +6,7 @@ import shutil
 import pytest
 import torch
 from fouroptics.models.training import load, train
+from fouroptics.models.training.data import of_section
 from fouroptics.models.training.taught import Taught
 from torch import nn
 from torch.utils.data import TensorDataset
@@ -118,14 +119,14 @@ def test_a_third_dataset_is_reported_on(tmp_path):
 
 def test_other_pictures_of_the_same_classes(tmp_path):
     """A run on folders, evaluated on another folder; one of other classes is refused."""
-    from fouroptics.models.training.train import figures_on
+    from fouroptics.models.training.results import figures_on
     from PIL import Image
 
-    def folders(root, names, count):
+    def folders(root, names, count, blue=50):
         for number, name in enumerate(names):
             (root / name).mkdir(parents=True)
             for which in range(count):
-                Image.new("RGB", (16, 16), (200 * number, 10 * which, 50)).save(root / name / f"{which}.png")
+                Image.new("RGB", (16, 16), (200 * number, 8 * which, blue)).save(root / name / f"{which}.png")
         return root
 
     here = folders(tmp_path / "here", ("cat", "dog"), 30)
@@ -141,8 +142,18 @@ def test_other_pictures_of_the_same_classes(tmp_path):
         os.utime(file, (0, 0))
     assert figures_on(run, tmp_path / "moved") == kept
     train(recipe(**told | {"data.path": str(tmp_path / "moved")}), tmp_path / "run")
-    found = figures_on(run, folders(tmp_path / "there", ("cat", "dog"), 5))
+    found = figures_on(run, folders(tmp_path / "there", ("cat", "dog"), 5, blue=60))
     assert found["student-alone"]["accuracy"]["mean"] == pytest.approx(1.0)  # red or not is easily told
+    folders(tmp_path / "moved" / "more", ("cat", "dog"), 1, blue=70)  # a strange folder now, of known pictures
+    for name in ("cat", "dog"):
+        shutil.move(tmp_path / "moved" / "more" / name / "0.png", tmp_path / "moved" / name / "new.png")
+    shutil.rmtree(tmp_path / "moved" / "more")
+    with pytest.warns(UserWarning, match="54 of 62 pictures were trained on or chosen by, and are left out"):
+        figures_on(run, tmp_path / "moved")
+    for file in (tmp_path / "moved").rglob("new.png"):
+        file.unlink()
+    for part in ("train", "validation"):
+        assert len(getattr(of_section(run.recipe.data), part)) == {"train": 49, "validation": 5}[part]
     with pytest.raises(fo.InputError, match="its classes are cat, fox; the network knows cat, dog"):
         figures_on(run, folders(tmp_path / "elsewhere", ("cat", "fox"), 5))
 
@@ -167,3 +178,37 @@ def test_a_student_like_one_s_own_teacher_is_loaded_without_it(tmp_path):
     told = recipe(**{"student.like": "teacher", "train.epochs": 1})
     run = train(told, tmp_path / "run", teacher=SmallCNN(3, 16, widths=(4,)), data=(sets, sets))
     assert load(run).front.plan.channels == (3, 4, 4)
+
+
+class Scaled(nn.Module):
+    """A teacher whose size is no parameter, and in no name."""
+
+    def __init__(self, by):
+        super().__init__()
+        self.by = by
+
+    def forward(self, pictures):
+        return self.by * pictures.mean((2, 3))
+
+
+def test_a_teacher_who_says_otherwise_is_another(tmp_path):
+    sets = TensorDataset(torch.rand(60, 3, 16, 16), torch.arange(60) % 3)
+    run = train(recipe(), tmp_path / "run", teacher=Scaled(1.0), data=(sets, sets))
+    train(recipe(), tmp_path / "run", teacher=Scaled(1.0 + 1e-5), data=(sets, sets))  # of another machine
+    with pytest.raises(fo.InputError, match="is a run of a teacher who says otherwise; the teacher that it began with"):
+        train(recipe(), tmp_path / "run", teacher=Scaled(-50.0), data=(sets, sets))
+    assert (run.seed(0) / "student.safetensors").is_file()
+
+
+def test_a_teacher_of_halves_is_told_from_others(tmp_path):
+    sets = TensorDataset(torch.rand(60, 3, 16, 16), torch.arange(60) % 3)
+    halves = nn.Sequential(nn.Flatten(), Halves(768, 3))
+    train(recipe(), tmp_path / "run", teacher=halves, data=(sets, sets))
+
+
+class Halves(nn.Linear):
+    def __init__(self, *sizes):
+        super().__init__(*sizes, dtype=torch.bfloat16)
+
+    def forward(self, pictures):
+        return super().forward(pictures.bfloat16()).float()

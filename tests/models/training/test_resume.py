@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from fouroptics.models.training import evaluate, loop, train
+from fouroptics.models.training.loop import Fitting
 from fouroptics.models.training.train import _Seed
 
 import fouroptics as fo
@@ -209,6 +210,27 @@ def test_a_full_disk_leaves_the_last_checkpoint_whole(tmp_path, monkeypatch, who
     steps = []
     run = train(recipe(), out, tell=lambda *told: steps.append(told))
     assert len(steps) == STEPS - 12
+    same(contents(run.folder), contents(whole.folder))
+
+
+@pytest.mark.parametrize("stage", ["teacher", "student"])
+def test_an_epoch_is_kept_before_it_is_scored(tmp_path, monkeypatch, whole, stage):
+    """Scores of many pictures may take longer than the steps did: none of these is done twice."""
+    score = Fitting._score
+
+    def stopped(self, network):
+        if self.stage.name == stage and self.progress.epoch == 1:
+            raise KeyboardInterrupt
+        return score(self, network)
+
+    steps = []
+    monkeypatch.setattr(loop, "_BEFORE_SCORES", 0.0)
+    monkeypatch.setattr(Fitting, "_score", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe(), tmp_path / "run", tell=lambda *told: steps.append(told))
+    monkeypatch.undo()
+    run = train(recipe(), tmp_path / "run", tell=lambda *told: steps.append(told))
+    assert len(steps) == STEPS
     same(contents(run.folder), contents(whole.folder))
 
 

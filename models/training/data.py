@@ -146,6 +146,11 @@ def load(
     if not path:
         raise InputError("no folder of pictures", where="data.path", mend="give one, or --data FOLDER")
     folder = Path(path).expanduser()
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError:
+        shown = os.fsencode(folder).decode("utf-8", "replace")
+        raise InputError("is no name in UTF-8", where=shown, mend="rename it") from None
     if not folder.is_dir():
         raise InputError("there is no such folder", where=str(folder), mend="give the folder that holds the pictures")
     source = READERS[reader](folder, more)

@@ -11,6 +11,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -121,7 +122,8 @@ class Fitting:
         """Train to the end, from wherever the state file is; the network is left as it was best on validation."""
         if self.state is not None and self.ranks.agree(self.state.is_file()):
             self._restore()
-        with torch.random.fork_rng():
+        shared = self.ranks.shared_norms(self.network) if self.stage.settings.accumulate == 1 else nullcontext()
+        with torch.random.fork_rng(), shared:
             if self.stage.fine_tunes and self.progress == Progress(self.stage.name):
                 self.progress.best = math.nextafter(self._score(self.network)[0], -math.inf)
             while self._goes_on():

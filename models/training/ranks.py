@@ -12,6 +12,8 @@ from typing import TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.nn.functional import all_reduce
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from fouroptics.errors import FailedRun
 
@@ -50,13 +52,26 @@ class Ranks:
             parameter.grad = torch.empty_like(parameter).copy_(mine)  # laid out as it: a fused step looks at no strides
             first += gradient.numel()
 
+    @contextmanager
+    def shared_norms(self, network: nn.Module) -> Iterator[None]:
+        """While it lasts, batch norms take mean and variance of the whole batch, whoever has its parts."""
+        norms = [one for one in network.modules() if isinstance(one, _BatchNorm)] if self.world > 1 else []
+        kinds = [type(one) for one in norms]
+        for norm, kind in zip(norms, kinds, strict=True):
+            norm.__class__ = type(f"Shared{kind.__name__}", (_Shared, kind), {})
+        try:
+            yield
+        finally:
+            for norm, kind in zip(norms, kinds, strict=True):
+                norm.__class__ = kind
+
     @torch.no_grad()
     def align(self, network: nn.Module) -> None:
-        """Give all the same statistics of batch norms, the mean of theirs: each has seen its own part of the batch."""
+        """Give all the same statistics of batch norms, the mean of theirs, where each saw its own part of the batch."""
         if self.world == 1:
             return
         for module in network.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            if isinstance(module, _BatchNorm):
                 for buffer in (module.running_mean, module.running_var):
                     if buffer is not None:
                         dist.all_reduce(buffer)
@@ -88,6 +103,30 @@ class Ranks:
         """Until all are here."""
         if self.world > 1:
             dist.barrier()
+
+
+class _Shared(_BatchNorm):
+    """A batch norm whose statistics are of all ranks' parts together; its gradients are, too."""
+
+    def forward(self, given: Tensor) -> Tensor:
+        if not self.training:
+            return super().forward(given)
+        others = [axis for axis in range(given.dim()) if axis != 1]
+        variance, mean = torch.var_mean(given, others, correction=0)
+        count = given.new_tensor(given.numel() // given.shape[1])
+        summed: Tensor = all_reduce(torch.cat([mean * count, count.reshape(1)]))  # type: ignore[no-untyped-call]
+        whole, every = summed[:-1] / summed[-1], summed[-1].detach()
+        apart: Tensor = all_reduce((variance + (mean - whole).square()) * count) / every  # type: ignore[no-untyped-call]
+        if self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None:
+            with torch.no_grad():
+                self.num_batches_tracked += 1
+                share = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+                self.running_mean.lerp_(whole.to(self.running_mean), share)
+                self.running_var.lerp_((apart * every / (every - 1)).to(self.running_var), share)
+        shape = [1, -1] + [1] * (given.dim() - 2)
+        found: Tensor = (given - whole.reshape(shape)) * (apart + self.eps).rsqrt().reshape(shape)
+        found = found if self.weight is None else found * self.weight.reshape(shape)
+        return found if self.bias is None else found + self.bias.reshape(shape)
 
 
 @contextmanager

@@ -14,7 +14,17 @@ from typing import Annotated, Any, Literal
 from fouroptics.models.training.augment import Augmentation
 from fouroptics.models.training.distill import LOSSES
 from fouroptics.models.training.readers import READERS
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from fouroptics import toml, units
 from fouroptics.bench import Bench
@@ -48,6 +58,19 @@ RUNGS = (
 )  # fmt: skip
 
 
+def _standing_anywhere(recipe: Recipe) -> Recipe:
+    """A recipe that is written elsewhere: its paths begin at the root, or at somebody's home."""
+    changes: dict[str, Any] = {"trained": recipe.trained and str(Path(recipe.trained).expanduser().absolute())}
+    for section, key in _PATHS:
+        before = getattr(recipe, section)
+        changes[section] = before.model_copy(update={key: _from_root(getattr(before, key))})
+    return recipe.model_copy(update=changes)
+
+
+def _from_root(path: str) -> str:
+    return str(Path(path).absolute()) if path and not path.startswith("~") else path
+
+
 def _is_newer(told: object) -> bool:
     """Whether a format is one of ours, with a higher number."""
     name, _, number = str(told).partition("/")
@@ -73,7 +96,15 @@ Some = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _is_no_switch(cls, value: Any, info: ValidationInfo) -> Any:
+        """True is no 1: a number that was left out of ``--set`` is missed."""
+        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is not bool:
+            raise InputError(f"{value!r} is neither a number nor a word", where=str(info.field_name))
+        return value
 
 
 class DataSection(Section):
@@ -305,8 +336,11 @@ class Recipe(Section):
             raise toml.plain(error, cls).within(place, ": ") from None
         except InputError as error:
             raise error.within(place, ": ") from None
-        if recipe.trained:
-            recipe = recipe.model_copy(update={"trained": str(Path(recipe.trained).expanduser().absolute())})
+        recipe = _standing_anywhere(recipe)
+        side = min(recipe.data.size)
+        if Augmentation(recipe.data.augment).shift >= side:
+            what, mend = f"a shift beyond pictures of {side}", f"less than {side}"
+            raise InputError(what, where=f"{place}: data.augment", mend=mend)
         if Augmentation(recipe.data.augment).mixup and recipe.distill.loss != "function-matching":
             mend = 'distill.loss = "function-matching", the loss that takes no labels'
             raise InputError("mixup mixes pictures and no labels", where=f"{place}: data.augment", mend=mend)

@@ -127,14 +127,17 @@ train(Recipe.from_dict(toml.parse(sys.argv[2], "test")), sys.argv[1], data=Data(
 """
 
 
-@pytest.mark.parametrize("readout", ["homodyne", pytest.param("intensity", marks=pytest.mark.slow)])
-def test_two_ranks_give_the_parameters_of_one(tmp_path, readout):
+@pytest.mark.parametrize(
+    ("readout", "backend"),
+    [("homodyne", "fc"), ("homodyne", "conv"), pytest.param("intensity", "fc", marks=pytest.mark.slow)],
+)
+def test_two_ranks_give_the_parameters_of_one(tmp_path, readout, backend):
     """Twenty steps in double precision, a batch shared by gloo; one rank alone writes."""
     from fouroptics import toml
 
     told = recipe(**{
-        "train.epochs": 4, "train.batch": 16, "train.ema": 0.0, "data.augment": [], "student.backend.dropout": 0.0,
-        "distill.loss": "none", "student.readout": readout,
+        "train.epochs": 4, "train.batch": 16, "train.ema": 0.0, "data.augment": [],
+        "distill.loss": "none", "student.readout": readout, "student.backend": {"kind": backend, "hidden": [6, 6]},
     })  # fmt: skip
     text = toml.text(told.to_dict())
     script = tmp_path / "two.py"
@@ -144,7 +147,7 @@ def test_two_ranks_give_the_parameters_of_one(tmp_path, readout):
     subprocess.run([*torchrun, str(script), str(tmp_path / "two"), text], check=True, capture_output=True)
     one, two = (contents(tmp_path / name)["student-alone.safetensors"][0] for name in ("one", "two"))
     for name, value in one.items():
-        assert value.dtype == torch.float64
+        assert value.dtype == (torch.int64 if name.endswith("tracked") else torch.float64)
         assert float((value - two[name]).abs().max()) < 1e-9, name
     assert (tmp_path / "two" / "log.txt").read_text().count("student-alone") == 1
 

@@ -55,12 +55,12 @@ import torch
 torch.set_num_threads(1)
 from fouroptics import toml
 from fouroptics.models.training import Recipe, readers, train
-decode = readers._picture
+decode = readers.picture_of
 def told(file, *rest, **more):
     with open(sys.argv[1] + ".decoded", "a") as log:
         log.write(f"{file}\\n")
     return decode(file, *rest, **more)
-readers._picture = told
+readers.picture_of = told
 train(Recipe.from_dict(toml.parse(sys.argv[2], "test")), sys.argv[1])
 """
 

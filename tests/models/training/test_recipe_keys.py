@@ -53,3 +53,27 @@ def test_parts_of_a_corrected_bench_are_measured_with_its_pixels(wide_pixels):
     assert "errors of the lenses" not in found
     name = "errors of the lenses and of the mask"
     assert ladder.lost_to(found)[name] == found["the mask device"] - found[name]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "says"),
+    [
+        ("train.epochs", True, "epochs: True is neither a number nor a word"),
+        ("data.size", True, "size: True is neither a number nor a word"),
+        ("distill.temperature", float("inf"), r"distill\.temperature: .*finite"),
+        ("train.weight_decay", float("inf"), r"train\.weight_decay: .*finite"),
+        ("data.augment", ["shift 32"], r"data\.augment: a shift beyond pictures of 32; less than 32"),
+    ],
+)
+def test_values_that_are_no_such_values_are_refused(key, value, says):
+    with pytest.raises(fo.InputError, match=says):
+        Recipe.load("shapes-demo", {key: value})
+
+
+def test_a_path_is_one_from_wherever_it_is_read(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    recipe = Recipe.load("cifar10-bench", {"data.path": "pictures", "teacher.weights": "~/a.safetensors"})
+    assert recipe.data.path == str(tmp_path / "pictures") and recipe.teacher.weights == "~/a.safetensors"
+    (tmp_path / "there").mkdir()
+    recipe.save(tmp_path / "there" / "recipe.toml")
+    assert Recipe.load(tmp_path / "there" / "recipe.toml").data.path == recipe.data.path

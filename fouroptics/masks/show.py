@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _TILES = 64  # of which pictures are drawn unless more are asked for
+_SHORT = 40  # letters of what is told in a table: a recipe is in the file
 
 
 def likeness(masks: MaskSet) -> np.ndarray:
@@ -69,7 +70,7 @@ def table(masks: MaskSet) -> str:
     rows += [
         ("taps made", f"like those wanted to {alike.min():.4f} at worst, {np.median(alike):.4f} in the middle"),
         ("turned down to", f"{masks.scale.min():.4g} … {masks.scale.max():.4g} of the wanted amplitude"),
-        ("made by", ", ".join(f"{name} {version}" for name, version in masks.provenance.items())),
+        ("made by", ", ".join(f"{name} {told}" for name, told in masks.provenance.items() if len(told) <= _SHORT)),
         ("set", masks.uuid),
     ]
     return "\n".join(f"{name:<15} {value}" for name, value in rows)

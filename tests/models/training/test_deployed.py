@@ -43,6 +43,8 @@ def test_a_file_tells_all_that_was_measured(run):
     found, masks = json.loads((run.seed(0) / "ladder.json").read_text()), fo.MaskSet.load(run.seed(0) / "masks.h5")
     assert masks.results["budget"] == found["budget"] and masks.results["controls"] == found["controls"]
     assert masks.results["without_stages"] == found["without_stages"]
+    said = CliRunner().invoke(app, ["masks", "inspect", str(run.seed(0) / "masks.h5")]).output
+    assert "made by" in said and max(map(len, said.splitlines())) < 200  # and not the recipe it was made by
 
 
 def test_runs_stand_where_their_ladders_and_budgets_say(run, tmp_path):

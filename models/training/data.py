@@ -29,7 +29,7 @@ from fouroptics.tensors import load_tensors, save_tensors
 if TYPE_CHECKING:
     from fouroptics.models.training.recipe import DataSection
 
-_MARK = "<u4"
+_MARK, SAMPLED = "<u4", 1500  # a picture's mark; how many marks a file of masks holds
 IGNORED = 255  # a pixel that has no class
 
 
@@ -88,9 +88,11 @@ class Data:
         order = torch.randperm(len(self.train), generator=torch.Generator().manual_seed(seed))[:count]
         return self.train.take(order.to(self.train.pictures.device)).to("cpu").batch(slice(None))[0]
 
-    def known(self) -> str:
-        """A mark of every picture that is trained on or chosen by, as a text."""
+    def known(self, most: int = 0) -> str:
+        """A mark of every picture that is trained on or chosen by, or of so many of them, as a text."""
         marks = np.unique(np.concatenate([_marks(part.pictures) for part in (self.train, self.validation)]))
+        if most and len(marks) > most:
+            marks = np.random.default_rng(0).choice(marks, most, replace=False)
         return base64.b64encode(marks.tobytes()).decode()
 
     @property
@@ -167,7 +169,8 @@ def for_evaluation(
 ) -> Data:
     """Pictures that a network was not trained on: those of a strange folder, or the test part of its own.
 
-    ``known`` are the marks of those that it was trained on or chosen by, wherever they lie.
+    ``known`` are the marks of those that it was trained on or chosen by, wherever they lie; or ``SAMPLED`` of them, of
+    which no more can be told than that there are some.
 
     Raises:
         InputError: they are of other classes.
@@ -195,8 +198,13 @@ def for_evaluation(
 
 def _without_known(data: Data, known: str, path: Path) -> Data:
     """Less what a network has seen: its own folder, of which a picture has changed, is no strange one."""
-    seen = np.isin(_marks(data.test.pictures), np.frombuffer(base64.b64decode(known), _MARK))
+    marks = np.frombuffer(base64.b64decode(known), _MARK)
+    seen = np.isin(_marks(data.test.pictures), marks)
     if not seen.any():
+        return data
+    if len(marks) == SAMPLED:
+        what = f"{int(seen.sum())} of {SAMPLED} pictures that the network was trained on or chosen by lie there"
+        warn(f"{path}: {what}, and others will: this is no test")
         return data
     what = f"{int(seen.sum())} of {len(seen)} pictures were trained on or chosen by"
     if seen.all():

@@ -194,7 +194,10 @@ class Deployment:
         masks = network.cpu().mask_set(
             title=self.recipe.name, classes=self.data.classes,
             results={"seed": self.number} | {key: found[key] for key in _IN_FILE if key in found},
-            provenance={"recipe": toml.text(recipe), "pictures": self.data.fingerprint, "known": self.data.known()},
+            provenance={
+                "recipe": toml.text(recipe), "pictures": self.data.fingerprint,
+                "known": self.data.known(pictures_in.SAMPLED),
+            },
         )  # fmt: skip
         network.to(device)
         return masks

@@ -4,8 +4,9 @@ import json
 import shutil
 
 import pytest
-from fouroptics.models.training import Run, load, train
+from fouroptics.models.training import Run, data, load, train
 from fouroptics.models.training.data import of_section
+from fouroptics.models.training.deploy import evaluate_file
 from fouroptics.models.training.ladder_figure import costs, figure
 from fouroptics.models.training.metrics import measured
 from fouroptics.models.training.stages import few
@@ -15,7 +16,7 @@ from typer.testing import CliRunner
 import fouroptics as fo
 from fouroptics.cli.main import app
 from fouroptics.errors import InputError
-from tests.models.training.test_deploy import QUICK, stage
+from tests.models.training.test_deploy import QUICK, folders, stage
 
 LEFT = {
     "evaluate.rungs": ["student", "quantized"],
@@ -88,6 +89,28 @@ def test_a_run_that_goes_on_with_another_program_says_so(run, tmp_path):
         train(there.recipe, there.folder)
     path.write_text(json.dumps({key: value for key, value in began.items() if key != "fouroptics"}))
     train(there.recipe, there.folder)  # of a program that did not tell yet: no warning, which would be an error here
+
+
+@pytest.mark.parametrize("sample", [40, 1500])
+def test_a_file_knows_the_pictures_that_its_network_was_trained_on(tmp_path, wide_pixels, monkeypatch, sample):
+    """Of many a sample: then others are there too, and what comes out is called no test."""
+    monkeypatch.setattr(data, "SAMPLED", sample)
+    where = folders(tmp_path / "pictures", 60)
+    changes = QUICK | LEFT | {
+        "bench": wide_pixels, "data.reader": "folders", "data.path": str(where), "data.options": {}, "stage": [],
+        "evaluate.controls": [],
+    }  # fmt: skip
+    file = train("shapes-bench", tmp_path / "run", changes=changes).seed(0) / "masks.h5"
+    assert evaluate_file(file, where)["pictures"] == 120  # its own test part
+    shutil.move(where / "test" / "dark" / "0.png", where / "train" / "dark" / "new.png")
+    shutil.copytree(where / "train", tmp_path / "other")
+    if sample == 40:
+        with pytest.warns(UserWarning, match="40 of 40 pictures that the network was trained on .* this is no test"):
+            assert evaluate_file(file, tmp_path / "other")["pictures"] == 121
+    else:
+        with pytest.warns(UserWarning, match="120 of 121 pictures were trained on or chosen by, and are left out"):
+            assert evaluate_file(file, tmp_path / "other")["pictures"] == 1
+    assert len(fo.MaskSet.load(file).provenance["known"]) < 9000
 
 
 @pytest.mark.parametrize("lens", ["lens1", "lens2"])

@@ -200,6 +200,12 @@ def folders(folder: Path, options: Mapping[str, Any]) -> Pictures:
         for number, name in enumerate(classes)
         for file in _pictures_in(tree / name)
     ]
+    learned = {number for _, number, part in places if part == 0}
+    strange = [place for place in places if place[1] not in learned]
+    if strange:
+        mend = "pictures of it to learn from, or the same name in all parts, capitals too"
+        what = f"no training picture is of class {classes[strange[0][1]]!r}"
+        raise InputError(what, where=str(strange[0][0].parent), mend=mend)
     return Pictures(tuple(places), classes)
 
 

@@ -183,7 +183,7 @@ def test_a_mask_lies_on_its_picture_as_its_painter_saw_it(tmp_path, turned):
 def test_a_class_that_training_has_not_is_named(tmp_path):
     root = class_folders(tmp_path / "d", parts=("train", "test"))
     (root / "test" / "class1").rename(root / "test" / "Class1")
-    with pytest.raises(fo.InputError, match=r"no training picture is of class 'Class1', and some for test are"):
+    with pytest.raises(fo.InputError, match=r"d.test.Class1: no training picture is of class 'Class1'; pictures of it"):
         load("folders", root, (6, 8))
 
 

@@ -368,7 +368,7 @@ class Correlator4f(nn.Module):
 
     def _centres(self, plan: MaskPlan | None) -> tuple[Places, Places]:
         here, there = self._sharing().centres(self.channels, self.layout, self.bench.layout.outputs)
-        return here, there if plan is None else plan.centres
+        return here, plan.centres if plan else there
 
     def _on_device(self) -> DeviceMasks:
         if self.device is None:
@@ -405,7 +405,8 @@ class Correlator4f(nn.Module):
     def _make_reading(self, sensor_pool: int | Pair | None) -> Reading:
         pool = (sensor_pool, sensor_pool) if isinstance(sensor_pool, int) else sensor_pool
         self.sensor_pool = pool = None if pool is None else checks.checked_pair("sensor_pool", pool)
-        height, width = (n * self.bench.input.sample for n in self.size)
+        sample = self.bench.input.sample
+        window, *at = [(y * sample, x * sample) for y, x in (self.size, *self._centres(None)[1])]
         return Reading(
             self.bench,
             self.size,
@@ -414,7 +415,7 @@ class Correlator4f(nn.Module):
             compand=self.compand,
             upright=self.upright,
             periodic=self.boundary == "circular",
-            reference=reading.reference_irradiance(self.bench, self.readout, (height, width)),
+            reference=reading.reference_irradiance(self.bench, self.readout, window, at),
         )
 
     def _irradiance(self, pictures: Tensor, errors: Imperfections | None = None) -> Tensor:

@@ -227,7 +227,7 @@ class FreeSpaceLight:
         waves = torch.fft.fft2(way(passed).mul_(lens)).mul_(way.transfer)
         centre = (0.0, 0.0) if self.plan is None else self.plan.centres[output]
         field = self._on_camera(waves, centre, whole=see is not None)
-        return field if see is None else see(field)
+        return field if see is None else see(field, outputs=slice(output, output + 1))
 
     def _on_camera(self, waves: Tensor, centre: tuple[float, float], *, whole: bool) -> Tensor:
         """The field at samples about a response's centre: by FFT where they divide the grid, or else as a matrix."""

@@ -171,7 +171,7 @@ class FourierLight:
             response = flaws.at_output(response, mine, outputs) if flaws.moves_output else response
             if see is None:
                 return correlation.picture_window(response, size=self.size, upright=self.upright)
-            return see(response) if steps is None else see(response, steps.flatten()[mine])
+            return see(response, None if steps is None else steps.flatten()[mine], outputs=outputs)
 
         return correlation.filtered(fields, transfer, pupil=pupil, see=window)
 
@@ -235,8 +235,8 @@ class FourierLight:
         return self._pupils.get(key, build)
 
 
-def _plainly(see: See, response: Tensor, *_: slice) -> Tensor:
-    return see(response)
+def _plainly(see: See, response: Tensor, _: slice, outputs: slice) -> Tensor:
+    return see(response, outputs=outputs)
 
 
 def _room_for_all(size: Pair, beside: Pair) -> Pair:

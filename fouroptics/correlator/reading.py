@@ -78,7 +78,7 @@ class Reading:
         compand: what electronics does to each reading.
         upright: turn the camera's picture back.
         periodic: the light wraps at the picture's size.
-        reference: irradiance of the reference beam on the camera [W/m²].
+        reference: irradiance of the reference beam on the camera [W/m²], one for all outputs, or of each ``[out]``.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class Reading:
         compand: Compand,
         upright: bool,
         periodic: bool,
-        reference: float,
+        reference: float | Tensor,
     ) -> None:
         self.bench, self.size, self.window, self.kind, self.compand = bench, size, window, kind, compand
         self.upright, self.periodic = upright, periodic
@@ -107,7 +107,6 @@ class Reading:
         self._patterns = partial(
             readout.patterns,
             "interference" if self._is_single else kind,
-            reference=math.sqrt(reference),
             visibility=beam.visibility if beam else 1.0,
         )
         self._pixels: Kept[tuple[Pixels, Tensor]] = Kept()
@@ -117,10 +116,11 @@ class Reading:
         """Sensitive area of a reading [m²]."""
         return math.prod(self.window.bin) * self.bench.camera.pitch**2 * self.bench.camera.fill_factor
 
-    def see(self, field: Tensor, steps: Tensor | None = None) -> Tensor:
+    def see(self, field: Tensor, steps: Tensor | None = None, *, outputs: slice = slice(None)) -> Tensor:
         """Fields ``[batch, out, y, x]`` on a whole working grid → mean irradiance of readings, ``[…, captures, Y, X]``.
 
-        ``steps`` is what the reference's steps are off by beyond the bench's own error [rad], ``[batch]``.
+        ``steps`` is what the reference's steps are off by beyond the bench's own error [rad], ``[batch]``; ``outputs``
+        which of all these are.
         """
         dtype, device = field.real.dtype, field.device
 
@@ -128,12 +128,23 @@ class Reading:
             y, x = (_places(room, n) for room, n in zip(field.shape[-2:], self.size, strict=True))
             pixels = Pixels((y, x), *self._readings(), periodic=self.periodic, dtype=dtype, device=device)
             even = field.new_ones(pixels.means.rows.shape[1], pixels.means.columns.shape[1], dtype=dtype)
-            return pixels, self._reference * (1 - pixels(even))  # of a beam that does not end beside the readings
+            return pixels, 1 - pixels(even)
 
         pixels, beyond = self._pixels.get((field.shape[-2:], dtype, device), build)
         missed = 0.0 if steps is None else steps[:, None, None, None]
         error = missed + (self.bench.reference.phase_step_error if self.bench.reference else 0.0)
-        return pixels(self._patterns(pixels.between(field), step_error=error)) + beyond
+        beam = self._beam(field, outputs)
+        amplitude = math.sqrt(beam) if isinstance(beam, float) else beam.sqrt()
+        shown = pixels(self._patterns(pixels.between(field), reference=amplitude, step_error=error))
+        if isinstance(beam, Tensor):
+            beam = beam[:, None]  # of all captures
+        return shown + beam * beyond  # which does not end beside the readings
+
+    def _beam(self, like: Tensor, outputs: slice = slice(None)) -> float | Tensor:
+        """The reference beam where some outputs are ``[out, 1, 1]``; a number where it is the same for all."""
+        if isinstance(self._reference, Tensor):
+            return self._reference[outputs, None, None].to(like.device, like.real.dtype)
+        return self._reference
 
     def kept_bytes(self, fields: int, room: Pair, element: int) -> int:
         """Most bytes that a gradient keeps of so many complex fields on their way to readings, by measured counts."""
@@ -206,7 +217,8 @@ class Reading:
         """What the sensor gives without a picture, known from before: of a single signed capture the reference's."""
         if not self._is_single:
             return self.sensor.black_level
-        alone = like.new_full((1, 1, *like.shape[-2:]), self._reference)
+        beam = self._beam(like)
+        alone = like.new_ones((1, 1, *like.shape[-2:])) * (beam[:, None] if isinstance(beam, Tensor) else beam)
         return self._counts(alone, exposure, pattern, errors)
 
     def _sensor_of(self, errors: Imperfections | None, like: Tensor) -> Sensor:
@@ -272,13 +284,19 @@ def _drawn(errors: Imperfections, name: str, like: Tensor) -> Tensor:
     return like.new_zeros(()) if value is None else value.to(like)[..., None, None, None, None]
 
 
-def reference_irradiance(bench: Bench, kind: Readout, window: tuple[float, float]) -> float:
+def reference_irradiance(
+    bench: Bench, kind: Readout, window: tuple[float, float], centres: Sequence[tuple[float, float]]
+) -> float | Tensor:
     """The reference beam on the camera [W/m²]: its share of the laser, as wide there as the light on the input is here.
 
     Args:
         bench: the bench.
         kind: the readout.
-        window: what the camera sees, referred to the input ``(y, x)`` [m].
+        window: what the camera sees of an output, referred to the input ``(y, x)`` [m].
+        centres: where each output's response is, referred to the input [m]: beside the axis the beam is weaker.
+
+    Returns:
+        One number, or of each output one.
 
     Raises:
         InputError: a readout that needs a beam which the bench does not have.
@@ -289,9 +307,9 @@ def reference_irradiance(bench: Bench, kind: Readout, window: tuple[float, float
         mend = "add a section [reference], or read 'intensity' or 'pair_intensity'"
         raise InputError(f"{kind!r} needs a reference beam, and the bench has none", where="readout", mend=mend)
     beam = bench.source
-    lit = source.mean_irradiance(beam.power, beam.waist, bench.input.extent, window)
-    share = bench.reference.power_ratio * HALF_MIRROR
-    return lit * share * (bench.lens1.focal_length / bench.lens2.focal_length) ** 2
+    share = bench.reference.power_ratio * HALF_MIRROR * (bench.lens1.focal_length / bench.lens2.focal_length) ** 2
+    lit = [share * source.mean_irradiance(beam.power, beam.waist, bench.input.extent, window, at) for at in centres]
+    return lit[0] if len(set(centres)) == 1 else torch.tensor(lit, dtype=torch.float64)
 
 
 def captures(bench: Bench, kind: Readout) -> int:

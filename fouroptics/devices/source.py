@@ -22,14 +22,25 @@ def peak_irradiance(power: float, waist: float | None, panel: tuple[float, float
     return power / math.prod(panel) if waist is None else 2 * power / (math.pi * waist**2)
 
 
-def mean_irradiance(power: float, waist: float | None, panel: tuple[float, float], field: tuple[float, float]) -> float:
-    """Mean over a centred field of ``(height, width)`` [m]; for a Gaussian P·erf(h/√2w)·erf(b/√2w)/(h·b) [W/m²].
+def mean_irradiance(
+    power: float,
+    waist: float | None,
+    panel: tuple[float, float],
+    field: tuple[float, float],
+    centre: tuple[float, float] = (0.0, 0.0),
+) -> float:
+    """Mean over a field of ``(height, width)`` about a place [m]; of a Gaussian P·erf(h/√2w)·erf(b/√2w)/(h·b) [W/m²].
 
-    ``power`` is the whole beam's: what misses the panel is lost. Without a waist all of it falls on the panel, evenly.
+    That is on the axis. ``power`` is the whole beam's: what misses the panel is lost. Without a waist all of it falls
+    on the panel, evenly.
     """
     if waist is None:
         return power / math.prod(panel)
-    caught = math.prod(math.erf(side / (math.sqrt(2) * waist)) for side in field)
+    scale = math.sqrt(2) / waist
+    caught = math.prod(
+        (math.erf(scale * (at + side / 2)) - math.erf(scale * (at - side / 2))) / 2
+        for at, side in zip(centre, field, strict=True)
+    )
     return power * caught / math.prod(field)
 
 

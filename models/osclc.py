@@ -33,6 +33,7 @@ from fouroptics.optics.fourier import kernel_centre
 
 Pair = tuple[int, int]
 _ROUNDING = 1e-10  # of the energy of all taps
+_SILENT = 1e-20  # of the loudest output's power
 _CHUNK = 32  # pictures at a time where a bench is measured
 # Of the sampling report: what would be lost unseen.
 _ROOM = ("input-panel", "lens1-pupil", "stop", "lens2-pupil", "camera-window")
@@ -61,6 +62,7 @@ class OSCLC(nn.Module):
         super().__init__()
         self.bank, self.reader, self.backend = bank, reader, backend
         self.cost: Cost | None = None  # of a cascade
+        self.optical_macs = 0  # of the convolutions that light does, where they are known
         self.register_buffer("level", reader.mean.new_ones(reader.outputs))
 
     @classmethod
@@ -107,7 +109,7 @@ class OSCLC(nn.Module):
         made = cls(bank, copy.deepcopy(reader), copy.deepcopy(student.backend)).train(student.training)
         bank.expose(pictures)
         made.measure(student, pictures)
-        made.cost = cost
+        made.cost, made.optical_macs = cost, student.summary().deep_macs
         return made
 
     def forward(
@@ -157,7 +159,11 @@ class OSCLC(nn.Module):
             wanted = student.reader.detected(student.seen(part)).double()
             given = self._gathered(self.eval().bank(part)).double()
             due += torch.stack(((given * wanted).sum((0, 2, 3)), wanted.square().sum((0, 2, 3))))
-        found = due[0] / due[1].clamp_min(1e-300)
+        found, silent = due[0] / due[1].clamp_min(1e-300), due[1] <= _SILENT * due[1].max()
+        if bool(silent.any()) and not bool(silent.all()):  # a kernel of nothing: of no reading any level will do
+            which = ", ".join(map(str, silent.nonzero().flatten().tolist()))
+            warn(f"outputs answer to nothing: {which}; fouroptics.models.pruning leaves such out")
+            found[silent] = found[~silent].median()
         if not bool((found > 0).all()):
             which = int((found <= 0).nonzero()[0])
             what = f"output {which} answers the wrong way round, or not at all"
@@ -190,16 +196,16 @@ class OSCLC(nn.Module):
         dark = bank.electrons(torch.zeros_like(pictures[:1]))
         latency = bank.latency()
         well = float(bank.bench.camera.full_well)
-        masks = bank.device.plan.masks if bank.device is not None else bank.channels[0]
         return {
             "light": self._light(float(collected.mean()), float(dark.mean())),
             "outputs": bank.channels[0], "inputs": bank.channels[1],
-            "masks": masks if self.cost is None else self.cost.masks,
+            "masks": _masks_of(bank) if self.cost is None else self.cost.masks,
             "frames": latency.frames, "captures": latency.captures, "adc_samples": latency.samples,
             "exposure_s": float(bank.shutter), "latency_s": latency.seconds, "latency": latency.data["terms"],
             "signal_to_noise": float(signal.std() / noise.std()),
             "electrons_without_pictures": float(dark.mean()),
             "electrons_mean": float(collected.mean()), "electrons_share_of_well": float(collected.mean()) / well,
+            "optical_macs": self.optical_macs or bank.kernels[..., 0].numel() * math.prod(bank.size),
             "following_macs": self.reader.following_macs, "backend_macs": count_macs(self.backend, self.reader.dark(1)),
         }  # fmt: skip
 
@@ -329,8 +335,18 @@ def bank_of(student: Student, bench: Bench, *, oversample: int = 1, **options: A
             warn('oversample: wells that are filled no longer than before give no less noise; camera.exposure = "auto"')
     readings = (reader.given[0] * oversample, reader.given[1] * oversample)
     taps = responses(front, bench)
+    options = {"stop": bench.stop is not None} | options
     bank = Correlator4f.from_kernels(taps, bench, front.plan.size, readout=reader.kind, sensor_pool=readings, **options)
     return bank.to(taps.device)
+
+
+def _masks_of(bank: Correlator4f) -> int:
+    """Masks that are shown: what stands side by side on a panel is one."""
+    if bank.device is not None:
+        return bank.device.plan.masks
+    outputs = 1 if bank.bench.layout.outputs == "tiled" else bank.channels[0]
+    inputs = 1 if bank.layout == "tiled" else bank.channels[1]
+    return outputs * inputs * (2 if bank.readout == "pair_intensity" else 1)
 
 
 def gathered(given: Tensor, readings: Pair) -> Tensor:

@@ -7,19 +7,29 @@ from dataclasses import replace
 
 import torch
 from fouroptics.models.front import DeepFront, Front, PlaneFront
-from fouroptics.models.readouts import Reader
+from fouroptics.models.readouts import Moments, Reader
 from fouroptics.models.sclc import Student
 from torch import Tensor, nn
 
 from fouroptics.errors import InputError
 
+_CHUNK = 256  # pictures at a time
+
 
 @torch.no_grad()
-def importance(student: Student) -> Tensor:
-    """How loudly the backend's first layer hears each output: the norm of its weights, for readings of spread 1."""
+def importance(student: Student, pictures: Tensor | None = None) -> Tensor:
+    """How loudly the backend's first layer hears each output: the norm of its weights, times its readings' spread.
+
+    The spread is that on training pictures; without any it is taken as 1, which it is when a training begins.
+    """
     reader, first = _reader(student), _first(student.backend)
     weights = first.weight.flatten(1).square().sum(0)
-    channels = weights.reshape(reader.channels, -1).sum(1)
+    channels = weights.reshape(reader.channels, -1).sum(1).double()
+    if pictures is not None:
+        moments = Moments()
+        for part in torch.split(pictures, _CHUNK):
+            moments.add(reader.normalised(student.readings(part)))
+        channels = channels * moments.mean_and_spread()[1].square()
     return channels.reshape(-1, reader.outputs).sum(0).sqrt()
 
 
@@ -32,8 +42,9 @@ def pruned(student: Student, count: int, pictures: Tensor | None = None) -> Stud
     Args:
         student: as it was trained.
         count: of the outputs that are left.
-        pictures: training pictures, where readings are divided by all outputs': there are fewer to divide by then, and
-            what readings are usually like is measured anew.
+        pictures: training pictures: how far each output's readings spread on them counts. They have to be given where
+            readings are divided by all outputs': there are fewer to divide by then, and what readings are usually like
+            is measured anew.
 
     Raises:
         InputError: it has not as many, its electronics does not begin with a layer of weights, or pictures are lacking.
@@ -46,7 +57,7 @@ def pruned(student: Student, count: int, pictures: Tensor | None = None) -> Stud
     if student.reader.divisive and pictures is None:
         mend = "pruned(student, count, pictures), of training"
         raise InputError("readings are divided by those of all outputs", where="pruned", mend=mend)
-    kept = importance(student).topk(count).indices.sort().values
+    kept = importance(student, pictures).topk(count).indices.sort().values
     made = copy.deepcopy(student)
     made.front, made.reader, made.backend = (
         _front(student, kept),

@@ -16,7 +16,9 @@ RecipeChanges = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="A key of the recipe, such as train.epochs=5."),
 ]
-_FIGURES = ("accuracy", "miou", "dice", "pixel_accuracy", "majority_accuracy")
+_FIGURES = (
+    "accuracy", "miou", "dice", "pixel_accuracy", "majority_accuracy", "majority_miou", "majority_dice"
+)  # fmt: skip
 _ORDER = ("teacher", "student-alone", "student")
 
 
@@ -134,12 +136,14 @@ def table(summaries: dict[str, Any]) -> str:
 
 def _of_budget(budget: dict[str, Any]) -> str:
     """What a picture costs on the bench."""
+    by_light = f"{budget['optical_macs'] / 1e6:.3g} M products by light, " if "optical_macs" in budget else ""
     masks = f"{budget['masks']} mask{'' if budget['masks'] == 1 else 's'}"
     return (
         f"{masks}, {budget['captures']} captures, {1e3 * budget['latency_s']:.3g} ms a picture; "
         f"{budget['electrons_mean']:.3g} electrons a reading{_of_reference(budget)}, "
         f"signal to noise {budget['signal_to_noise']:.3g}; "
-        f"{budget['adc_samples']} numbers from the camera, {budget['backend_macs'] / 1e6:.3g} M products behind it"
+        f"{by_light}{budget['adc_samples']} numbers from the camera, "
+        f"{budget['backend_macs'] / 1e6:.3g} M products behind it"
     )
 
 

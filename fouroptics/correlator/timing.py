@@ -22,6 +22,11 @@ def latency(bench: Bench, sharing: Sharing, way: Reading, *, reads: int, exposur
         n + round((tiles - 1) * apart * sample / camera.pitch)
         for n, tiles, apart in zip(window.pixels, sharing.output_tiles, sharing.output_pitch, strict=True)
     )
+    beam = bench.reference if way.kind == "homodyne" else None
+    if beam is not None and reads == 2 and beam.settle is None and bench.mask.frame_rate is None:
+        mend = 'reference.settle = "1 ms", or reference.captures = 1'
+        what = "a mask that stands still makes no step between two captures"
+        raise InputError(what, where="reference.settle", mend=mend)
     return link.latency(
         frames=sharing.frames,
         reads=reads,
@@ -37,5 +42,5 @@ def latency(bench: Bench, sharing: Sharing, way: Reading, *, reads: int, exposur
         adc_bits=camera.adc_bits,
         link_rate=bench.link.rate,
         overhead=bench.link.overhead,
-        step_settle=bench.reference.settle if bench.reference and way.kind == "homodyne" else None,
+        step_settle=None if beam is None else beam.settle,
     )

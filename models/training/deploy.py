@@ -92,6 +92,8 @@ class Deployment:
         if gone:
             mend = f"copy the run whole, or remove {LADDER}, and the same command makes them again"
             raise InputError(f"{', '.join(gone)} is gone, of which {LADDER} tells", where=str(self.folder), mend=mend)
+        if MASKS in due:
+            MaskSet.load(self.folder / MASKS)  # which names a file that was cut
 
     def _tuned(self) -> OSCLC:
         """Through all stages: the student's own, those in light that no mask shaped, and then those on the bench."""

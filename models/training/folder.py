@@ -77,9 +77,10 @@ def begin(folder: Path, recipe: Recipe, data: Data, taught_by: str) -> None:
         },
     }  # fmt: skip
     if not (folder / MARKER).is_file():
-        write_whole(folder / KNOWN, data.known().encode())
         write_whole(folder / MARKER, json.dumps(about, indent=1).encode())
         _tell_of_skipped(folder, data.skipped)
+    if not (folder / KNOWN).is_file():
+        write_whole(folder / KNOWN, data.known().encode())
     if recipe.bench:
         Bench.load(recipe.bench).standing_alone().save(folder / "bench.toml")
         recipe = _with_tolerances(folder, recipe.model_copy(update={"bench": "bench.toml"}))

@@ -120,7 +120,7 @@ def _rungs(axes: Axes, rungs: Mapping[str, Any], without: Mapping[str, Any], con
         low, high = min(low, worth), max(high, worth)
         axes.scatter(worth, place, color=_LINE, marker="s", zorder=3)
         axes.annotate(f"{worth:.1f}", (worth, place), (0, 7), textcoords="offset points", ha="center", fontsize=9)
-        names.append(name)
+        names.append(f"{name},\nwithout a bench")
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.5, -0.8)
     axes.set_xlim(max(0.0, low - _ROOM), min(100.0, high + _ROOM))

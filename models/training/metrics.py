@@ -12,6 +12,8 @@ import torch
 from fouroptics.models.training.data import IGNORED, Part
 from torch import Tensor, nn
 
+from fouroptics.errors import InputError
+
 _CHUNK, _SIDE = 250, 64  # pictures at a time, of up to so many pixels a side, and fewer of larger ones
 
 
@@ -97,13 +99,21 @@ def of_confusion(counts: Tensor) -> dict[str, float]:
 
     Mean IoU and Dice are over the classes that are there or were said to be.
     """
+    if not bool(counts.any()):
+        raise InputError("no pixel of these pictures has a class", where="targets", mend="masks that tell some")
     right, there, said = counts.diag().double(), counts.sum(1).double(), counts.sum(0).double()
     either = there + said - right
     known = either > 0
     iou, dice = right[known] / either[known], 2 * right[known] / (there + said)[known]
+    most, kinds = (
+        float(there.max() / there.sum()),
+        int((there > 0).sum()),
+    )  # who says one class of all
     return {
         "miou": float(iou.mean()),
         "dice": float(dice.mean()),
         "pixel_accuracy": float(right.sum() / there.sum()),
-        "majority_accuracy": float(there.max() / there.sum()),
+        "majority_accuracy": most,
+        "majority_miou": most / kinds,
+        "majority_dice": 2 * most / (1 + most) / kinds,
     }

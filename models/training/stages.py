@@ -65,12 +65,14 @@ class Flawed(nn.Module):
         drawn = self.tolerances.draw(bank.bench, self.draws, generator, bank.channels)
         if bank.device is None:  # which has no pixels to be off
             drawn = drawn.without(*PIXELS)
-        for i, part in enumerate(pictures.tensor_split(self.draws)):
-            if len(part):
+        places = torch.arange(len(pictures), device=pictures.device)
+        dealt = [places[i :: self.draws] for i in range(self.draws)]  # what fills a batch up has no bench alone
+        for i, mine in enumerate(dealt):
+            if len(mine):
                 errors = with_reference_set(bank, drawn.at(i), self.known)
-                few = torch.split(part, at_once)
+                few = torch.split(pictures[mine], at_once)
                 seen += [self.osclc(one, errors=errors, noisy=self.noise, generator=noise) for one in few]
-        return torch.cat(seen)
+        return torch.cat(seen)[torch.cat(dealt).argsort()]
 
 
 def on_bench(recipe: Recipe, student: Student, data: Data) -> OSCLC:
@@ -184,7 +186,7 @@ def relearn(osclc: OSCLC, learn: str) -> None:
         raise InputError("masks that were learned follow no kernels any more", where="stage.learn", mend=mend)
     made = Correlator4f.from_kernels(
         bank.taps.detach(), bank.bench, bank.size, layout=bank.layout, readout=bank.readout,
-        sensor_pool=bank.sensor_pool, masks="device", learn=learn,
+        sensor_pool=bank.sensor_pool, masks="device", learn=learn, stop=bank.stop,
     )  # fmt: skip
     osclc.bank = made.to(bank.kernels.device).expose(seconds=float(bank.shutter)).train(bank.training)
 

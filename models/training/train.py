@@ -190,7 +190,8 @@ class _Seed:
         """A student of one loss, unless there it is; both begin alike."""
         if self.ranks.agree((self.folder / f"{name}.safetensors").is_file()):
             return
-        self._check_whole(name, [*self.folder.glob(f"{STAGE}*"), *self.folder.glob(MASKS), *self.folder.glob(LADDER)])
+        stages = [] if name.startswith(CONTROL) else [*self.folder.glob(f"{STAGE}*"), *self.folder.glob(MASKS)]
+        self._check_whole(name, [*stages, *self.folder.glob(LADDER)])
         torch.manual_seed(self.number)
         recipe, data = self.into.recipe, self.data
         network = (
@@ -207,7 +208,8 @@ class _Seed:
     def _check_whole(self, name: str, behind: list[Path]) -> None:
         """Refuse to train anew what others in the folder were made of."""
         if behind:
-            what = f"{behind[0].name} is there, and {name}.safetensors, of which it was made, is gone"
+            made = ", of which it tells," if name.startswith(CONTROL) else ", of which it was made,"
+            what = f"{behind[0].name} is there, and {name}.safetensors{made} is gone"
             mend = f"copy the run whole, or remove {', '.join(path.name for path in behind)}"
             raise InputError(what, where=str(self.folder), mend=mend)
 

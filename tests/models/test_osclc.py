@@ -63,7 +63,7 @@ def test_a_level_is_what_light_and_camera_make_of_a_reading_of_one():
     amplitude = bank.power(white)[0].sqrt()  # W/m², of the passive masks
     middle = (slice(None), 8, 8)
     per_unit = (amplitude[middle] / field[middle].abs()).double()
-    lit = per_unit * float(bank._reading._patterns.keywords["reference"]) * 4
+    lit = per_unit * bank._reading._beam(field) ** 0.5 * 4
     pixels = bank._reading.area
     photon = 6.62607015e-34 * 299792458 / 532e-9
     due = lit * pixels * float(bank.shutter) * camera.qe / photon * camera.gain
@@ -343,3 +343,60 @@ def test_a_fold_stands_on_a_bench_as_its_student_does():
     one, other = placed(student, bench, pictures), placed(fold(student).eval(), bench, pictures)
     with torch.no_grad():
         assert float((one(pictures) - other(pictures)).abs().max()) < 1e-2
+
+
+@pytest.mark.parametrize("masks", ["ideal", "device"])
+def test_a_kernel_of_nothing_stops_no_network(masks):
+    student, pictures = student_of()
+    with torch.no_grad():
+        student.front.weights[0][2] = 0
+    student.reader.put_thresholds(torch.zeros(4))
+    student.normalise(pictures)
+    bench = SLM.replace(STILL | PERFECT | {"mask.encoding": "carrier"})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.filterwarnings("error", message=".*answer to nothing.*")
+        with pytest.raises(UserWarning, match=r"outputs answer to nothing: 2; fouroptics\.models\.pruning leaves"):
+            OSCLC.from_student(student, bench, pictures, masks=masks)
+    here = placed(student, bench, pictures, masks=masks)
+    off = here(pictures) - student(pictures)
+    assert float(off.norm() / student(pictures).norm()) < (0.05 if masks == "ideal" else 0.3)
+
+
+def test_masks_are_counted_as_they_are_shown():
+    """Ideal ones as those of a device: each of a pair, of inputs that share no mask each, side by side one."""
+    for readout, preset, layout, due in (
+        ("homodyne", "slm-532nm", "tiled", 4),
+        ("homodyne", "slm-532nm", "lenslet", 12),
+        ("intensity", "slm-532nm", "frames", 12),
+        ("pair_intensity", "slm-532nm", "tiled", 8),
+        ("homodyne", "plate-532nm", "tiled", 1),
+    ):
+        student, pictures = student_of(readout, "none", camera_pixel=None, kernel_size=3)
+        bench = fo.Bench.load(preset).replace({"layout.inputs": layout})
+        if readout == "intensity":  # inputs one after another, whose intensities are summed
+            student = SCLC((1, 4), 3, None, 16, readout=readout, classes=3, sensor_pool=4)
+            pictures, due = pictures[:, :1], 4
+            student.normalise(pictures)
+        here = placed(student, bench, pictures, masks="ideal")
+        assert here.budget(pictures[:2])["masks"] == due, (readout, preset, layout)
+
+
+def test_a_plate_makes_no_step_by_itself():
+    student, pictures = student_of()
+    here = placed(student, fo.Bench.load("plate-532nm").replace({"reference.settle": None}), pictures, masks="ideal")
+    with pytest.raises(InputError, match=r"reference\.settle: a mask that stands still makes no step .*captures = 1"):
+        here.budget(pictures)
+
+
+def test_the_bench_s_stop_is_in_the_way():
+    """One as wide as the band of a crop cuts what a response's cut taps leave beyond it."""
+    student, pictures = student_of(crops=[8], sensor_pool=4)
+    assert placed(student, SLM, pictures, masks="ideal").bank.stop
+    assert not placed(student, SLM.replace({"stop": None}), pictures, masks="ideal").bank.stop
+
+
+def test_a_budget_tells_the_products_that_light_makes():
+    student, pictures = student_of()
+    told = placed(student, SLM, pictures, masks="ideal").budget(pictures[:2])
+    assert told["optical_macs"] == 3 * 4 * 25 * 16 * 16 == student.summary().deep_macs

@@ -47,6 +47,20 @@ def test_the_loudest_outputs_stay():
     assert torch.allclose(pruned(student, 6)(_pictures()), student(_pictures()), atol=1e-6)
 
 
+def test_an_output_that_no_light_reaches_is_the_first_to_go():
+    """Its weights are the largest, and its reading the same whatever there is to see."""
+    student, pictures = student_of(backend=FC())
+    with torch.no_grad():
+        student.front.weights[0][0] = 0
+        student.backend[1].weight.view(3, 2, 6, 16)[:, :, 0] *= 9
+    assert importance(student).argmax() == 0 and importance(student, pictures).argmin() == 0
+    assert torch.equal(pruned(student, 5, pictures).front.weights[0], student.front.weights[0][1:])
+    spread = student.reader.normalised(student.readings(pictures)).std((0, 2, 3), correction=0)
+    weights = student.backend[1].weight.view(3, 12, 16).square().sum((0, 2))
+    due = (weights * spread**2).view(2, 6).sum(0).sqrt()
+    torch.testing.assert_close(importance(student, pictures), due.double(), rtol=1e-4, atol=1e-6)
+
+
 def _pictures():
     return fo.pictures.natural(2, 3, (16, 16), seed=5)
 

@@ -1,14 +1,19 @@
 """Stages on a bench: masks and electronics move at their own rates, and a teacher is listened to."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from fouroptics.models.teachers import SmallCNN
 from fouroptics.models.training import Recipe, load, train
 from fouroptics.models.training.data import of_section
 from fouroptics.models.training.loop import Fitting
-from fouroptics.models.training.stages import few, on_bench, prepare, stage_of
+from fouroptics.models.training.metrics import scores_by_chunk
+from fouroptics.models.training.stages import Flawed, few, on_bench, prepare, stage_of
 from fouroptics.models.training.taught import Taught
+from torch import nn
 
+from fouroptics import Tolerances
 from tests.models.training.test_deploy import QUICK, stage
 
 
@@ -53,6 +58,31 @@ def test_masks_and_electronics_move_at_their_own_rates(run, optics):
     light, behind, _ = moved(run, learn=[optics, "backend"], lr={"optics": 1e-4, "electronics": 1e-3})
     assert behind / light == pytest.approx(10, rel=0.05) and 1e-4 < behind < 1.1e-3
     assert moved(run, learn=["backend"], lr={"optics": 1e-3, "electronics": 1e-3})[0] == 0
+
+
+def test_every_bench_that_a_stage_is_chosen_on_sees_its_pictures(run, monkeypatch):
+    """A batch is filled up with copies of its last picture: of 22 pictures each of four benches has five or six."""
+    data = of_section(run.recipe.data)
+    seen = []
+
+    class Told(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.bank = SimpleNamespace(bench=run.recipe.on_bench(), channels=(4, 3), device=None, readout="intensity")
+
+        def forward(self, pictures, *, errors, noisy, generator):
+            seen.append((float(errors["source.power"]), pictures[:, 0, 0, 0].tolist()))
+            return pictures.flatten(1)
+
+    flawed = Flawed(Told(), Tolerances.load("lab-bench"), noise=False, draws=4, known=data.some(2, seed=0))
+    some = few(data.train, 22)
+    scores = torch.cat([*scores_by_chunk(flawed, some)])
+    assert torch.equal(scores, some.batch(slice(None))[0].flatten(1))  # each picture's, in their order
+    real = set(some.batch(slice(None))[0][:-1, 0, 0, 0].tolist())
+    benches = {}
+    for bench, pictures in seen:
+        benches.setdefault(bench, []).extend(one for one in pictures if one in real)
+    assert sorted(len(pictures) for pictures in benches.values()) in ([5, 5, 5, 6], [5, 5, 6, 6])
 
 
 def test_a_teacher_is_listened_to_on_the_bench(run):

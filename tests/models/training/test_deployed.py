@@ -37,7 +37,9 @@ def test_controls_stand_beside_the_ladder_on_its_pictures(run):
     for kind in ("optics-off", "ridge"):
         assert found["controls"][kind] == measured(load(run, name=f"control-{kind}"), pictures)
     axes = figure(found, "x").axes[0]
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["student", "quantized", "optics-off", "ridge"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == [
+        "student", "quantized", "optics-off,\nwithout a bench", "ridge,\nwithout a bench"
+    ]  # fmt: skip
 
 
 def test_a_file_tells_all_that_was_measured(run):

@@ -186,7 +186,9 @@ def test_a_student_of_pixels(tmp_path):
     })  # fmt: skip
     run = train(told, tmp_path / "run")
     figures = evaluate(run)["student"][0]
-    assert set(figures) == {"miou", "dice", "pixel_accuracy", "majority_accuracy"}
+    assert set(figures) == {
+        "miou", "dice", "pixel_accuracy", "majority_accuracy", "majority_miou", "majority_dice"
+    }  # fmt: skip
     assert load(run)(torch.rand(2, 3, 16, 16)).shape == (2, 2, 16, 16)
 
 
@@ -197,6 +199,10 @@ def test_figures_of_pixels_by_hand():
     assert found["dice"] == pytest.approx((100 / 120 + 60 / 80) / 2)
     assert found["pixel_accuracy"] == pytest.approx(0.8)
     assert found["majority_accuracy"] == pytest.approx(0.6)
+    assert found["majority_miou"] == pytest.approx(0.6 / 2)  # 60 right of 100, and none of the other class
+    assert found["majority_dice"] == pytest.approx(2 * 60 / 160 / 2)
+    with pytest.raises(fo.InputError, match="no pixel of these pictures has a class"):
+        of_confusion(torch.zeros(2, 2, dtype=torch.int64))
     absent = of_confusion(torch.tensor([[5, 0, 0], [0, 5, 0], [0, 0, 0]]))
     assert absent["miou"] == 1  # a class that is nowhere counts nothing
 

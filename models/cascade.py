@@ -82,23 +82,28 @@ class Cascade:
         made: Tensor = torch.fft.ifft2(spectra)
         return made
 
-    def cost(self) -> Cost:
-        """Of the cascade: splitting and summing cost 1/(outputs · inputs) in every block, passive masks the rest."""
+    def cost(self, *, in_turn: bool = False) -> Cost:
+        """Of the cascade: splitting and summing cost 1/(outputs · inputs) in every block, passive masks the rest.
+
+        ``in_turn``: the last block's outputs are lit one after another, and none shares its light with the others.
+        """
         share, pairs = 1.0, [inputs * outputs for inputs, outputs in pairwise(self.plan.channels)]
-        for number, (taps, count) in enumerate(zip(self.front.taps(), pairs, strict=True), 1):
+        lit = [*pairs[:-1], self.plan.channels[-2] if in_turn else pairs[-1]]
+        for number, (taps, count) in enumerate(zip(self.front.taps(), lit, strict=True), 1):
             power = passive_scale(taps.detach(), summed=False).square()
             is_last = number == len(pairs)  # before it outputs are summed again, and keep their ratios
             share *= float(power.mean() if is_last else power.min()) / count
-        return Cost(sum(pairs), len(pairs), sum(pairs), share)
+        return Cost(sum(pairs), len(pairs), sum(lit), share)
 
-    def cost_of_fold(self, *, tiled: bool = True) -> Cost:
+    def cost_of_fold(self, *, tiled: bool = True, in_turn: bool = False) -> Cost:
         """Of its one plane: inputs side by side on one mask an output, or a 4f for every pair and a combiner."""
         taps = self.front.kernels(self.front.transfer().detach())
         outputs, inputs = taps.shape[:2]
         share = float(passive_scale(taps, summed=tiled).square().mean())
         if tiled:
             return Cost(outputs, 1, 1, share)
-        return Cost(outputs * inputs, 1, inputs, share / (outputs * inputs))
+        lit = inputs if in_turn else outputs * inputs
+        return Cost(outputs * inputs, 1, lit, share / lit)
 
 
 def _bins(samples: int) -> Tensor:

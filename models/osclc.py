@@ -93,19 +93,21 @@ class OSCLC(nn.Module):
         front, reader = student.front, student.reader
         check_hardware(reader, bench)
         check_choice("optics", optics, ("folded", "cascade"))
-        pictures, cost = pictures.to(reader.mean.device), None
+        pictures, cost, ratio, glass = pictures.to(reader.mean.device), None, 1.0, 1.0
         if optics == "cascade":
             options = {"masks": "ideal"} | options
             if options["masks"] != "ideal":
                 mend = 'masks="ideal", or optics="folded"'
                 raise InputError("blocks of a cascade are ideal here", where="optics", mend=mend)
-            cascade = Cascade(front)
+            cascade, in_turn = Cascade(front), bench.layout.outputs == "frames"
             tiled = options.get("layout", bench.layout.inputs) == "tiled"
-            cost = cascade.cost()
-            ratio = cost.share / cascade.cost_of_fold(tiled=tiled).share
-            bench = bench.replace({"mask.transmission": f"{100 * bench.mask.transmission * ratio!r} %"})
+            cost = cascade.cost(in_turn=in_turn)
+            ratio = cost.share / cascade.cost_of_fold(tiled=tiled, in_turn=in_turn).share
+            glass = bench.mask.transmission ** (cost.planes - 1)  # of all planes but the one that a bank has
         bank = bank_of(student, bench, oversample=oversample, **({"masks": "device"} | options))
         check_room(front, bank)
+        if cost is not None:
+            bank.lighting.further = {"splitting and summing": ratio, "masks of other blocks": glass}
         made = cls(bank, copy.deepcopy(reader), copy.deepcopy(student.backend)).train(student.training)
         bank.expose(pictures)
         made.measure(student, pictures)
@@ -161,8 +163,8 @@ class OSCLC(nn.Module):
             due += torch.stack(((given * wanted).sum((0, 2, 3)), wanted.square().sum((0, 2, 3))))
         found, silent = due[0] / due[1].clamp_min(1e-300), due[1] <= _SILENT * due[1].max()
         if bool(silent.any()) and not bool(silent.all()):  # a kernel of nothing: of no reading any level will do
-            which = ", ".join(map(str, silent.nonzero().flatten().tolist()))
-            warn(f"outputs answer to nothing: {which}; fouroptics.models.pruning leaves such out")
+            nothing = ", ".join(map(str, silent.nonzero().flatten().tolist()))
+            warn(f"outputs answer to nothing: {nothing}; fouroptics.models.pruning leaves such out")
             found[silent] = found[~silent].median()
         if not bool((found > 0).all()):
             which = int((found <= 0).nonzero()[0])

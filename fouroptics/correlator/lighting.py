@@ -35,6 +35,7 @@ class Lighting:
     ) -> None:
         self.bench, self.sharing, self.channels, self.size = bench, sharing, channels, size
         self.layout, self.readout, self.device = layout, readout, device
+        self.further: dict[str, float] = {}  # what else stands in the way, and is no part of the bench
 
     @property
     def gain(self) -> float:
@@ -61,7 +62,7 @@ class Lighting:
             "shared among arms": 1 / self.sharing.arms if self.device else self.sharing.power_share,
             "half mirror": 1.0 if beam is None else HALF_MIRROR,
             "change of size": (bench.lens1.focal_length / bench.lens2.focal_length) ** 2,
-        }
+        } | self.further
 
     def require_meeting(self) -> None:
         """Refuse inputs that never meet on the camera."""

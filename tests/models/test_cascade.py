@@ -59,6 +59,8 @@ def test_what_it_takes_by_hand():
     cost = Cascade(student.front).cost()
     assert (cost.masks, cost.planes, cost.together) == (8, 2, 8)
     assert cost.share == pytest.approx(1 / 12)
+    in_turn = Cascade(student.front).cost(in_turn=True)  # 1/2, and 1/2 where two meet
+    assert (in_turn.masks, in_turn.together, in_turn.share) == (8, 4, pytest.approx(1 / 4))
     fold = Cascade(student.front).cost_of_fold()
     assert (fold.masks, fold.planes, fold.together) == (3, 1, 1) and "3 masks" in str(fold)
     assert fold.share == pytest.approx(1 / 4, rel=0.08)  # its response is 2, turned down to 1 and a little more
@@ -75,14 +77,18 @@ def test_on_a_bench_it_sees_the_same_and_less_light():
     )
     with torch.no_grad():
         assert torch.allclose(folded(pictures), cascade(pictures), rtol=2e-2, atol=2e-2)
-    ratio = Cascade(student.front).cost().share / Cascade(student.front).cost_of_fold().share
-    assert cascade.bank.bench.mask.transmission == pytest.approx(bench.mask.transmission * ratio)
-    assert cascade.bank.bench.source.power == bench.source.power
+    assert bench.layout.outputs == "frames"  # each output has the light to itself; two planes are two of glass
+    ratio = Cascade(student.front).cost(in_turn=True).share / Cascade(student.front).cost_of_fold().share
+    ratio *= bench.mask.transmission
+    assert cascade.bank.bench == folded.bank.bench
+    assert cascade.bank.lighting.gain == pytest.approx(ratio * folded.bank.lighting.gain)
     assert ratio < 1 and float(cascade.bank.shutter) > float(folded.bank.shutter)
     one, many = (network.budget(pictures) for network in (folded, cascade))
     assert (one["masks"], many["masks"]) == (4, 2 * 3 + 3 * 4)
     lit, dim = (one.level / one.bank.shutter for one in (folded, cascade))  # of a signed reading: E·r, and r stays
     assert torch.allclose(dim / lit, torch.full_like(dim, math.sqrt(ratio)), rtol=1e-3)
+    kept = many["light"]["kept"]
+    assert kept["splitting and summing"] * kept["masks of other blocks"] == pytest.approx(ratio)
     with pytest.raises(InputError, match="ideal"):
         OSCLC.from_student(student, bench, pictures, masks="device", optics="cascade")
 
@@ -91,3 +97,13 @@ def test_a_plane_is_no_chain():
     plane = SCLC((1, 2), 3, None, 16, readout="homodyne", classes=2, parameters="plane")
     with pytest.raises(InputError, match="no blocks"):
         Cascade(plane.front)
+
+
+def test_equal_kernels_may_keep_more_light_apart():
+    """Three inputs that add up turn one plane down to a third; one 4f each does not, and is no impossible glass."""
+    student, pictures = chain(channels=(3, 1, 1), kernel_size=1, crops=None)
+    for weight in student.front.weights:
+        weight.data.fill_(1.0)
+    student.normalise(pictures)
+    here = OSCLC.from_student(student, fo.Bench.load("slm-532nm"), pictures, masks="ideal", optics="cascade")
+    assert here.bank.lighting.kept["splitting and summing"] > 1

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from fouroptics.models.front import Front
-from fouroptics.models.osclc import bank_of, check_hardware, gathered
+from fouroptics.models.osclc import bank_of, check_hardware, gathered, with_phase_set
 from fouroptics.models.readouts import Sensor
 from fouroptics.models.sclc import Student
 from torch import Generator, Tensor
@@ -62,7 +64,8 @@ class ReadingNoise:
         with torch.no_grad():
             pictures = pictures[:_PICTURES].to(reader.mean.device)
             # all outputs: they share the light, and the brightest one sets the exposure
-            bank = bank_of(student, bench, oversample=oversample, masks="device").expose(pictures)
+            options: dict[str, Any] = {"oversample": oversample, "masks": "device"}
+            bank = with_phase_set(bank_of(student, bench, **options), student, pictures, **options)
             wanted, due = reader.detected(student.seen(pictures)), gathered(bank(pictures), reader.given)
             beam = float(bank.electrons(torch.zeros_like(pictures[:1])).mean() / bank.electrons(pictures).mean())
             if beam < _MOSTLY:

@@ -17,6 +17,7 @@ from fouroptics.models.cascade import Cascade, Cost
 from fouroptics.models.front import DeepFront, Front
 from fouroptics.models.pyramid import LevelReader, PyramidFront
 from fouroptics.models.readouts import Camera, Reader, Sensor
+from fouroptics.models.reference import TO_SET, phase_due
 from fouroptics.models.sclc import Student
 from fouroptics.models.summary import count_macs
 from torch import Generator, Tensor, nn
@@ -33,6 +34,7 @@ from fouroptics.optics.fourier import kernel_centre
 
 Pair = tuple[int, int]
 _ROUNDING = 1e-10  # of the energy of all taps
+_TOLD = 0.25  # [rad] by which a reference is off and is left: three per cent of a signal
 _SILENT = 1e-20  # of the loudest output's power
 _CHUNK = 32  # pictures at a time where a bench is measured
 # Of the sampling report: what would be lost unseen.
@@ -104,12 +106,14 @@ class OSCLC(nn.Module):
             cost = cascade.cost(in_turn=in_turn)
             ratio = cost.share / cascade.cost_of_fold(tiled=tiled, in_turn=in_turn).share
             glass = bench.mask.transmission ** (cost.planes - 1)  # of all planes but the one that a bank has
-        bank = bank_of(student, bench, oversample=oversample, **({"masks": "device"} | options))
+        given: dict[str, Any] = {"masks": "device", "oversample": oversample} | options
+        bank = bank_of(student, bench, **given)
         check_room(front, bank)
+        bank = with_phase_set(bank, student, pictures, **given)
         if cost is not None:
             bank.lighting.further = {"splitting and summing": ratio, "masks of other blocks": glass}
+            bank.expose(pictures)
         made = cls(bank, copy.deepcopy(reader), copy.deepcopy(student.backend)).train(student.training)
-        bank.expose(pictures)
         made.measure(student, pictures)
         made.cost, made.optical_macs = cost, student.summary().deep_macs
         return made
@@ -349,6 +353,27 @@ def _masks_of(bank: Correlator4f) -> int:
     outputs = 1 if bank.bench.layout.outputs == "tiled" else bank.channels[0]
     inputs = 1 if bank.layout == "tiled" else bank.channels[1]
     return outputs * inputs * (2 if bank.readout == "pair_intensity" else 1)
+
+
+def with_phase_set(bank: Correlator4f, student: Student, pictures: Tensor, **options: Any) -> Correlator4f:
+    """A student's bank exposed for pictures, on a bench whose reference is turned to where its responses are real.
+
+    Errors of lenses turn them, and those of masks: nobody reads a signed field before the beam follows. The bank is
+    made anew if it has to be turned by more than can be told.
+    """
+    bank.expose(pictures)
+    if bank.readout != "homodyne":
+        return bank
+    with torch.no_grad():
+        some = pictures[:TO_SET]
+        due = student.reader.detected(student.seen(some))
+        turn = phase_due(bank, some, due, lambda given: gathered(given, student.reader.given))
+    if abs(turn) < _TOLD:
+        return bank
+    before = bank.bench.reference.phase or 0.0 if bank.bench.reference else 0.0
+    phase = (before + turn) % (2 * math.pi)
+    bench = bank.bench.replace({"reference.phase": f"{phase!r} rad"})
+    return bank_of(student, bench, **options).train(bank.training).expose(pictures)
 
 
 def gathered(given: Tensor, readings: Pair) -> Tensor:

@@ -362,11 +362,13 @@ class Reference(Part):
 
     Homodyne takes the difference of two ``captures`` half a wave apart, or one less what the beam gives alone. The
     beam's own phase steps between them, and has settled after ``settle``; left out, the mask modulator makes the step.
+    ``phase`` is where it stands, against the light of a pupil without errors; left out, 0.
     """
 
     power_ratio: ReferenceShare
     captures: Literal[1, 2] = 2
     settle: Settle | None = None
+    phase: Angle | None = None
     phase_step_error: Angle = 0.0
     visibility: Fraction = 1.0
 

@@ -108,6 +108,7 @@ class Reading:
             readout.patterns,
             "interference" if self._is_single else kind,
             visibility=beam.visibility if beam else 1.0,
+            phase=(beam.phase or 0.0) if beam else 0.0,
         )
         self._pixels: Kept[tuple[Pixels, Tensor]] = Kept()
 

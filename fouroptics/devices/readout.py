@@ -37,22 +37,28 @@ def interference(field: Tensor, reference: Number, *, visibility: Number = 1.0, 
 
 
 def patterns(
-    readout: Readout, field: Tensor, *, reference: Number = 0.0, visibility: Number = 1.0, step_error: Number = 0.0
+    readout: Readout,
+    field: Tensor,
+    *,
+    reference: Number = 0.0,
+    visibility: Number = 1.0,
+    phase: Number = 0.0,
+    step_error: Number = 0.0,
 ) -> Tensor:
     """What the camera is shown, capture by capture, ``[..., captures, y, x]``.
 
-    Homodyne shows E + r and E - r, the second off by ``step_error`` [rad]. The two of ``pair_intensity`` are two masks
-    and come as channels of their own, so here they are one.
+    Homodyne shows E + r and E - r, the second off by ``step_error`` [rad], of a reference turned by ``phase``. The two
+    of ``pair_intensity`` are two masks and come as channels of their own, so here they are one.
     """
     check_choice("readout", readout, READOUTS)
     if readout == "ideal_field":
         return field.real.unsqueeze(-3)
     if readout in ("intensity", "pair_intensity"):
         return intensity(field).unsqueeze(-3)
-    ahead = interference(field, reference, visibility=visibility)
+    ahead = interference(field, reference, visibility=visibility, phase=phase)
     if readout == "interference":
         return ahead.unsqueeze(-3)
-    step = torch.pi + torch.as_tensor(step_error, dtype=field.real.dtype, device=field.device)
+    step = phase + torch.pi + torch.as_tensor(step_error, dtype=field.real.dtype, device=field.device)
     return torch.stack((ahead, interference(field, reference, visibility=visibility, phase=step)), -3)
 
 

@@ -15,12 +15,12 @@ from typing import Any
 
 import torch
 from fouroptics.models.osclc import OSCLC
+from fouroptics.models.reference import with_reference_set
 from fouroptics.models.sclc import Student, fold
 from fouroptics.models.training.alone import alone, unwrapped
 from fouroptics.models.training.data import Part
 from fouroptics.models.training.metrics import main_of, measured
 from fouroptics.models.training.recipe import RUNGS
-from fouroptics.models.training.reference import with_reference_set
 from torch import Tensor, nn
 
 from fouroptics.bench import Bench

@@ -10,11 +10,11 @@ import torch
 from fouroptics.models.cascade import Cascade
 from fouroptics.models.noise import ReadingNoise, check_signed
 from fouroptics.models.osclc import OSCLC, bank_of, check_hardware, check_room
+from fouroptics.models.reference import with_reference_set
 from fouroptics.models.sclc import Student
 from fouroptics.models.training.data import Data, Part
 from fouroptics.models.training.loop import Loss, Stage
 from fouroptics.models.training.recipe import Recipe, StageSection
-from fouroptics.models.training.reference import with_reference_set
 from torch import Tensor, nn
 
 from fouroptics.bench import Bench

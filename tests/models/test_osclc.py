@@ -400,3 +400,26 @@ def test_a_budget_tells_the_products_that_light_makes():
     student, pictures = student_of()
     told = placed(student, SLM, pictures, masks="ideal").budget(pictures[:2])
     assert told["optical_macs"] == 3 * 4 * 25 * 16 * 16 == student.summary().deep_macs
+
+
+@pytest.mark.parametrize(("defocus", "most"), [("60 nm", 0.15), ("80 nm", 0.2), ("120 nm", 0.35)])
+def test_a_reference_follows_what_lenses_do_to_its_responses(defocus, most, tmp_path):
+    """A defocus turns responses: of 60 nm by 0.7 rad, of 120 nm far enough to answer the wrong way round."""
+    student, pictures = student_of()
+    bench = SLM.replace({"mask.encoding": "carrier", "aberration.zernike": {4: defocus}})
+    here = placed(student, bench, pictures)
+    due = student.reader.detected(student.seen(pictures))
+    with torch.no_grad():
+        found = here.bank(pictures) / here.level[:, None, None]
+        assert float((found - due).norm() / due.norm()) < most
+    phase = here.bank.bench.reference.phase
+    assert phase is not None and 0 < phase < 2 * torch.pi
+    here.mask_set().save(tmp_path / "masks.h5")
+    again = OSCLC.from_maskset(tmp_path / "masks.h5")
+    assert again.bank.bench.reference.phase == phase and torch.equal(again(pictures), here(pictures))
+
+
+def test_a_reference_that_stands_well_is_left_where_it_is():
+    student, pictures = student_of()
+    for bench in (SLM.replace({"mask.encoding": "carrier"}), fo.Bench.load("plate-532nm")):
+        assert placed(student, bench, pictures).bank.bench.reference.phase is None

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from fouroptics.models import OSCLC
+from fouroptics.models.reference import with_reference_set
 from fouroptics.models.teachers import SmallCNN
 from fouroptics.models.training import Recipe, Run, ridge, train
 from fouroptics.models.training import ladder as ladder_of
@@ -18,7 +19,6 @@ from fouroptics.models.training.deploy import evaluate_file
 from fouroptics.models.training.ladder import lost_to
 from fouroptics.models.training.loop import Fitting
 from fouroptics.models.training.recipe import RUNGS
-from fouroptics.models.training.reference import with_reference_set
 from fouroptics.models.training.stages import Flawed, few, prepare, relearn, stage_of
 from PIL import Image
 from torch.utils.data import TensorDataset

@@ -385,7 +385,7 @@ def test_pixels_go_the_same_road(tmp_path):
     }  # fmt: skip
     run = train("shapes-pixels-bench", tmp_path / "run", changes=changes)
     found = json.loads((run.seed(0) / "ladder.json").read_text())["rungs"]
-    figures = ["miou", "dice", "pixel_accuracy", "majority_accuracy"]
+    figures = ["miou", "dice", "pixel_accuracy", "majority_accuracy", "majority_miou", "majority_dice"]
     assert [*found] == rungs and all(next(iter(rung)) == "miou" for rung in found.values())
     assert [*found["student"]] == figures and len(found["misaligned"]["draws"]) == 2
     assert found["file"] == found["quantized"] and [*found["file"]] == [*figures, "scores_sha256"]

@@ -44,6 +44,11 @@ PARTS: dict[str, dict[str, Any]] = {
     "crosstalk of the mask": {"mask.crosstalk": "0 um"},
     "flicker of the mask": {"mask.flicker": "0 rad"},
 }
+_RARE = {  # of benches that have them
+    "wavefront of the mask": ("wavefront", {}),
+    "stuck pixels of the mask": ("dead", ""),
+    "leak of the mask": ("leak", "0 %"),
+}
 
 
 @dataclass(frozen=True)
@@ -111,6 +116,7 @@ def parts(subject: Subject, tell: Tell = lambda _: None) -> dict[str, float]:
     """
     bench = subject.osclc.bank.bench
     faults = {name: changes for name, changes in PARTS.items() if bench.reference or "reference" not in name}
+    faults |= {name: {f"mask.{key}": off} for name, (key, off) in _RARE.items() if getattr(bench.mask, key)}
     off = {key: value for changes in faults.values() for key, value in changes.items()}
     if bench.mask.correct_aberration:  # what is left of them is on its pixels
         faults[_CORRECTED] = faults.pop(_LENSES)

@@ -1,5 +1,7 @@
 """What a recipe says of its bench and controls: keys that came along, parts that are told, bands that are too wide."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from fouroptics.models import OSCLC
@@ -53,6 +55,22 @@ def test_parts_of_a_corrected_bench_are_measured_with_its_pixels(wide_pixels):
     assert "errors of the lenses" not in found
     name = "errors of the lenses and of the mask"
     assert ladder.lost_to(found)[name] == found["the mask device"] - found[name]
+
+
+def test_parts_that_few_benches_have_are_told_apart_from_the_device(monkeypatch):
+    bench = fo.Bench.load("slm-532nm").replace({"mask.wavefront": {4: "60 nm"}})
+    subject = ladder.Subject(
+        None, None, SimpleNamespace(bank=SimpleNamespace(bench=bench, device=True)), None, None, None, draws=0
+    )
+    monkeypatch.setattr(ladder, "_on", lambda subject, bench, masks: (bench, masks))
+    monkeypatch.setattr(ladder, "figures", lambda *_: {"accuracy": 1.0})
+    monkeypatch.setattr(ladder, "_captured", lambda *_: {"accuracy": 1.0})
+    monkeypatch.setattr(ladder, "_on_bench", lambda here, _: {"accuracy": float(bool(here[0].mask.wavefront))})
+    found = ladder.parts(subject)
+    bent = {name for name, value in found.items() if value}
+    assert bent == {"wavefront of the mask", "the bench as it stands", "noise of the camera"}
+    assert ladder.lost_to(found)["wavefront of the mask"] == found["the mask device"] - 1.0
+    assert "leak of the mask" in found and "stuck pixels of the mask" not in found
 
 
 @pytest.mark.parametrize(

@@ -212,7 +212,7 @@ class Reader(Sensor):
         given = (size[0] * rows, size[1] * columns) if pools_behind else size
         super().__init__(kind, compand, camera, given, channels, reference)
         self.pool, self.size, self.divisive, self.pooling = pool, size, float(divisive), pooling
-        self._behind, self._bin = behind, (rows, columns) if pools_behind else None
+        self._behind, self._bin = behind, (rows, columns) if pools_behind and (rows, columns) != (1, 1) else None
         self.channels = channels * (2 if compand == "two-sided-rectify" else 1)
         self._pools: Kept[Tensor] = Kept()
         thresholds = torch.zeros(channels) if compand in _RECTIFIED else None

@@ -29,7 +29,7 @@ from fouroptics.tensors import load_tensors, save_tensors
 if TYPE_CHECKING:
     from fouroptics.models.training.recipe import DataSection
 
-_MARK, SAMPLED = "<u4", 1500  # a picture's mark; how many marks a file of masks holds
+_MARK, SAMPLED = "<u8", 900  # a picture's mark; how many marks a file of masks holds
 IGNORED = 255  # a pixel that has no class
 
 
@@ -185,7 +185,8 @@ def for_evaluation(
         return own
     section = section.model_copy(update={"path": str(path.expanduser().absolute())})
     every = of_section(section, whole=True)
-    if fingerprint.split("-")[0] == every.fingerprint:  # its own pictures: only those it never saw
+    is_own = fingerprint.split("-")[0] == every.fingerprint
+    if is_own:  # only those it never saw; two that are alike may lie on both sides of a split
         every = of_section(section)
     if every.skipped:
         what = f"{len(every.skipped)} pictures of {path} could not be read and are left out"
@@ -193,7 +194,7 @@ def for_evaluation(
     if list(every.classes) != list(classes):
         what = f"its classes are {', '.join(every.classes)}"
         raise InputError(what, where=str(path), mend=f"the network knows {', '.join(classes)}")
-    return _without_known(every, known, path)
+    return every if is_own else _without_known(every, known, path)
 
 
 def _without_known(data: Data, known: str, path: Path) -> Data:
@@ -214,9 +215,9 @@ def _without_known(data: Data, known: str, path: Path) -> Data:
 
 
 def _marks(pictures: Tensor) -> Any:
-    """Four bytes of each picture's digest."""
+    """Eight bytes of each picture's digest."""
     rows = pictures.cpu().flatten(1).contiguous().numpy()
-    return np.array([int.from_bytes(hashlib.blake2b(row, digest_size=4).digest(), "little") for row in rows], _MARK)
+    return np.array([int.from_bytes(hashlib.blake2b(row, digest_size=8).digest(), "little") for row in rows], _MARK)
 
 
 def of_section(section: DataSection, *, whole: bool = False) -> Data:

@@ -127,6 +127,8 @@ def test_other_pictures_of_the_same_classes(tmp_path):
             (root / name).mkdir(parents=True)
             for which in range(count):
                 Image.new("RGB", (16, 16), (200 * number, 8 * which, blue)).save(root / name / f"{which}.png")
+                if which % 6 == 5:  # some are there twice, and lie on both sides of a split
+                    shutil.copy(root / name / f"{which - 1}.png", root / name / f"{which}.png")
         return root
 
     here = folders(tmp_path / "here", ("cat", "dog"), 30)

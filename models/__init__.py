@@ -6,6 +6,7 @@ In a checkout this folder lies at the top; installed it is ``fouroptics.models``
 if __name__ != "fouroptics.models":
     raise ImportError("this package is imported as fouroptics.models (install the checkout: pip install -e .)")
 
+from fouroptics.models.frozen import freeze as freeze
 from fouroptics.models.osclc import OSCLC as OSCLC
 from fouroptics.models.sclc import SCLC as SCLC
 from fouroptics.models.sclc import fold as fold

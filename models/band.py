@@ -125,16 +125,7 @@ class Synthesis:
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ):
-        up, across = (
-            _waves(bins, torch.arange(m), m, 1) * _weights(bins, n, grid)[:, None]
-            for bins, m, n, grid in zip(
-                (geometry.rows, geometry.columns), samples or geometry.kept, geometry.kept, geometry.grid, strict=True
-            )
-        )
-        if not geometry.is_complex:
-            across[1:] *= 2  # the bins below 0 are the conjugates of those above
-        if onto is not None:
-            up, across = (waves @ matrix.mT.to(waves) for waves, matrix in zip((up, across), onto, strict=True))
+        up, across = ways_back(geometry, samples or geometry.kept, onto)
         self._is_complex = geometry.is_complex
         turned = torch.stack((across, 1j * across), 1).flatten(0, 1)  # for a real and for an imaginary part
         self._across = torch.stack((turned.real, turned.imag), 1).flatten(1).to(device, dtype)
@@ -156,6 +147,24 @@ class Synthesis:
         lines = lines.reshape(*spectrum.shape[:-2], 2 * spectrum.shape[-2], self._shape[1])
         real = self._up[0] @ lines
         return torch.complex(real, self._up[1] @ lines) if self._is_complex else real
+
+
+def ways_back(geometry: Geometry, samples: Pair, onto: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor]:
+    """Complex ``[rows, y]`` and ``[columns, x]``: what each bin adds to samples, or to what is made of these.
+
+    Of a real response the real part of their product counts: the bins below 0 are the conjugates of those above.
+    """
+    up, across = (
+        _waves(bins, torch.arange(m), m, 1) * _weights(bins, n, grid)[:, None]
+        for bins, m, n, grid in zip(
+            (geometry.rows, geometry.columns), samples, geometry.kept, geometry.grid, strict=True
+        )
+    )
+    if not geometry.is_complex:
+        across[1:] *= 2
+    if onto is not None:
+        up, across = (waves @ matrix.mT.to(waves) for waves, matrix in zip((up, across), onto, strict=True))
+    return up, across
 
 
 def compose(weights: Sequence[Tensor], grids: Sequence[Pair], geometry: Geometry) -> Tensor:

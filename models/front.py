@@ -163,6 +163,21 @@ def _taps_reach(size: Pair, kernels: Sequence[Pair], crops: Sequence[Pair]) -> P
     return sides[0], sides[1]
 
 
+def check_pictures(pictures: Tensor, plan: Plan, dtype: torch.dtype, is_complex: bool) -> None:
+    """Refuse pictures of another size or kind than a plan's."""
+    if pictures.real.dtype != dtype:
+        what = f"pictures are {pictures.dtype}, the optics {dtype}"
+        mend = "light is float32 or float64: student.float() and pictures.float(), or both double()"
+        raise InputError(what.replace("torch.", ""), where="pictures", mend=mend)
+    due = (plan.channels[0], *plan.size)
+    if pictures.dim() != 4 or tuple(pictures.shape[1:]) != due:
+        what = f"pictures are {tuple(pictures.shape)}"
+        raise InputError(what, where="pictures", mend=f"this front takes [batch, {', '.join(map(str, due))}]")
+    if pictures.is_complex() and not is_complex:
+        mend = "give their amplitude, or is_complex=True for fields"
+        raise InputError("pictures are complex, and kernels real", where="pictures", mend=mend)
+
+
 def _along(weights: Tensor, axis: int) -> Tensor:
     return weights[:, None] if axis == 0 else weights
 
@@ -292,18 +307,7 @@ class Front(nn.Module, ABC):
 
     def check(self, pictures: Tensor) -> None:
         """Refuse pictures of another size or kind than the plan's."""
-        dtype = self._dtype()
-        if pictures.real.dtype != dtype:
-            what = f"pictures are {pictures.dtype}, the optics {dtype}"
-            mend = "light is float32 or float64: student.float() and pictures.float(), or both double()"
-            raise InputError(what.replace("torch.", ""), where="pictures", mend=mend)
-        due = (self.plan.channels[0], *self.plan.size)
-        if pictures.dim() != 4 or tuple(pictures.shape[1:]) != due:
-            what = f"pictures are {tuple(pictures.shape)}"
-            raise InputError(what, where="pictures", mend=f"this front takes [batch, {', '.join(map(str, due))}]")
-        if pictures.is_complex() and not self.is_complex:
-            mend = "give their amplitude, or is_complex=True for fields"
-            raise InputError("pictures are complex, and kernels real", where="pictures", mend=mend)
+        check_pictures(pictures, self.plan, self._dtype(), self.is_complex)
 
 
 class DeepFront(Front):

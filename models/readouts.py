@@ -92,7 +92,7 @@ class Sensor(nn.Module):
         """Multiplications of the camera's integration for an output, where it is not done beforehand."""
         if self.follows_field:
             return 0
-        means = self._plan(torch.float64, torch.device("cpu"))
+        means = self.plan(torch.float64, torch.device("cpu"))
         (height, width), (y, x) = means.shape, (means.rows.shape[1], means.columns.shape[1])
         return y * x * width + y * width * height
 
@@ -107,7 +107,7 @@ class Sensor(nn.Module):
 
         They may be taken beforehand, with whatever else is linear. None where a square comes first.
         """
-        plan = self._plan(torch.float64, torch.device("cpu"))
+        plan = self.plan(torch.float64, torch.device("cpu"))
         return (plan.rows, plan.columns) if self.follows_field else None
 
     def detected(self, seen: Tensor) -> Tensor:
@@ -117,9 +117,15 @@ class Sensor(nn.Module):
         """
         if self.follows_field:
             return seen.real if seen.is_complex() else seen  # (|E + r|² - |E - r|²) / 4r
-        square = self.kind != "interference"
-        pattern = readout.intensity(seen) if square else readout.interference(seen, self.reference)
-        found = self._plan(pattern.dtype, pattern.device)(pattern)
+        pattern = self.pattern(seen)
+        return self.subtracted(self.plan(pattern.dtype, pattern.device)(pattern))
+
+    def pattern(self, field: Tensor) -> Tensor:
+        """The irradiance on the camera."""
+        return readout.interference(field, self.reference) if self.kind == "interference" else readout.intensity(field)
+
+    def subtracted(self, found: Tensor) -> Tensor:
+        """Readings ``[batch, shown, Y, X]``, of pairs their difference."""
         if self.kind == "pair_intensity":
             positive, negative = found.chunk(2, -3)
             return positive - negative
@@ -133,7 +139,7 @@ class Sensor(nn.Module):
         rows, columns = (matrix.to(field.device, field.real.dtype) for matrix in means)
         return rows @ (field.real if field.is_complex() else field) @ columns.mT
 
-    def _plan(self, dtype: torch.dtype, device: torch.device) -> Separable:
+    def plan(self, dtype: torch.dtype, device: torch.device) -> Separable:
         """Means of the field's samples over every reading's area."""
 
         def build() -> Separable:
@@ -212,7 +218,7 @@ class Reader(Sensor):
         given = (size[0] * rows, size[1] * columns) if pools_behind else size
         super().__init__(kind, compand, camera, given, channels, reference)
         self.pool, self.size, self.divisive, self.pooling = pool, size, float(divisive), pooling
-        self._behind, self._bin = behind, (rows, columns) if pools_behind and (rows, columns) != (1, 1) else None
+        self._behind, self.bin = behind, (rows, columns) if pools_behind and (rows, columns) != (1, 1) else None
         self.channels = channels * (2 if compand == "two-sided-rectify" else 1)
         self._pools: Kept[Tensor] = Kept()
         thresholds = torch.zeros(channels) if compand in _RECTIFIED else None
@@ -232,6 +238,11 @@ class Reader(Sensor):
     @property
     def is_linear(self) -> bool:
         return super().is_linear and not self.divisive
+
+    @property
+    def is_plainly_rectified(self) -> bool:
+        """Whether a signed reading is rectified, and nothing but a mean behind that."""
+        return self.follows_field and self.compand in _RECTIFIED and not self.divisive and self.pooling == "mean"
 
     @property
     def following_macs(self) -> int:
@@ -261,12 +272,12 @@ class Reader(Sensor):
         """What electronics makes of what the camera gives: thresholds, companding, pools behind them."""
         seen = self._biased(detected)
         gain = self._gain(seen)
-        if self._bin is None or self.compand not in _RECTIFIED:
+        if self.bin is None or self.compand not in _RECTIFIED:
             return self._pooled(readout.compand(seen if gain is None else seen * gain, self.compand), None)
         if self.pooling == "max":
             found = seen if gain is None else seen * gain
             sides = (found, -found) if self.compand == "two-sided-rectify" else (found,)
-            return torch.cat([F.max_pool2d(side, self._bin) for side in sides], -3).relu()
+            return torch.cat([F.max_pool2d(side, self.bin) for side in sides], -3).relu()
         positive = self._pooled(seen.relu(), gain)
         if self.compand == "rectify":
             return positive
@@ -341,11 +352,11 @@ class Reader(Sensor):
 
     def _pooled(self, seen: Tensor, gain: Tensor | None) -> Tensor:
         """Means over the pools, of readings that a gain multiplies: small pools by a product that weighs with it."""
-        if self._bin is None:
+        if self.bin is None:
             return seen if gain is None else seen * gain
         places = math.prod(self.given)
         if places * math.prod(self.size) > SMALL:
-            return F.avg_pool2d(seen if gain is None else seen * gain, self._bin)
+            return F.avg_pool2d(seen if gain is None else seen * gain, self.bin)
         weights = self._pools.get((seen.dtype, seen.device), partial(self._pool_weights, seen.dtype, seen.device))
         flat = seen.flatten(-2).mT.reshape(-1, places, seen.shape[-3])  # as readings that come from taps stand
         many = flat.shape[0]
@@ -354,12 +365,16 @@ class Reader(Sensor):
 
     def _pool_weights(self, dtype: torch.dtype, device: torch.device) -> Tensor:
         """What each reading counts in each pool, ``[pools, given]``."""
-        assert self._bin is not None
-        sides = [
+        return torch.kron(*self.pool_sides).to(device, dtype)
+
+    @property
+    def pool_sides(self) -> tuple[Tensor, Tensor]:
+        """What each row of readings counts in each row of pools ``[Y, y]``, and each column ``[X, x]``."""
+        rows, columns = (
             torch.eye(n, dtype=torch.float64).repeat_interleave(k, 1) / k
-            for n, k in zip(self.size, self._bin, strict=True)
-        ]
-        return torch.kron(*sides).to(device, dtype)
+            for n, k in zip(self.size, self.bin or (1, 1), strict=True)
+        )
+        return rows, columns
 
     def extra_repr(self) -> str:
         return f"{self.kind}, {self.compand}, {self.size[0]}×{self.size[1]} readings of {self.channels} channels"

@@ -64,7 +64,7 @@ class Student(nn.Module):
         noise = self._drawn_noise(pictures)
         found: list[Any] = []
         first = 0
-        for seen in self._in_parts(pictures, self._at_a_time(pictures)):
+        for seen in self._in_parts(pictures, at_a_time(self.reader, self.front.geometry, pictures)):
             detected = self.reader.detected(seen)
             if noise is not None:
                 detected = _in_turn(detected, noise, first)
@@ -76,15 +76,7 @@ class Student(nn.Module):
         if self.noise is None:
             return None
         same = None if self.training else Generator(pictures.device).manual_seed(0)
-        return self.noise(len(pictures), self.reader.given, self._transfer(), same)
-
-    def _at_a_time(self, pictures: Tensor) -> int:
-        """As many pictures as leave what is detected in a processor's cache, from light to pools; 0: all at once."""
-        if pictures.device.type != "cpu" or not isinstance(self.reader, Reader) or is_traced():
-            return 0
-        follows, shown = self.reader.follows_field, 2 if self.reader.kind == "pair_intensity" else 1
-        samples = math.prod(self.reader.given if follows else self.front.geometry.fine)
-        return max(1, _CACHED // (shown * self.reader.outputs * samples * pictures.element_size()))
+        return self.noise(len(pictures), self.reader.given, self.shown(), same)
 
     @exactly
     def seen(self, pictures: Tensor) -> Tensor:
@@ -101,7 +93,7 @@ class Student(nn.Module):
         elif isinstance(self.front, PyramidFront) and self.reader.kind != "pair_intensity":
             yield torch.cat([self._seen_of(own, band) for own, band in self.front.spectra(pictures)], 1)
         else:
-            spectrum = self.front.spectrum(pictures, self._transfer())
+            spectrum = self.front.spectrum(pictures, self.shown())
             yield from (self._seen_of(part, self.front.geometry) for part in _split(spectrum, some))
 
     def _seen_of(self, spectrum: Tensor, band: Geometry) -> Tensor:
@@ -116,7 +108,7 @@ class Student(nn.Module):
     @exactly
     def field(self, pictures: Tensor) -> Tensor:
         """The field on the camera, ``[batch, out, v, u]``, as finely sampled as its energy needs."""
-        return self.front.respond(pictures, self._transfer(), fine=True)
+        return self.front.respond(pictures, self.shown(), fine=True)
 
     def scores(self, field: Tensor) -> Tensor:
         """What electronics makes of a field."""
@@ -148,7 +140,7 @@ class Student(nn.Module):
             self.reader.load_state_dict(before)
             raise
 
-    def _transfer(self) -> Tensor:
+    def shown(self) -> Tensor:
         """Transfer functions of all that is shown: of pairs, of all positive parts and then of all negative ones."""
         if self.reader.kind == "pair_intensity":
             return torch.cat(self.front.parts(), 0)
@@ -329,6 +321,15 @@ class FoldedSCLC(Student):
     def plane(self) -> Tensor:
         """The transfer function on the band, ``[out, in, rows, columns, 2]``."""
         return self.front.plane
+
+
+def at_a_time(reader: Reader | LevelReader, geometry: Geometry, pictures: Tensor) -> int:
+    """As many pictures as leave what is detected in a processor's cache, from light to pools; 0: all at once."""
+    if pictures.device.type != "cpu" or not isinstance(reader, Reader) or is_traced():
+        return 0
+    shown = 2 if reader.kind == "pair_intensity" else 1
+    samples = math.prod(reader.given if reader.follows_field else geometry.fine)
+    return max(1, _CACHED // (shown * reader.outputs * samples * pictures.element_size()))
 
 
 def _split(pictures: Tensor, some: int) -> Sequence[Tensor]:

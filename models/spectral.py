@@ -242,7 +242,7 @@ class SpectralSequential(nn.Sequential):
     def forward(self, pictures: Tensor) -> Tensor:
         waiting: list[nn.Module] = []
         for layer in self:
-            if getattr(layer, "acts_on_spectra", False) and not _has_hooks(layer):
+            if getattr(layer, "acts_on_spectra", False) and not has_hooks(layer):
                 waiting.append(layer)
                 continue
             pictures = layer(_through(waiting, pictures))
@@ -265,7 +265,7 @@ def _through(layers: list[nn.Module], pictures: Tensor) -> Tensor:
     return inverse(spectra, size, half=half)
 
 
-def _has_hooks(layer: nn.Module) -> bool:
+def has_hooks(layer: nn.Module) -> bool:
     """Whether somebody wants to know of its calls, as weights that are pruned do."""
     hooks = (layer._forward_pre_hooks, layer._forward_hooks, layer._backward_pre_hooks, layer._backward_hooks)
     return any(hooks)

@@ -41,6 +41,12 @@ class Separable:
                 return made.reshape(*made.shape[:-1], *self.shape)
             return self.rows @ row_products(pictures, self.columns.mT)
 
+    def of_columns(self, samples: Tensor) -> Tensor:
+        """Real ``[x, y, n]``, n pictures column by column → ``[X, Y, n]``, all together."""
+        with torch.autocast(samples.device.type, enabled=False):
+            columns = (self.columns @ samples.flatten(1)).reshape(-1, *samples.shape[1:])
+            return torch.bmm(self.rows.expand(len(columns), *self.rows.shape), columns)
+
     def adjoint(self, samples: Tensor) -> Tensor:
         """``[..., Y, X]`` → ``[..., y, x]``, the transpose."""
         with torch.autocast(samples.device.type, enabled=False):

@@ -2,10 +2,11 @@
 
 import copy
 import statistics
+import warnings
 from functools import partial
 
 import torch
-from fouroptics.models import SCLC, fold
+from fouroptics.models import SCLC, freeze
 from fouroptics.models.teachers import AlexNet
 
 from fouroptics.memory import keep_pages
@@ -22,19 +23,21 @@ def student_of(side, crops, readout="intensity", compand="sqrt", pool=None):
     return SCLC(WIDTHS, KERNELS, crops, side, readout=readout, compand=compand, sensor_pool=pool, classes=10, guard=0)
 
 
-def products(folded, batch):
-    """Multiplications of reals that matrices of the fold's plans come to, and bytes that it must read."""
-    plan, geometry, channels = folded.front.plan, folded.front.geometry, folded.front.plan.channels
-    (height, width), (rows, columns), outputs = plan.size, geometry.shape, channels[-1]
+def products(frozen, batch):
+    """Multiplications of reals that matrices of the set-out fold come to, and bytes that it must read."""
+    light, reader, geometry = frozen.light, frozen.electronics.reader, frozen.light.geometry
+    (height, width), (rows, columns), outputs = light.sizes.size, geometry.shape, light.plane.shape[-1]
     waves = rows + 1
-    analysis = channels[0] * waves * width * (height + 2 * columns)
-    summed = 4 * channels[0] * outputs * rows * columns
-    y, x = folded.reader.given if folded.reader.follows_field else geometry.fine
-    synthesis = outputs * (rows * 2 * columns * 2 * x + 2 * rows * x * y)
-    seen = outputs * folded.reader.macs
-    backend = sum(layer.weight.numel() for layer in folded.backend.modules() if hasattr(layer, "in_features"))
-    weights = folded.front.plane.nbytes + 4 * backend
-    return batch * (analysis + summed + synthesis + seen + backend), batch * channels[0] * height * width * 4 + weights
+    analysis = light.inputs * waves * width * (height + 2 * (columns + 1))
+    summed = 4 * light.inputs * outputs * rows * columns
+    x, y = light.samples
+    synthesis = outputs * (columns * 2 * rows * 2 * y + 2 * columns * x * y)
+    seen = outputs * reader.macs
+    electronics = sum(values.numel() for values in (*frozen.electronics.buffers(), *frozen.electronics.parameters()))
+    weights = light.plane.nbytes + 4 * electronics
+    return batch * (
+        analysis + summed + synthesis + seen + electronics
+    ), batch * light.inputs * height * width * 4 + weights
 
 
 def rate():
@@ -44,30 +47,33 @@ def rate():
     return side**3 / min(machine.seconds(partial(torch.mm, square, square)) for _ in range(9))
 
 
-def fastest(features, pictures):
-    """The teacher's convolutions in the memory layout that suits them best here."""
-    forms = (
-        (features, pictures),
-        (
-            copy.deepcopy(features).to(memory_format=torch.channels_last),
-            pictures.contiguous(memory_format=torch.channels_last),
-        ),
-    )
-    actions = [partial(network, given) for network, given in forms]
-    return min(actions, key=lambda action: min(machine.seconds(action) for _ in range(4)))
+def forms(features, pictures):
+    """The teacher's convolutions in the memory layout that suits them best here: as they are, and traced and fused."""
+    last = copy.deepcopy(features).to(memory_format=torch.channels_last)
+    each = [(features, pictures), (last, pictures.contiguous(memory_format=torch.channels_last))]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # traces go out of use, and are still the quickest
+        fused = [(torch.jit.optimize_for_inference(torch.jit.trace(*one)), one[1]) for one in each]
+    return [min((partial(*one) for one in some), key=least) for some in (each, fused)]
+
+
+def least(action):
+    return min(machine.seconds(action) for _ in range(4))
 
 
 @torch.no_grad()
 def inference(side, kept, batch, readout):
-    """All of the folded student, camera and electronics included, beside the teacher's convolutions alone."""
-    folded = fold(student_of(side, (None, None, None, None, kept), *readout, POOL)).eval()
+    """All of the frozen fold, camera and electronics included, beside the teacher's convolutions alone."""
+    frozen = freeze(student_of(side, (None, None, None, None, kept), *readout, POOL))
     pictures = torch.rand(batch, 3, side, side)
-    theirs = fastest(AlexNet(10).features.eval(), pictures)
-    ours, other, ratios = machine.paired(partial(folded, pictures), theirs, pairs=7, least=0.1)
-    work, read = products(folded, batch)
+    plain, fused = forms(AlexNet(10).features.eval(), pictures)
+    work, read = products(frozen, batch)
+    ours, theirs, ratios = machine.paired(partial(frozen, pictures), plain, pairs=7, least=0.1)
+    _, fastest, of_fused = machine.paired(partial(frozen, pictures), fused, pairs=7, least=0.1)
     print(
-        f"  {side:>4}² → {kept:>2}×{kept:<2} batch {batch:<2} {'+'.join(readout):<26} {ours * 1e3:6.2f} ms, AlexNet's "
-        f"convolutions {other * 1e3:6.1f} ms: {statistics.median(ratios):5.1f} × ({ratios[0]:.1f} … {ratios[-1]:.1f}); "
+        f"  {side:>4}² → {kept:>2}×{kept:<2} batch {batch:<2} {'+'.join(readout):<26} {ours * 1e3:6.3f} ms, AlexNet"
+        f" {theirs * 1e3:6.1f} ms: {statistics.median(ratios):5.1f} × ({ratios[0]:.0f} … {ratios[-1]:.0f}), "
+        f"fused {fastest * 1e3:6.1f} ms: {statistics.median(of_fused):5.1f} ×; "
         f"{work / 1e6:6.1f} M products, {work / rate() * 1e3:5.2f} ms at a square matrix's rate; {read / 1e6:4.1f} MB"
     )
 

@@ -1,0 +1,293 @@
+"""A folded student set out for pictures: all that follows from its weights alone is worked out once.
+
+The plane lies with its outputs innermost, and so does all that is made of it: the sum over inputs is one small product
+a frequency, the way to the camera two products of all outputs together. A frozen normalisation becomes part of the
+layer behind it. Of what is rectified on both sides one side is made: the other is that less the reading itself, and
+what a layer makes of a reading is linear in the light, so it is taken from the frequencies of the pictures.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import torch
+import torch.nn.functional as F
+from fouroptics.models.band import Analysis, Geometry, ways_back
+from fouroptics.models.front import check_pictures
+from fouroptics.models.readouts import Reader
+from fouroptics.models.sclc import FoldedSCLC, at_a_time, fold
+from fouroptics.models.spectral import has_hooks
+from torch import Tensor, nn
+
+from fouroptics.errors import InputError
+from fouroptics.optics.kept import Kept
+from fouroptics.optics.precision import exactly
+
+Pair = tuple[int, int]
+_ROWS = 64  # of a layer at a time, where what it makes of light is worked out
+
+
+class FrozenSCLC(nn.Module):
+    """The scores of a fold, and nothing to train: later changes of the student that it was made of are not seen.
+
+    Args:
+        folded: the student.
+    """
+
+    def __init__(self, folded: FoldedSCLC) -> None:
+        super().__init__()
+        reader = copy.deepcopy(folded.reader)
+        if not isinstance(reader, Reader):
+            raise InputError("several levels have several bands", where="freeze", mend="fold it, and keep the fold")
+        self.light = _Light(folded, reader)
+        layer, self.rest = _split_off(copy.deepcopy(folded.backend))
+        self.electronics: _OneSide | _Readings
+        if layer is not None and reader.is_plainly_rectified and self.light.has_fewer_frequencies(reader):
+            self.electronics = _OneSide(reader, layer, self.light)
+        else:
+            self.electronics = _Readings(reader, layer, self.light.samples)
+        self.requires_grad_(False)
+        self.train(False)
+
+    def train(self, mode: bool = True) -> FrozenSCLC:
+        """Stays as it is in evaluation."""
+        return super().train(False)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """Scores of pictures ``[batch, in, y, x]`` in [0, 1]."""
+        found = self._before_rest(pictures)
+        scores: Tensor = found if self.rest is None else self.rest(found)
+        return scores
+
+    @exactly
+    def _before_rest(self, pictures: Tensor) -> Tensor:
+        light, electronics = self.light, self.electronics
+        light.check(pictures)
+        to_rows, to_samples = light.matrices(pictures.device)
+        rows = to_rows(pictures)
+        some = 0 if len(pictures) == 1 else at_a_time(electronics.reader, light.geometry, pictures)
+        if not 0 < some < len(pictures):
+            return electronics.answer(rows, light.seen(rows, to_samples))
+        parts = torch.split(rows, some, 2)
+        return torch.cat([electronics.answer(part, light.seen(part, to_samples)) for part in parts])
+
+
+def freeze(student: nn.Module) -> FrozenSCLC:
+    """The same scores as fast as they come, in evaluation, of a student or its fold.
+
+    Raises:
+        InputError: it has several levels, or something in it has no linear counterpart; its name.
+    """
+    with torch.inference_mode(False):
+        return FrozenSCLC(fold(student))
+
+
+class _Rows(Analysis):
+    """From pictures ``[batch, in, y, x]`` to their frequencies as rows of a product ``[bins, 2, batch, in · 2]``.
+
+    Two a picture and bin: (Re, -Im) of every input, which makes the real part of a response of the plane's real and
+    imaginary parts, and (Im, Re), which makes the imaginary one. Each number is the sum of two products of waves.
+    """
+
+    def __init__(self, geometry: Geometry, inputs: int, dtype: torch.dtype, device: torch.device) -> None:
+        super().__init__(geometry, dtype, device)
+        self._signed = torch.cat((self._along, -self._along), 1)
+        self._picks = _picks(geometry, inputs).to(device)
+        self._numbers = math.prod(geometry.shape), 2, 2 * inputs
+
+    def __call__(self, pictures: Tensor) -> Tensor:
+        if pictures.is_complex():
+            real, imaginary = self(pictures.real), self(pictures.imag)
+            return real + torch.stack((-imaginary[:, 1], imaginary[:, 0]), 1)
+        each = pictures.reshape(-1, *pictures.shape[2:])
+        lines = torch.bmm(self._down.expand(len(each), -1, -1), each)
+        products = torch.mm(lines.view(-1, lines.shape[2]), self._signed).view(len(pictures), -1)
+        picked = torch.index_select(products, 1, self._picks)
+        half = picked.shape[1] // 2
+        sums = picked.narrow(1, 0, half) + picked.narrow(1, half, half)
+        return sums.view(-1, *self._numbers).permute(1, 2, 0, 3).contiguous()
+
+
+def _picks(geometry: Geometry, inputs: int) -> Tensor:
+    """Which product comes first in every number of the rows, and then which comes second.
+
+    Products of a picture are those along y with the waves from bin 0 on, real parts and then imaginary ones; of each
+    those along x likewise, and all of these again, negative.
+    """
+    (height, width), (v, u) = (n // 2 + 1 for n in geometry.kept), (geometry.rows, geometry.columns[:, None])
+
+    def product(imaginary: Pair, negative: Tensor | bool) -> Tensor:
+        along = imaginary[1] * width + u.abs() + 2 * width * negative
+        return (imaginary[0] * height + v.abs()) * 4 * width + along
+
+    def numbers(real: Tensor, imaginary: Tensor, minus: Tensor) -> Tensor:
+        """(Re, -Im), (Im, Re) of each bin."""
+        return torch.stack((real, minus, imaginary, real), -1).reshape(-1, 2, 1, 2)
+
+    down, left = v < 0, u < 0  # the wave of a bin below 0 is the conjugate of one above: its imaginary part is negative
+    found = (
+        numbers(product((0, 0), False), product((0, 1), left), product((0, 1), ~left)),
+        numbers(product((1, 1), down == left), product((1, 0), down), product((1, 0), ~down)),
+    )
+    of_input = torch.arange(inputs)[:, None] * 8 * height * width
+    return torch.cat([(numbers + of_input).flatten() for numbers in found])
+
+
+class _Samples:
+    """From real and imaginary parts of a band ``[bins · 2, n]`` to samples ``[x · y, n]``, all n together.
+
+    Bins go column by column: half of them are left out where kernels are real, so lines along y are few.
+    """
+
+    def __init__(self, up: Tensor, across: Tensor, is_complex: bool, dtype: torch.dtype, device: torch.device) -> None:
+        turned = torch.stack((up, 1j * up), 1).flatten(0, 1)  # for a real and for an imaginary part
+        self._up = torch.cat((turned.real, turned.imag), 1).mT.contiguous().to(device, dtype)
+        turned = torch.stack((across, 1j * across), 1).flatten(0, 1).mT
+        self._across = turned.real.contiguous().to(device, dtype)
+        self._imaginary = turned.imag.contiguous().to(device, dtype) if is_complex else None
+
+    def __call__(self, sums: Tensor) -> Tensor:
+        columns, many = self._across.shape[1] // 2, sums.shape[1]
+        lines = torch.bmm(self._up.expand(columns, -1, -1), sums.view(columns, -1, many)).view(2 * columns, -1)
+        samples = torch.mm(self._across, lines)
+        if self._imaginary is not None:
+            samples = torch.complex(samples, self._imaginary @ lines)
+        return samples.view(-1, many)
+
+
+class _Light(nn.Module):
+    """From pictures to the field on the camera, or its means over pixels where readings follow it."""
+
+    plane: Tensor
+
+    def __init__(self, folded: FoldedSCLC, reader: Reader) -> None:
+        super().__init__()
+        self.sizes, self.geometry, self.means = folded.front.plan, folded.front.geometry, reader.means
+        self.inputs, self.bins = self.sizes.channels[0], math.prod(self.geometry.shape)
+        height, width = self.geometry.fine if self.means is None else (len(side) for side in self.means)
+        self.samples = width, height  # as they lie: column by column
+        pairs = torch.view_as_real(folded.shown().detach().resolve_conj()).transpose(2, 3).flatten(2, 3)
+        innermost = pairs.permute(2, 1, 3, 0).flatten(1, 2).clone(memory_format=torch.contiguous_format)
+        self.register_buffer("plane", innermost, persistent=False)  # [bins, in · 2, out]
+        self.due = torch.Size((self.inputs, *self.sizes.size))
+        self._kept: Kept[tuple[_Rows, _Samples]] = Kept()
+
+    def has_fewer_frequencies(self, reader: Reader) -> bool:
+        """Of pictures, than readings leave the electronics."""
+        return 2 * self.inputs * self.bins < reader.outputs * math.prod(reader.size)
+
+    def check(self, pictures: Tensor) -> None:
+        if pictures.shape[1:] != self.due or pictures.dtype != self.plane.dtype:
+            check_pictures(pictures, self.sizes, self.plane.dtype, self.geometry.is_complex)
+
+    def matrices(self, device: torch.device) -> tuple[_Rows, _Samples]:
+        dtype, geometry = self.plane.dtype, self.geometry
+
+        def build() -> tuple[_Rows, _Samples]:
+            ways = ways_back(geometry, geometry.fine, self.means)
+            samples = _Samples(*ways, geometry.is_complex and self.means is None, dtype, device)
+            return _Rows(geometry, self.inputs, dtype, device), samples
+
+        return self._kept.get((dtype, device), build)
+
+    def seen(self, rows: Tensor, samples: _Samples) -> Tensor:
+        """``[x · y, batch, out]``."""
+        bins, _, batch, numbers = rows.shape
+        sums = torch.bmm(rows.reshape(bins, 2 * batch, numbers), self.plane)
+        return samples(sums.view(2 * bins, -1)).view(-1, batch, sums.shape[2])
+
+
+class _Readings(nn.Module):
+    """All of the electronics, and the layer behind it; without one, readings as a backend wants them."""
+
+    def __init__(self, reader: Reader, layer: nn.Linear | None, samples: Pair) -> None:
+        super().__init__()
+        self.reader, self.layer, self.samples = reader, layer, samples
+        if layer is not None:
+            weight, offset = _before_normalisation(layer, reader)
+            layer.weight = nn.Parameter(weight.flatten(1).to(layer.weight))
+            layer.bias = nn.Parameter(offset.to(layer.weight))
+
+    def answer(self, rows: Tensor, seen: Tensor) -> Tensor:
+        reader, field = self.reader, seen.reshape(*self.samples, *seen.shape[1:])
+        if reader.follows_field:
+            detected = field.permute(2, 3, 1, 0)
+        else:
+            pattern = reader.pattern(field)
+            means = reader.plan(pattern.dtype, pattern.device).of_columns(pattern.flatten(2))
+            detected = reader.subtracted(means.reshape(*means.shape[:2], *seen.shape[1:]).permute(2, 3, 1, 0))
+        readings = reader.followed(detected)
+        answer: Tensor = reader.normalised(readings) if self.layer is None else self.layer(readings.flatten(1))
+        return answer
+
+
+class _OneSide(nn.Module):
+    """A layer behind rectified readings: max(-r, 0) = max(r, 0) - r, and its answer to r is one to light."""
+
+    bias: Tensor
+    weight: Tensor
+    offset: Tensor
+    from_light: Tensor | None
+
+    def __init__(self, reader: Reader, layer: nn.Linear, light: _Light) -> None:
+        super().__init__()
+        assert reader.bias is not None
+        self.reader, self.samples = reader, light.samples
+        self.pool = None if reader.bin is None else reader.bin[::-1]
+        weight, offset = _before_normalisation(layer, reader)
+        signs = weight.reshape(len(weight), -1, reader.outputs, *reader.size).permute(1, 0, 4, 3, 2)  # as readings lie
+        from_light = None
+        if len(signs) == 2:
+            offset = offset - signs[1].sum((1, 2)) @ reader.bias.detach().to(weight)
+            parts = torch.split(-signs[1].flatten(1).to(layer.weight), _ROWS)
+            from_light = torch.cat([self._of_light(part, light) for part in parts]).mT
+        for name, constant in (
+            ("bias", reader.bias.detach()),
+            ("weight", signs.sum(0).flatten(1).mT),
+            ("offset", offset),
+            ("from_light", from_light),
+        ):
+            self.register_buffer(name, None if constant is None else constant.to(layer.weight), persistent=False)
+
+    def answer(self, rows: Tensor, seen: Tensor) -> Tensor:
+        offset, pooled = self.offset, self._pooled(seen.add_(self.bias).relu_())
+        if self.from_light is not None:
+            offset = torch.addmm(offset, rows.permute(2, 0, 1, 3).reshape(rows.shape[2], -1), self.from_light)
+        return torch.addmm(offset, pooled, self.weight)
+
+    def _pooled(self, readings: Tensor) -> Tensor:
+        """``[x · y, batch, out]`` → ``[batch, X · Y · out]``."""
+        if self.pool is not None:
+            outputs_last = readings.view(1, *self.samples, -1).permute(0, 3, 1, 2)
+            pooled = F.avg_pool2d(outputs_last, self.pool)
+            readings = pooled.permute(0, 2, 3, 1).reshape(-1, *readings.shape[1:])
+        return readings.transpose(0, 1).reshape(readings.shape[1], -1)
+
+    def _of_light(self, weight: Tensor, light: _Light) -> Tensor:
+        """What some rows of a layer behind pools make of light: the gradient of each, in a picture's place."""
+        with torch.enable_grad():
+            first = weight.new_zeros(light.bins, len(weight), light.inputs, 2, requires_grad=True)
+            second = torch.stack((-first[..., 1], first[..., 0]), -1)
+            rows = torch.stack((first, second), 1).flatten(3)
+            answer = (self._pooled(light.seen(rows, light.matrices(weight.device)[1])) * weight).sum()
+        (found,) = torch.autograd.grad(answer, first)
+        return torch.stack((found, torch.zeros_like(found)), 1).movedim(2, 0).flatten(1)
+
+
+def _split_off(backend: nn.Module) -> tuple[nn.Linear | None, nn.Module | None]:
+    """The first layer of a backend, if it takes all readings of a picture in a row, and what is behind it, if any."""
+    if type(backend) is not nn.Sequential or len(backend) < 2:
+        return None, backend
+    flat, layer = backend[0], backend[1]
+    if type(flat) is not nn.Flatten or type(layer) is not nn.Linear or any(map(has_hooks, (backend, flat, layer))):
+        return None, backend
+    return layer, backend[2:] if len(backend) > 2 else None
+
+
+def _before_normalisation(layer: nn.Linear, reader: Reader) -> tuple[Tensor, Tensor]:
+    """Weights ``[numbers, channels, Y · X]`` and offsets of a layer that takes readings before they are normalised."""
+    spread, mean = reader.spread.double()[:, None], reader.mean.double()[:, None]
+    weight = layer.weight.detach().double().reshape(layer.out_features, reader.channels, -1) / spread
+    offset = -(weight * mean).sum((1, 2))
+    return weight, offset if layer.bias is None else offset + layer.bias.detach().double()

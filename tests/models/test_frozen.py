@@ -1,0 +1,154 @@
+"""A fold that is set out for pictures: the scores of the chain layer by layer, with nothing left to change."""
+
+import copy
+import pickle
+
+import pytest
+import torch
+from fouroptics.models import SCLC, fold, freeze
+from fouroptics.models.backends import FC, Conv, Up
+from fouroptics.models.frozen import FrozenSCLC
+from torch import nn
+
+import fouroptics as fo
+
+PICTURES = (18, 26)
+
+
+def rand(*shape, seed=0, dtype=torch.float64):
+    return torch.rand(*shape, dtype=dtype, generator=torch.Generator().manual_seed(seed))
+
+
+def student_of(readout="homodyne", compand="two-sided-rectify", *, crops=(None, (9, 13)), **options):
+    """Of pictures and pools that are not square, whose thresholds and normalisation are not trivial."""
+    torch.manual_seed(0)
+    options = {"sensor_pool": (3, 4), "backend": (9,), **options}
+    student = SCLC((3, 6, 32), (3, 5), crops, PICTURES, readout=readout, compand=compand, classes=5, **options).double()
+    student.normalise(rand(7, 3, *PICTURES, seed=3))
+    return student.eval()
+
+
+def is_near(found, due, share):
+    return float((found - due).abs().max().detach()) <= share * float(due.abs().max().detach())
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"backend": ()},
+        {},
+        {"crops": (None, (8, 12)), "sensor_pool": (4, 4)},  # an even crop has both its edges
+        {"crops": (None, (9, 13)), "sensor_pool": None},
+        {"crops": (None, None), "sensor_pool": 3},  # more frequencies than readings
+        {"compand": "rectify"},
+        {"compand": "none"},
+        {"readout": "ideal_field", "compand": "none"},
+        {"divisive": 0.1},
+        {"pooling": "max"},
+        {"divisive": 0.1, "pooling": "max", "backend": (16, 9)},
+        {"readout": "intensity", "compand": "sqrt"},
+        {"readout": "intensity", "compand": "none", "sensor_pool": None},
+        {"readout": "interference", "compand": "none"},
+        {"readout": "pair_intensity"},
+        {"is_complex": True},
+        {"is_complex": True, "readout": "intensity", "compand": "log"},
+        {"parameters": "plane"},
+        {"backend": Conv((6, 4)), "sensor_pool": (6, 4)},
+        {"camera_pixel": 0.25},
+        {"guard": 0},
+        {"guard": 0, "sensor_pool": (4, 4)},
+        {"guard": 0, "sensor_pool": None},
+        {"guard": 0, "sensor_pool": (4, 6), "compand": "rectify", "backend": ()},
+        {"guard": 0, "sensor_pool": (4, 6), "is_complex": True},
+    ],
+    ids=str,
+)
+def test_the_scores_are_those_of_the_chain_layer_by_layer(options):
+    student, pictures = student_of(**options), rand(5, 3, *PICTURES)
+    has_layers = options.get("readout") != "pair_intensity" and "parameters" not in options
+    due = student.forward_layers(pictures) if has_layers else student(pictures)
+    frozen = freeze(student)
+    assert is_near(frozen(pictures), due, 1e-10)
+    assert is_near(frozen(pictures[1:2]), due[1:2], 1e-10)  # one picture by itself
+    assert is_near(freeze(fold(student).float())(pictures.float()).double(), due, 1e-5)
+
+
+def test_one_side_is_made_where_pictures_have_few_frequencies():
+    def way(**options):
+        return type(freeze(student_of(guard=0, **options)).electronics).__name__
+
+    assert way(sensor_pool=(4, 6)) == way(sensor_pool=None) == "_OneSide"
+    assert way(sensor_pool=(1, 1)) == way(sensor_pool=(4, 6), divisive=0.1) == "_Readings"
+
+
+def test_pictures_in_parts_are_read_as_all_at_once(monkeypatch):
+    frozen, pictures = freeze(student_of(guard=0, sensor_pool=(4, 6))), rand(7, 3, *PICTURES)
+    due = frozen(pictures)
+    monkeypatch.setattr("fouroptics.models.sclc._CACHED", 3 * 32 * 96 * 8)
+    assert is_near(frozen(pictures), due, 1e-12)
+
+
+def test_fields_of_light_go_through_complex_kernels():
+    student = student_of(is_complex=True)
+    pictures = torch.complex(rand(2, 3, *PICTURES), rand(2, 3, *PICTURES, seed=1))
+    assert is_near(freeze(student)(pictures), student(pictures), 1e-10)
+
+
+def test_what_changes_later_is_not_seen():
+    student, pictures = student_of(backend=(9,)), rand(2, 3, *PICTURES)
+    folded = fold(student)
+    frozen, due = freeze(folded), folded(pictures)
+    with torch.no_grad():
+        for values in (*student.parameters(), *folded.parameters(), *folded.buffers()):
+            values.mul_(2)
+    assert is_near(frozen(pictures), due, 1e-12)
+    assert not any(values.requires_grad for values in frozen.parameters())
+
+
+def test_it_stays_in_evaluation():
+    student = student_of(backend=FC((9,), dropout=0.5))
+    frozen, pictures = freeze(student.train()), rand(2, 3, *PICTURES)
+    assert torch.equal(frozen.train()(pictures), frozen(pictures)) and not frozen.training
+    assert is_near(frozen(pictures), student.eval()(pictures), 1e-10)
+
+
+def test_pictures_have_their_gradient():
+    student = student_of()
+    mine, due = (rand(2, 3, *PICTURES).requires_grad_() for _ in range(2))
+    freeze(student)(mine).square().sum().backward()
+    student(due).square().sum().backward()
+    assert is_near(mine.grad, due.grad, 1e-10)
+
+
+def test_copies_casts_and_inference_mode_change_nothing():
+    student, pictures = student_of(), rand(2, 3, *PICTURES)
+    due = student(pictures)
+    with torch.inference_mode():
+        frozen = freeze(student)
+        assert is_near(frozen(pictures), due, 1e-10)
+    for copied in (frozen, copy.deepcopy(frozen), pickle.loads(pickle.dumps(frozen))):
+        assert is_near(copied(pictures), due, 1e-10)
+    single = copy.deepcopy(frozen).float()
+    assert is_near(single(pictures.float()).double(), due, 1e-5)
+    with torch.autocast("cpu"):
+        assert is_near(single(pictures.float()).double(), due, 2e-2)
+
+
+def test_a_layer_that_somebody_listens_to_is_left_alone():
+    student, heard = student_of(), []
+    student.backend[1].register_forward_hook(lambda *of: heard.append(of[1][0].shape))
+    assert is_near(freeze(student)(rand(2, 3, *PICTURES)), student(rand(2, 3, *PICTURES)), 1e-10)
+    assert heard == 2 * [(2, 64 * 12)]
+
+
+def test_what_cannot_be_frozen_is_named():
+    levels = SCLC((1, 2, 4), 3, (8, None), 16, readout="homodyne", classes=2, detect="each", backend=Up((4, 3)))
+    with pytest.raises(fo.InputError, match="freeze: several levels"):
+        freeze(levels)
+    with pytest.raises(fo.InputError, match="Linear"):
+        freeze(nn.Linear(2, 2))
+    with pytest.raises(fo.InputError, match=r"pictures are \(2, 3, 18, 20\)"):
+        freeze(student_of())(rand(2, 3, 18, 20))
+    with pytest.raises(fo.InputError, match="pictures are float32, the optics float64"):
+        freeze(student_of())(rand(2, 3, *PICTURES, dtype=torch.float32))
+    assert isinstance(freeze(student_of()), FrozenSCLC)

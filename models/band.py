@@ -18,6 +18,8 @@ from fouroptics.optics.fourier import kernel_centre
 from fouroptics.optics.separable import SMALL, is_better_at_once, row_products
 
 Pair = tuple[int, int]
+_GROUPS = (16, 32, 64)  # samples that a few numbers may stand for
+_MUCH_LESS = 0.6  # of the products
 
 
 @dataclass(frozen=True)
@@ -74,8 +76,12 @@ class Analysis:
             _waves(torch.arange(n // 2 + 1), torch.arange(size), grid, -1)
             for n, size, grid in zip(geometry.kept, geometry.size, geometry.grid, strict=True)
         )
-        self._down = torch.cat((down.real, down.imag)).to(device, dtype)
-        self._along = torch.cat((along.real, along.imag)).mT.contiguous().to(device, dtype)
+        waves = (torch.cat((one.real, one.imag)) for one in (down, along))
+        (self._few_y, down), (self._few_x, along) = (
+            (few if few is None else few.to(device, dtype), rest.to(device, dtype))
+            for few, rest in (in_few(one, dtype) for one in waves)
+        )
+        self._down, self._along = down, along.mT.contiguous()
         products = len(self._down), self._along.shape[1]
         self._sorted = None
         if 2 * math.prod(products) * math.prod(self._shape) <= SMALL:
@@ -86,11 +92,22 @@ class Analysis:
         """``[..., y, x]``, real or complex → complex ``[..., rows, columns]``."""
         if pictures.is_complex():
             return self(pictures.real) + 1j * self(pictures.imag)
-        products = (self._down @ pictures) @ self._along
+        products = (self._down @ self._shortened(pictures)) @ self._along
         if self._sorted is None:
             return self._bins(products)
         pairs = products.flatten(-2) @ self._sorted
         return torch.view_as_complex(pairs.reshape(*pairs.shape[:-1], *self._shape, 2))
+
+    def _shortened(self, pictures: Tensor) -> Tensor:
+        """Pictures, in fewer numbers for each group of samples where that is less work."""
+        if self._few_y is not None:
+            groups = pictures.reshape(-1, self._few_y.shape[1], pictures.shape[-1])
+            short = torch.bmm(self._few_y.expand(len(groups), -1, -1), groups)
+            pictures = short.reshape(*pictures.shape[:-2], -1, pictures.shape[-1])
+        if self._few_x is not None:
+            short = pictures.reshape(-1, self._few_x.shape[1]) @ self._few_x.mT
+            pictures = short.reshape(*pictures.shape[:-1], -1)
+        return pictures
 
     def _bins(self, products: Tensor) -> Tensor:
         """Products with the waves from bin 0 on, real parts first and then imaginary ones → all bins of the band."""
@@ -103,6 +120,31 @@ class Analysis:
         if not self._is_complex:
             return right
         return torch.cat((right[..., 1:].flip(-2, -1).conj(), right), -1)
+
+
+def in_few(waves: Tensor, dtype: torch.dtype) -> tuple[Tensor | None, Tensor]:
+    """Waves ``[waves, samples]`` as ``[waves, groups · numbers]`` of a few numbers for each group of samples.
+
+    Waves that are long beside a group hardly differ on it. How many numbers tell them apart there is told by singular
+    values: those below the precision of the kind of numbers are nothing.
+
+    Returns:
+        The few numbers of a group ``[numbers, samples of it]``, and the waves of those; None and the waves as they were
+        where it is not much less work.
+    """
+    count, samples = waves.shape
+    best: tuple[Tensor | None, Tensor] = None, waves
+    least = _MUCH_LESS * count
+    for group in _GROUPS:
+        if samples % group:
+            continue
+        pieces = waves.reshape(-1, group)
+        _, strengths, shapes = torch.linalg.svd(torch.linalg.qr(pieces, mode="r")[1], full_matrices=False)
+        few = shapes[strengths > torch.finfo(dtype).eps * strengths[0]]
+        work = len(few) * (1 + count / group)
+        if work < least:
+            best, least = (few, (pieces @ few.mT).reshape(count, -1)), work
+    return best
 
 
 class Synthesis:

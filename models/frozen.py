@@ -100,7 +100,7 @@ class _Rows(Analysis):
         if pictures.is_complex():
             real, imaginary = self(pictures.real), self(pictures.imag)
             return real + torch.stack((-imaginary[:, 1], imaginary[:, 0]), 1)
-        each = pictures.reshape(-1, *pictures.shape[2:])
+        each = self._shortened(pictures).flatten(0, 1)
         lines = torch.bmm(self._down.expand(len(each), -1, -1), each)
         products = torch.mm(lines.view(-1, lines.shape[2]), self._signed).view(len(pictures), -1)
         picked = torch.index_select(products, 1, self._picks)

@@ -254,6 +254,28 @@ def test_frequencies_are_their_definition(is_complex):
     assert torch.allclose(found, torch.tensor(due), atol=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("size", "kept", "dtype", "few"),
+    [
+        ((1024, 512), (32, 16), torch.float32, (True, False)),
+        ((96, 1024), (8, 31), torch.float32, (False, True)),
+        ((1024, 1024), (16, 16), torch.float32, (True, True)),
+        ((1021, 1022), (32, 32), torch.float32, (False, False)),  # no groups
+        ((1024, 1024), (32, 32), torch.float64, (False, False)),  # too many numbers at that precision
+    ],
+)
+def test_long_waves_of_large_pictures_are_told_by_few_numbers(size, kept, dtype, few):
+    """And lose nothing: the frequencies of a transform, of pictures without a mean, to rounding."""
+    geometry = band.Geometry(size, size, kept)
+    pictures = torch.randn(2, *size, dtype=dtype, generator=torch.Generator().manual_seed(0))
+    analysis = band.Analysis(geometry, dtype)
+    assert (analysis._few_y is not None, analysis._few_x is not None) == few
+    rows, columns = geometry.rows.remainder(size[0]), geometry.columns
+    due = torch.fft.fft2(pictures.double())[:, rows[:, None], columns]
+    off = (analysis(pictures) - due).abs().max() / due.abs().max()
+    assert off < (1e-6 if dtype == torch.float32 else 1e-12)
+
+
 @pytest.mark.parametrize("kept", [(4, 5), (5, 4), (16, 16)])
 @pytest.mark.parametrize("is_complex", [False, True])
 def test_samples_may_be_taken_onto_others(kept, is_complex):

@@ -5,6 +5,7 @@ import pickle
 
 import pytest
 import torch
+import torch.nn.functional as F
 from fouroptics.models import SCLC, fold, freeze
 from fouroptics.models.backends import FC, Conv, Up
 from fouroptics.models.frozen import FrozenSCLC
@@ -86,6 +87,16 @@ def test_pictures_in_parts_are_read_as_all_at_once(monkeypatch):
     due = frozen(pictures)
     monkeypatch.setattr("fouroptics.models.sclc._CACHED", 3 * 32 * 96 * 8)
     assert is_near(frozen(pictures), due, 1e-12)
+
+
+def test_large_pictures_are_shortened_first():
+    torch.manual_seed(0)
+    student = SCLC((2, 8), 3, (16,), (512, 1024), readout="homodyne", compand="two-sided-rectify", classes=3, guard=0)
+    pictures = F.interpolate(rand(3, 2, 8, 8, dtype=torch.float32), (512, 1024))
+    student.normalise(pictures)
+    assert freeze(student).light.matrices(pictures.device)[0]._few_x is not None
+    due = copy.deepcopy(student).double().forward_layers(pictures.double())
+    assert is_near(freeze(student)(pictures).double(), due, 1e-5)
 
 
 def test_fields_of_light_go_through_complex_kernels():

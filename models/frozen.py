@@ -64,12 +64,12 @@ class FrozenSCLC(nn.Module):
     def _before_rest(self, pictures: Tensor) -> Tensor:
         light, electronics = self.light, self.electronics
         light.check(pictures)
-        to_rows, to_samples = light.matrices(pictures.device)
-        rows = to_rows(pictures)
+        to_numbers, to_samples = light.matrices(pictures.device)
+        numbers = to_numbers(pictures)
         some = 0 if len(pictures) == 1 else at_a_time(electronics.reader, light.geometry, pictures)
         if not 0 < some < len(pictures):
-            return electronics.answer(rows, light.seen(rows, to_samples))
-        parts = torch.split(rows, some, 2)
+            return electronics.answer(numbers, light.seen(numbers, to_samples))
+        parts = torch.split(numbers, some)
         return torch.cat([electronics.answer(part, light.seen(part, to_samples)) for part in parts])
 
 
@@ -83,34 +83,34 @@ def freeze(student: nn.Module) -> FrozenSCLC:
         return FrozenSCLC(fold(student))
 
 
-class _Rows(Analysis):
-    """From pictures ``[batch, in, y, x]`` to their frequencies as rows of a product ``[bins, 2, batch, in · 2]``.
+class _Numbers(Analysis):
+    """From pictures ``[batch, in, y, x]`` to their frequencies ``[batch, bins · 2 · in · 2]``, as rows of a product.
 
-    Two a picture and bin: (Re, -Im) of every input, which makes the real part of a response of the plane's real and
-    imaginary parts, and (Im, Re), which makes the imaginary one. Each number is the sum of two products of waves.
+    Two a bin: (Re, -Im) of every input, which makes the real part of a response of the plane's real and imaginary
+    parts, and (Im, Re), which makes the imaginary one. Each number is the sum of two products of waves.
     """
 
     def __init__(self, geometry: Geometry, inputs: int, dtype: torch.dtype, device: torch.device) -> None:
         super().__init__(geometry, dtype, device)
         self._signed = torch.cat((self._along, -self._along), 1)
+        self._bins_and_rows = math.prod(geometry.shape), 2, -1
         self._picks = _picks(geometry, inputs).to(device)
-        self._numbers = math.prod(geometry.shape), 2, 2 * inputs
 
     def __call__(self, pictures: Tensor) -> Tensor:
         if pictures.is_complex():
             real, imaginary = self(pictures.real), self(pictures.imag)
-            return real + torch.stack((-imaginary[:, 1], imaginary[:, 0]), 1)
+            turned = imaginary.unflatten(1, self._bins_and_rows)
+            return real + torch.stack((-turned[:, :, 1], turned[:, :, 0]), 2).flatten(1)
         each = self._shortened(pictures).flatten(0, 1)
         lines = torch.bmm(self._down.expand(len(each), -1, -1), each)
         products = torch.mm(lines.view(-1, lines.shape[2]), self._signed).view(len(pictures), -1)
         picked = torch.index_select(products, 1, self._picks)
         half = picked.shape[1] // 2
-        sums = picked.narrow(1, 0, half) + picked.narrow(1, half, half)
-        return sums.view(-1, *self._numbers).permute(1, 2, 0, 3).contiguous()
+        return picked.narrow(1, 0, half) + picked.narrow(1, half, half)
 
 
 def _picks(geometry: Geometry, inputs: int) -> Tensor:
-    """Which product comes first in every number of the rows, and then which comes second.
+    """Which product comes first in every number, and then which comes second.
 
     Products of a picture are those along y with the waves from bin 0 on, real parts and then imaginary ones; of each
     those along x likewise, and all of these again, negative.
@@ -171,7 +171,7 @@ class _Light(nn.Module):
         innermost = pairs.permute(2, 1, 3, 0).flatten(1, 2).clone(memory_format=torch.contiguous_format)
         self.register_buffer("plane", innermost, persistent=False)  # [bins, in · 2, out]
         self.due = torch.Size((self.inputs, *self.sizes.size))
-        self._kept: Kept[tuple[_Rows, _Samples]] = Kept()
+        self._kept: Kept[tuple[_Numbers, _Samples]] = Kept()
 
     def has_fewer_frequencies(self, reader: Reader) -> bool:
         """Of pictures, than readings leave the electronics."""
@@ -181,20 +181,21 @@ class _Light(nn.Module):
         if pictures.shape[1:] != self.due or pictures.dtype != self.plane.dtype:
             check_pictures(pictures, self.sizes, self.plane.dtype, self.geometry.is_complex)
 
-    def matrices(self, device: torch.device) -> tuple[_Rows, _Samples]:
+    def matrices(self, device: torch.device) -> tuple[_Numbers, _Samples]:
         dtype, geometry = self.plane.dtype, self.geometry
 
-        def build() -> tuple[_Rows, _Samples]:
+        def build() -> tuple[_Numbers, _Samples]:
             ways = ways_back(geometry, geometry.fine, self.means)
             samples = _Samples(*ways, geometry.is_complex and self.means is None, dtype, device)
-            return _Rows(geometry, self.inputs, dtype, device), samples
+            return _Numbers(geometry, self.inputs, dtype, device), samples
 
         return self._kept.get((dtype, device), build)
 
-    def seen(self, rows: Tensor, samples: _Samples) -> Tensor:
+    def seen(self, numbers: Tensor, samples: _Samples) -> Tensor:
         """``[x · y, batch, out]``."""
-        bins, _, batch, numbers = rows.shape
-        sums = torch.bmm(rows.reshape(bins, 2 * batch, numbers), self.plane)
+        batch, bins = len(numbers), self.bins
+        rows = numbers.view(batch, bins, 2, -1).permute(1, 2, 0, 3).reshape(bins, 2 * batch, -1)
+        sums = torch.bmm(rows, self.plane)
         return samples(sums.view(2 * bins, -1)).view(-1, batch, sums.shape[2])
 
 
@@ -209,7 +210,7 @@ class _Readings(nn.Module):
             layer.weight = nn.Parameter(weight.flatten(1).to(layer.weight))
             layer.bias = nn.Parameter(offset.to(layer.weight))
 
-    def answer(self, rows: Tensor, seen: Tensor) -> Tensor:
+    def answer(self, numbers: Tensor, seen: Tensor) -> Tensor:
         reader, field = self.reader, seen.reshape(*self.samples, *seen.shape[1:])
         if reader.follows_field:
             detected = field.permute(2, 3, 1, 0)
@@ -223,9 +224,12 @@ class _Readings(nn.Module):
 
 
 class _OneSide(nn.Module):
-    """A layer behind rectified readings: max(-r, 0) = max(r, 0) - r, and its answer to r is one to light."""
+    """A layer behind rectified readings: max(-r, 0) = max(r, 0) - r, and its answer to r is one to light.
 
-    bias: Tensor
+    A threshold is left where it is: max(s + b, 0) = max(s, -b) + b.
+    """
+
+    least: Tensor
     weight: Tensor
     offset: Tensor
     from_light: Tensor | None
@@ -237,23 +241,23 @@ class _OneSide(nn.Module):
         self.pool = None if reader.bin is None else reader.bin[::-1]
         weight, offset = _before_normalisation(layer, reader)
         signs = weight.reshape(len(weight), -1, reader.outputs, *reader.size).permute(1, 0, 4, 3, 2)  # as readings lie
-        from_light = None
+        from_light, thresholds = None, reader.bias.detach().to(weight)
+        offset = offset + signs[0].sum((1, 2)) @ thresholds
         if len(signs) == 2:
-            offset = offset - signs[1].sum((1, 2)) @ reader.bias.detach().to(weight)
             parts = torch.split(-signs[1].flatten(1).to(layer.weight), _ROWS)
             from_light = torch.cat([self._of_light(part, light) for part in parts]).mT
         for name, constant in (
-            ("bias", reader.bias.detach()),
+            ("least", -thresholds),
             ("weight", signs.sum(0).flatten(1).mT),
             ("offset", offset),
             ("from_light", from_light),
         ):
             self.register_buffer(name, None if constant is None else constant.to(layer.weight), persistent=False)
 
-    def answer(self, rows: Tensor, seen: Tensor) -> Tensor:
-        offset, pooled = self.offset, self._pooled(seen.add_(self.bias).relu_())
+    def answer(self, numbers: Tensor, seen: Tensor) -> Tensor:
+        offset, pooled = self.offset, self._pooled(seen.clamp_(min=self.least))
         if self.from_light is not None:
-            offset = torch.addmm(offset, rows.permute(2, 0, 1, 3).reshape(rows.shape[2], -1), self.from_light)
+            offset = torch.addmm(offset, numbers, self.from_light)
         return torch.addmm(offset, pooled, self.weight)
 
     def _pooled(self, readings: Tensor) -> Tensor:
@@ -267,12 +271,12 @@ class _OneSide(nn.Module):
     def _of_light(self, weight: Tensor, light: _Light) -> Tensor:
         """What some rows of a layer behind pools make of light: the gradient of each, in a picture's place."""
         with torch.enable_grad():
-            first = weight.new_zeros(light.bins, len(weight), light.inputs, 2, requires_grad=True)
+            first = weight.new_zeros(len(weight), light.bins, light.inputs, 2, requires_grad=True)
             second = torch.stack((-first[..., 1], first[..., 0]), -1)
-            rows = torch.stack((first, second), 1).flatten(3)
-            answer = (self._pooled(light.seen(rows, light.matrices(weight.device)[1])) * weight).sum()
+            numbers = torch.stack((first, second), 2).flatten(1)
+            answer = (self._pooled(light.seen(numbers, light.matrices(weight.device)[1])) * weight).sum()
         (found,) = torch.autograd.grad(answer, first)
-        return torch.stack((found, torch.zeros_like(found)), 1).movedim(2, 0).flatten(1)
+        return torch.stack((found, torch.zeros_like(found)), 2).flatten(1)
 
 
 def _split_off(backend: nn.Module) -> tuple[nn.Linear | None, nn.Module | None]:

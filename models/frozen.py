@@ -99,7 +99,7 @@ class _Numbers(Analysis):
     def __call__(self, pictures: Tensor) -> Tensor:
         if pictures.is_complex():
             real, imaginary = self(pictures.real), self(pictures.imag)
-            turned = imaginary.unflatten(1, self._bins_and_rows)
+            turned = imaginary.view(len(pictures), *self._bins_and_rows)
             return real + torch.stack((-turned[:, :, 1], turned[:, :, 0]), 2).flatten(1)
         each = self._shortened(pictures).flatten(0, 1)
         lines = torch.bmm(self._down.expand(len(each), -1, -1), each)

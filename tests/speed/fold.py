@@ -61,7 +61,7 @@ def least(action):
     return min(machine.seconds(action) for _ in range(4))
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def inference(side, kept, batch, readout):
     """All of the frozen fold, camera and electronics included, beside the teacher's convolutions alone."""
     frozen = freeze(student_of(side, (None, None, None, None, kept), *readout, POOL))

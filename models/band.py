@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from fouroptics.optics.fourier import kernel_centre
+from fouroptics.optics.kept import is_traced
 from fouroptics.optics.separable import SMALL, is_better_at_once, row_products
 
 Pair = tuple[int, int]
@@ -132,6 +133,8 @@ def in_few(waves: Tensor, dtype: torch.dtype) -> tuple[Tensor | None, Tensor]:
         The few numbers of a group ``[numbers, samples of it]``, and the waves of those; None and the waves as they were
         where it is not much less work.
     """
+    if is_traced():  # how many they are follows from values, which a trace knows nothing of
+        return None, waves
     count, samples = waves.shape
     best: tuple[Tensor | None, Tensor] = None, waves
     least = _MUCH_LESS * count

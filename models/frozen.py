@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
 from fouroptics.models.band import Analysis, Geometry, ways_back
 from fouroptics.models.front import check_pictures
 from fouroptics.models.readouts import Reader
-from fouroptics.models.sclc import FoldedSCLC, at_a_time, fold
+from fouroptics.models.sclc import FoldedSCLC, at_a_time, fold, numbers_detected
 from fouroptics.models.spectral import has_hooks
 from torch import Tensor, nn
 
@@ -25,28 +26,36 @@ from fouroptics.optics.kept import Kept
 from fouroptics.optics.precision import exactly
 
 Pair = tuple[int, int]
-_ROWS = 64  # of a layer at a time, where what it makes of light is worked out
+_BYTES = 2**26  # of a layer at a time, where it is worked out
 
 
 class FrozenSCLC(nn.Module):
-    """The scores of a fold, and nothing to train: later changes of the student that it was made of are not seen.
+    """The scores of a student's fold, and nothing to train: later changes of the student are not seen.
+
+    A module that was cast has constants that were rounded twice: cast the student, then freeze it.
 
     Args:
-        folded: the student.
+        student: or its fold.
     """
 
-    def __init__(self, folded: FoldedSCLC) -> None:
+    def __init__(self, student: nn.Module) -> None:
         super().__init__()
-        reader = copy.deepcopy(folded.reader)
-        if not isinstance(reader, Reader):
-            raise InputError("several levels have several bands", where="freeze", mend="fold it, and keep the fold")
-        self.light = _Light(folded, reader)
-        layer, self.rest = _split_off(copy.deepcopy(folded.backend))
-        self.electronics: _OneSide | _Readings
-        if layer is not None and reader.is_plainly_rectified and self.light.has_fewer_frequencies(reader):
-            self.electronics = _OneSide(reader, layer, self.light)
-        else:
-            self.electronics = _Readings(reader, layer, self.light.samples)
+        if isinstance(student, FrozenSCLC):
+            raise InputError("it is frozen already", where="freeze", mend="freeze the student")
+        with torch.inference_mode(False), torch.no_grad():
+            folded = fold(student)
+            reader = copy.deepcopy(folded.reader)
+            if not isinstance(reader, Reader):
+                what = "several levels have several bands"
+                raise InputError(what, where="freeze", mend="fold it, and keep the fold")
+            self.light = _Light(folded, reader)
+            self.detected = numbers_detected(reader, self.light.geometry)
+            layer, self.rest = _split_off(copy.deepcopy(folded.backend), reader)
+            self.electronics: _OneSide | _Readings
+            if layer is not None and reader.is_plainly_rectified and self.light.has_fewer_frequencies(reader):
+                self.electronics = _OneSide(reader, layer, self.light)
+            else:
+                self.electronics = _Readings(reader, layer, self.light)
         self.requires_grad_(False)
         self.train(False)
 
@@ -56,54 +65,56 @@ class FrozenSCLC(nn.Module):
 
     def forward(self, pictures: Tensor) -> Tensor:
         """Scores of pictures ``[batch, in, y, x]`` in [0, 1]."""
+        self.light.check(pictures)
+        if not pictures.shape[0]:
+            return self.forward(pictures.new_zeros(1, *pictures.shape[1:]))[:0]
         found = self._before_rest(pictures)
         scores: Tensor = found if self.rest is None else self.rest(found)
         return scores
 
     @exactly
     def _before_rest(self, pictures: Tensor) -> Tensor:
-        light, electronics = self.light, self.electronics
-        light.check(pictures)
+        light, electronics, count = self.light, self.electronics, pictures.shape[0]
         to_numbers, to_samples = light.matrices(pictures.device)
         numbers = to_numbers(pictures)
-        some = 0 if len(pictures) == 1 else at_a_time(electronics.reader, light.geometry, pictures)
-        if not 0 < some < len(pictures):
-            return electronics.answer(numbers, light.seen(numbers, to_samples))
-        parts = torch.split(numbers, some)
-        return torch.cat([electronics.answer(part, light.seen(part, to_samples)) for part in parts])
+        some = 0 if count == 1 else at_a_time(self.detected, pictures)
+        if not 0 < some < count:
+            return electronics.answer(numbers, light, to_samples)
+        return torch.cat([electronics.answer(part, light, to_samples) for part in torch.split(numbers, some)])
 
 
 def freeze(student: nn.Module) -> FrozenSCLC:
-    """The same scores as fast as they come, in evaluation, of a student or its fold.
+    """The same scores for pictures in numbers, in evaluation, of a student or its fold.
+
+    It pays where bins are few beside outputs, as behind a crop; not where nothing is cropped and outputs are few, nor
+    for one layer of few taps, which a student reads by what its taps see.
 
     Raises:
         InputError: it has several levels, or something in it has no linear counterpart; its name.
     """
-    with torch.inference_mode(False):
-        return FrozenSCLC(fold(student))
+    return FrozenSCLC(student)
 
 
 class _Numbers(Analysis):
-    """From pictures ``[batch, in, y, x]`` to their frequencies ``[batch, bins · 2 · in · 2]``, as rows of a product.
+    """From pictures ``[batch, in, y, x]`` to their frequencies ``[batch, 2 · bins · in · 2]``, as rows of a product.
 
     Two a bin: (Re, -Im) of every input, which makes the real part of a response of the plane's real and imaginary
-    parts, and (Im, Re), which makes the imaginary one. Each number is the sum of two products of waves.
+    parts; and behind all of these (Im, Re), which makes the imaginary one. Each number is the sum of two products of
+    waves.
     """
 
     def __init__(self, geometry: Geometry, inputs: int, dtype: torch.dtype, device: torch.device) -> None:
         super().__init__(geometry, dtype, device)
         self._signed = torch.cat((self._along, -self._along), 1)
-        self._bins_and_rows = math.prod(geometry.shape), 2, -1
         self._picks = _picks(geometry, inputs).to(device)
 
     def __call__(self, pictures: Tensor) -> Tensor:
         if pictures.is_complex():
-            real, imaginary = self(pictures.real), self(pictures.imag)
-            turned = imaginary.view(len(pictures), *self._bins_and_rows)
-            return real + torch.stack((-turned[:, :, 1], turned[:, :, 0]), 2).flatten(1)
+            (real, turned), (imaginary, back) = (self(part).chunk(2, 1) for part in (pictures.real, pictures.imag))
+            return torch.cat((real - back, turned + imaginary), 1)
         each = self._shortened(pictures).flatten(0, 1)
-        lines = torch.bmm(self._down.expand(len(each), -1, -1), each)
-        products = torch.mm(lines.view(-1, lines.shape[2]), self._signed).view(len(pictures), -1)
+        lines = torch.bmm(self._down.expand(each.shape[0], -1, -1), each)
+        products = torch.mm(lines.view(-1, lines.shape[2]), self._signed).view(pictures.shape[0], -1)
         picked = torch.index_select(products, 1, self._picks)
         half = picked.shape[1] // 2
         return picked.narrow(1, 0, half) + picked.narrow(1, half, half)
@@ -122,8 +133,9 @@ def _picks(geometry: Geometry, inputs: int) -> Tensor:
         return (imaginary[0] * height + v.abs()) * 4 * width + along
 
     def numbers(real: Tensor, imaginary: Tensor, minus: Tensor) -> Tensor:
-        """(Re, -Im), (Im, Re) of each bin."""
-        return torch.stack((real, minus, imaginary, real), -1).reshape(-1, 2, 1, 2)
+        """(Re, -Im) of each bin, then (Im, Re)."""
+        rows = torch.stack((torch.stack((real, minus), -1), torch.stack((imaginary, real), -1)))
+        return rows.reshape(2, -1, 1, 2)
 
     down, left = v < 0, u < 0  # the wave of a bin below 0 is the conjugate of one above: its imaginary part is negative
     found = (
@@ -164,12 +176,14 @@ class _Light(nn.Module):
     def __init__(self, folded: FoldedSCLC, reader: Reader) -> None:
         super().__init__()
         self.sizes, self.geometry, self.means = folded.front.plan, folded.front.geometry, reader.means
-        self.inputs, self.bins = self.sizes.channels[0], math.prod(self.geometry.shape)
-        height, width = self.geometry.fine if self.means is None else (len(side) for side in self.means)
+        geometry = self.geometry
+        self.inputs, self.bins = self.sizes.channels[0], math.prod(geometry.shape)
+        height, width = geometry.fine if self.means is None else (len(side) for side in self.means)
         self.samples = width, height  # as they lie: column by column
-        pairs = torch.view_as_real(folded.shown().detach().resolve_conj()).transpose(2, 3).flatten(2, 3)
+        self.middle = (geometry.kept[1] // 2 if geometry.is_complex else 0) * geometry.shape[0] + geometry.kept[0] // 2
+        pairs = torch.view_as_real(folded.shown().resolve_conj()).transpose(2, 3).flatten(2, 3)
         innermost = pairs.permute(2, 1, 3, 0).flatten(1, 2).clone(memory_format=torch.contiguous_format)
-        self.register_buffer("plane", innermost, persistent=False)  # [bins, in · 2, out]
+        self.register_buffer("plane", innermost)  # [bins, in · 2, out]
         self.due = torch.Size((self.inputs, *self.sizes.size))
         self._kept: Kept[tuple[_Numbers, _Samples]] = Kept()
 
@@ -178,8 +192,12 @@ class _Light(nn.Module):
         return 2 * self.inputs * self.bins < reader.outputs * math.prod(reader.size)
 
     def check(self, pictures: Tensor) -> None:
-        if pictures.shape[1:] != self.due or pictures.dtype != self.plane.dtype:
-            check_pictures(pictures, self.sizes, self.plane.dtype, self.geometry.is_complex)
+        dtype = self.plane.dtype
+        if dtype not in (torch.float32, torch.float64):
+            what = f"the optics are {dtype}".replace("torch.", "")
+            raise InputError(what, where="dtype", mend="light is float32 or float64; autocast narrows the rest")
+        if pictures.shape[1:] != self.due or pictures.dtype != dtype:
+            check_pictures(pictures, self.sizes, dtype, self.geometry.is_complex)
 
     def matrices(self, device: torch.device) -> tuple[_Numbers, _Samples]:
         dtype, geometry = self.plane.dtype, self.geometry
@@ -191,45 +209,50 @@ class _Light(nn.Module):
 
         return self._kept.get((dtype, device), build)
 
-    def seen(self, numbers: Tensor, samples: _Samples) -> Tensor:
-        """``[x · y, batch, out]``."""
-        batch, bins = len(numbers), self.bins
-        rows = numbers.view(batch, bins, 2, -1).permute(1, 2, 0, 3).reshape(bins, 2 * batch, -1)
+    def seen(self, numbers: Tensor, samples: _Samples, level: Tensor | None = None) -> Tensor:
+        """``[x · y, batch, out]``; a level ``[out]``, in units of a sum at bin 0, is added to all samples."""
+        batch, bins = numbers.shape[0], self.bins
+        rows = numbers.view(batch, 2, bins, -1).permute(2, 1, 0, 3).flatten(1, 2)
         sums = torch.bmm(rows, self.plane)
+        if level is not None:
+            sums[self.middle, :batch].add_(level)
         return samples(sums.view(2 * bins, -1)).view(-1, batch, sums.shape[2])
 
 
 class _Readings(nn.Module):
     """All of the electronics, and the layer behind it; without one, readings as a backend wants them."""
 
-    def __init__(self, reader: Reader, layer: nn.Linear | None, samples: Pair) -> None:
+    def __init__(self, reader: Reader, layer: nn.Linear | None, light: _Light) -> None:
         super().__init__()
-        self.reader, self.layer, self.samples = reader, layer, samples
+        self.reader, self.samples = reader, light.samples
+        self.layer: nn.Linear | None = None
         if layer is not None:
-            weight, offset = _before_normalisation(layer, reader)
-            layer.weight = nn.Parameter(weight.flatten(1).to(layer.weight))
-            layer.bias = nn.Parameter(offset.to(layer.weight))
+            made = nn.utils.skip_init(nn.Linear, layer.in_features, layer.out_features)  # type: ignore[no-untyped-call]
+            self.layer = made.to(layer.weight)
+            for rows, weight, offset in _before_normalisation(layer, reader):
+                made.weight[rows] = weight.flatten(1).to(layer.weight)
+                made.bias[rows] = offset.to(layer.weight)
 
-    def answer(self, numbers: Tensor, seen: Tensor) -> Tensor:
-        reader, field = self.reader, seen.reshape(*self.samples, *seen.shape[1:])
+    def answer(self, numbers: Tensor, light: _Light, samples: _Samples) -> Tensor:
+        reader, seen = self.reader, light.seen(numbers, samples)
+        field = seen.view(*self.samples, *seen.shape[1:])
         if reader.follows_field:
             detected = field.permute(2, 3, 1, 0)
         else:
             pattern = reader.pattern(field)
             means = reader.plan(pattern.dtype, pattern.device).of_columns(pattern.flatten(2))
-            detected = reader.subtracted(means.reshape(*means.shape[:2], *seen.shape[1:]).permute(2, 3, 1, 0))
+            detected = reader.subtracted(means.view(*means.shape[:2], *seen.shape[1:]).permute(2, 3, 1, 0))
         readings = reader.followed(detected)
-        answer: Tensor = reader.normalised(readings) if self.layer is None else self.layer(readings.flatten(1))
+        if self.layer is None:
+            return reader.normalised(readings).contiguous()
+        answer: Tensor = self.layer(readings.flatten(1))
         return answer
 
 
 class _OneSide(nn.Module):
-    """A layer behind rectified readings: max(-r, 0) = max(r, 0) - r, and its answer to r is one to light.
+    """A layer behind rectified readings: max(-r, 0) = max(r, 0) - r, and its answer to r is one to light."""
 
-    A threshold is left where it is: max(s + b, 0) = max(s, -b) + b.
-    """
-
-    least: Tensor
+    level: Tensor
     weight: Tensor
     offset: Tensor
     from_light: Tensor | None
@@ -237,27 +260,29 @@ class _OneSide(nn.Module):
     def __init__(self, reader: Reader, layer: nn.Linear, light: _Light) -> None:
         super().__init__()
         assert reader.bias is not None
-        self.reader, self.samples = reader, light.samples
-        self.pool = None if reader.bin is None else reader.bin[::-1]
-        weight, offset = _before_normalisation(layer, reader)
-        signs = weight.reshape(len(weight), -1, reader.outputs, *reader.size).permute(1, 0, 4, 3, 2)  # as readings lie
-        from_light, thresholds = None, reader.bias.detach().to(weight)
-        offset = offset + signs[0].sum((1, 2)) @ thresholds
-        if len(signs) == 2:
-            parts = torch.split(-signs[1].flatten(1).to(layer.weight), _ROWS)
-            from_light = torch.cat([self._of_light(part, light) for part in parts]).mT
-        for name, constant in (
-            ("least", -thresholds),
-            ("weight", signs.sum(0).flatten(1).mT),
-            ("offset", offset),
-            ("from_light", from_light),
-        ):
-            self.register_buffer(name, None if constant is None else constant.to(layer.weight), persistent=False)
+        thresholds, two_sided = reader.bias, reader.channels == 2 * reader.outputs
+        self.samples, self.pool = light.samples, None if reader.bin is None else reader.bin[::-1]
+        self.register_buffer("level", thresholds * math.prod(light.geometry.grid))
+        self.register_buffer(
+            "weight", layer.weight.new_empty(layer.out_features, layer.in_features // (1 + two_sided)).mT
+        )
+        self.register_buffer("offset", layer.weight.new_empty(layer.out_features))
+        self.register_buffer("from_light", None)
+        if two_sided:
+            self.from_light = layer.weight.new_empty(layer.out_features, 2 * light.inputs * light.bins).mT
+        for rows, weight, offset in _before_normalisation(layer, reader):
+            signs = weight.view(len(weight), -1, reader.outputs, *reader.size).permute(1, 0, 4, 3, 2)  # as readings lie
+            self.weight.mT[rows] = signs.sum(0).flatten(1).to(self.weight)
+            if self.from_light is not None:
+                offset = offset - signs[1].sum((1, 2)) @ thresholds.to(weight)
+                self.from_light.mT[rows] = self._of_light(-signs[1].flatten(1).to(self.weight), light)
+            self.offset[rows] = offset.to(self.offset)
 
-    def answer(self, numbers: Tensor, seen: Tensor) -> Tensor:
-        offset, pooled = self.offset, self._pooled(seen.clamp_(min=self.least))
+    def answer(self, numbers: Tensor, light: _Light, samples: _Samples) -> Tensor:
+        pooled = self._pooled(light.seen(numbers, samples, self.level).relu_())
+        offset, half = self.offset, numbers.shape[1] // 2
         if self.from_light is not None:
-            offset = torch.addmm(offset, numbers, self.from_light)
+            offset = torch.addmm(offset, numbers.narrow(1, 0, half), self.from_light)
         return torch.addmm(offset, pooled, self.weight)
 
     def _pooled(self, readings: Tensor) -> Tensor:
@@ -271,27 +296,37 @@ class _OneSide(nn.Module):
     def _of_light(self, weight: Tensor, light: _Light) -> Tensor:
         """What some rows of a layer behind pools make of light: the gradient of each, in a picture's place."""
         with torch.enable_grad():
-            first = weight.new_zeros(len(weight), light.bins, light.inputs, 2, requires_grad=True)
-            second = torch.stack((-first[..., 1], first[..., 0]), -1)
-            numbers = torch.stack((first, second), 2).flatten(1)
-            answer = (self._pooled(light.seen(numbers, light.matrices(weight.device)[1])) * weight).sum()
-        (found,) = torch.autograd.grad(answer, first)
-        return torch.stack((found, torch.zeros_like(found)), 2).flatten(1)
+            pairs = weight.new_zeros(len(weight), light.bins, light.inputs, 2, requires_grad=True)  # (Re, -Im)
+            turned = torch.stack((-pairs[..., 1], pairs[..., 0]), -1)
+            numbers = torch.cat((pairs.flatten(1), turned.flatten(1)), 1)
+            seen = light.seen(numbers, light.matrices(weight.device)[1])
+            answer = (self._pooled(seen) * weight).sum()
+        (found,) = torch.autograd.grad(answer, pairs)
+        return found.flatten(1)
 
 
-def _split_off(backend: nn.Module) -> tuple[nn.Linear | None, nn.Module | None]:
+def _split_off(backend: nn.Module, reader: Reader) -> tuple[nn.Linear | None, nn.Module | None]:
     """The first layer of a backend, if it takes all readings of a picture in a row, and what is behind it, if any."""
     if type(backend) is not nn.Sequential or len(backend) < 2:
         return None, backend
     flat, layer = backend[0], backend[1]
-    if type(flat) is not nn.Flatten or type(layer) is not nn.Linear or any(map(has_hooks, (backend, flat, layer))):
+    if type(flat) is not nn.Flatten or type(layer) is not nn.Linear:
+        return None, backend
+    whole = (flat.start_dim, flat.end_dim) == (1, -1) and layer.in_features == reader.channels * math.prod(reader.size)
+    if not whole or any(has_hooks(one) or "forward" in vars(one) for one in (backend, flat, layer)):
         return None, backend
     return layer, backend[2:] if len(backend) > 2 else None
 
 
-def _before_normalisation(layer: nn.Linear, reader: Reader) -> tuple[Tensor, Tensor]:
-    """Weights ``[numbers, channels, Y · X]`` and offsets of a layer that takes readings before they are normalised."""
+def _before_normalisation(layer: nn.Linear, reader: Reader) -> Iterator[tuple[slice, Tensor, Tensor]]:
+    """A layer that takes readings before they are normalised, some rows at a time and in double precision.
+
+    Which rows, their weights ``[rows, channels, Y · X]`` and offsets.
+    """
     spread, mean = reader.spread.double()[:, None], reader.mean.double()[:, None]
-    weight = layer.weight.detach().double().reshape(layer.out_features, reader.channels, -1) / spread
-    offset = -(weight * mean).sum((1, 2))
-    return weight, offset if layer.bias is None else offset + layer.bias.detach().double()
+    some = max(1, _BYTES // (8 * layer.in_features))
+    for first in range(0, layer.out_features, some):
+        rows = slice(first, first + some)
+        weight = layer.weight[rows].double().view(-1, reader.channels, math.prod(reader.size)) / spread
+        offset = -(weight * mean).sum((1, 2))
+        yield rows, weight, offset if layer.bias is None else offset + layer.bias[rows].double()

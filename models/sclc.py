@@ -64,7 +64,8 @@ class Student(nn.Module):
         noise = self._drawn_noise(pictures)
         found: list[Any] = []
         first = 0
-        for seen in self._in_parts(pictures, at_a_time(self.reader, self.front.geometry, pictures)):
+        each = numbers_detected(self.reader, self.front.geometry) if isinstance(self.reader, Reader) else 0
+        for seen in self._in_parts(pictures, at_a_time(each, pictures)):
             detected = self.reader.detected(seen)
             if noise is not None:
                 detected = _in_turn(detected, noise, first)
@@ -323,13 +324,17 @@ class FoldedSCLC(Student):
         return self.front.plane
 
 
-def at_a_time(reader: Reader | LevelReader, geometry: Geometry, pictures: Tensor) -> int:
+def at_a_time(detected: int, pictures: Tensor) -> int:
     """As many pictures as leave what is detected in a processor's cache, from light to pools; 0: all at once."""
-    if pictures.device.type != "cpu" or not isinstance(reader, Reader) or is_traced():
+    if not detected or pictures.device.type != "cpu" or is_traced():
         return 0
-    shown = 2 if reader.kind == "pair_intensity" else 1
+    return max(1, _CACHED // (detected * pictures.element_size()))
+
+
+def numbers_detected(reader: Reader, geometry: Geometry) -> int:
+    """Of a picture, before electronics pools them."""
     samples = math.prod(reader.given if reader.follows_field else geometry.fine)
-    return max(1, _CACHED // (shown * reader.outputs * samples * pictures.element_size()))
+    return (2 if reader.kind == "pair_intensity" else 1) * reader.outputs * samples
 
 
 def _split(pictures: Tensor, some: int) -> Sequence[Tensor]:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from fouroptics.models import SCLC, fold
+from fouroptics.models import SCLC, fold, freeze
 from fouroptics.models.readouts import Reader
 from fouroptics.models.teachers import AlexNet, Normalise, SmallCNN, load_weights
 from torch import nn
@@ -12,20 +12,22 @@ import fouroptics as fo
 from fouroptics.tensors import load_tensors, save_tensors
 
 
-def student_of(readout="homodyne", **options):
+def student_of(readout="homodyne", side=20, **options):
     torch.manual_seed(0)
-    return SCLC((3, 6, 8), 3, (None, 12), 20, readout=readout, classes=5, **options).double()
+    return SCLC((3, 6, 8), 3, (None, 12), side, readout=readout, classes=5, **options).double()
 
 
-def pictures(count=2):
-    return torch.rand(count, 3, 20, 20, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+def pictures(count=2, side=20):
+    return torch.rand(count, 3, side, side, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
 
 
+@pytest.mark.parametrize("form", [nn.Module.eval, fold, freeze])
+@pytest.mark.parametrize("side", [20, 32])  # 32 has groups of samples
 @pytest.mark.parametrize("readout", ["homodyne", "intensity"])
-def test_an_export_leaves_the_student_as_it_was(readout):
-    student = student_of(readout).eval()
-    exported = torch.export.export(student, (pictures(),)).module()
-    assert torch.allclose(student(pictures()), exported(pictures()), atol=1e-12)
+def test_an_export_leaves_the_student_as_it_was(readout, side, form):
+    student, shown = form(student_of(readout, side)).eval(), pictures(2, side)
+    exported = torch.export.export(student, (shown,)).module()
+    assert torch.allclose(student(shown), exported(shown), atol=1e-12)
 
 
 def test_an_export_takes_any_number_of_pictures():

@@ -25,19 +25,22 @@ def student_of(side, crops, readout="intensity", compand="sqrt", pool=None):
 
 def products(frozen, batch):
     """Multiplications of reals that matrices of the set-out fold come to, and bytes that it must read."""
-    light, reader, geometry = frozen.light, frozen.electronics.reader, frozen.light.geometry
-    (height, width), (rows, columns), outputs = light.sizes.size, geometry.shape, light.plane.shape[-1]
-    waves = rows + 1
-    analysis = light.inputs * waves * width * (height + 2 * (columns + 1))
-    summed = 4 * light.inputs * outputs * rows * columns
-    x, y = light.samples
-    synthesis = outputs * (columns * 2 * rows * 2 * y + 2 * columns * x * y)
-    seen = outputs * reader.macs
-    electronics = sum(values.numel() for values in (*frozen.electronics.buffers(), *frozen.electronics.parameters()))
-    weights = light.plane.nbytes + 4 * electronics
-    return batch * (
-        analysis + summed + synthesis + seen + electronics
-    ), batch * light.inputs * height * width * 4 + weights
+    light, electronics = frozen.light, frozen.electronics
+    numbers, samples = light.matrices(light.plane.device)
+    (height, width), (x, y), outputs = light.sizes.size, light.samples, light.plane.shape[-1]
+    analysis = 0
+    if numbers._few_y is not None:
+        analysis += numbers._few_y.shape[0] * height * width
+    if numbers._few_x is not None:
+        analysis += numbers._few_x.shape[0] * numbers._down.shape[1] * width
+    lines, height, width = *numbers._down.shape, numbers._along.shape[0]
+    analysis += lines * width * (height + numbers._signed.shape[1])
+    summed = 2 * light.plane.numel()
+    synthesis = outputs * (samples._up.numel() * samples._across.shape[1] // 2 + samples._across.numel() * y)
+    seen = outputs * electronics.reader.macs if hasattr(electronics, "reader") else 0
+    layers = sum(values.numel() for values in (*electronics.buffers(), *electronics.parameters()))
+    read = batch * light.inputs * light.sizes.size[0] * light.sizes.size[1] * 4 + light.plane.nbytes + 4 * layers
+    return batch * (light.inputs * analysis + summed + synthesis + seen + layers), read
 
 
 def rate():

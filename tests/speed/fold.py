@@ -27,7 +27,7 @@ def products(frozen, batch):
     """Multiplications of reals that matrices of the set-out fold come to, and bytes that it must read."""
     light, electronics = frozen.light, frozen.electronics
     numbers, samples = light.matrices(light.plane.device)
-    (height, width), (x, y), outputs = light.sizes.size, light.samples, light.plane.shape[-1]
+    (height, width), y, outputs = light.sizes.size, light.samples[1], light.plane.shape[-1]
     analysis = 0
     if numbers._few_y is not None:
         analysis += numbers._few_y.shape[0] * height * width

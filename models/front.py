@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -163,8 +164,11 @@ def _taps_reach(size: Pair, kernels: Sequence[Pair], crops: Sequence[Pair]) -> P
     return sides[0], sides[1]
 
 
-def check_pictures(pictures: Tensor, plan: Plan, dtype: torch.dtype, is_complex: bool) -> None:
+def check_pictures(pictures: Any, plan: Plan, dtype: torch.dtype, is_complex: bool) -> None:
     """Refuse pictures of another size or kind than a plan's."""
+    if not isinstance(pictures, Tensor):
+        what = f"pictures are a {type(pictures).__name__}"
+        raise InputError(what, where="pictures", mend="a tensor: torch.as_tensor(pictures)")
     if pictures.real.dtype != dtype:
         what = f"pictures are {pictures.dtype}, the optics {dtype}"
         mend = "light is float32 or float64: student.float() and pictures.float(), or both double()"

@@ -92,6 +92,7 @@ class OSCLC(nn.Module):
         Raises:
             InputError: the bench cannot carry it; which limit, and what would do.
         """
+        _check_kinds(student, bench)
         front, reader = student.front, student.reader
         check_hardware(reader, bench)
         check_choice("optics", optics, ("folded", "cascade"))
@@ -136,6 +137,9 @@ class OSCLC(nn.Module):
             generator: of the noise, on the pictures' device, or one for each picture; None takes torch's own.
             pattern: the camera's fixed pattern; None, with noise, draws another camera each time.
         """
+        if isinstance(pictures, Tensor) and pictures.dim() != 4:
+            what = f"pictures are {tuple(pictures.shape)}"
+            raise InputError(what, where="pictures", mend="[batch, in, y, x]: one picture is pictures[None]")
         if noisy:
             given = self.bank.capture(pictures, generator=generator, pattern=pattern, errors=errors)
         else:
@@ -420,6 +424,14 @@ def _support(taps: Tensor) -> Pair:
         far = (torch.arange(n, device=line.device) - kernel_centre(n)).abs()
         reach.append(int(far[line > _ROUNDING * line.sum()].max()))
     return reach[0], reach[1]
+
+
+def _check_kinds(student: Any, bench: Any) -> None:
+    if not isinstance(student, Student):
+        what = f"a {type(student).__name__} has no linear optics that a bench could show"
+        raise InputError(what, where="student", mend="an SCLC, or its fold")
+    if not isinstance(bench, Bench):
+        raise InputError(f"{bench!r} is no bench", where="bench", mend="fouroptics.Bench.load(name or file)")
 
 
 def check_room(front: Front, bank: Correlator4f) -> None:

@@ -61,6 +61,7 @@ class Student(nn.Module):
     @exactly
     def readings(self, pictures: Tensor) -> Any:
         """What leaves the electronics, ``[batch, channels, Y, X]``, before it is normalised; of levels a list."""
+        self.front.check(pictures)
         noise = self._drawn_noise(pictures)
         found: list[Any] = []
         first = 0

@@ -283,6 +283,12 @@ def test_what_a_bench_cannot_carry_is_refused():
     beam, pictures = student_of("interference", "none")
     with pytest.raises(InputError, match="reference"):
         OSCLC.from_student(beam, SLM, pictures)
+    with pytest.raises(InputError, match=r"bench: 'slm-532nm' is no bench; fouroptics\.Bench\.load"):
+        OSCLC.from_student(signed, "slm-532nm", pictures)
+    with pytest.raises(InputError, match=r"student: a Linear has no linear optics .*; an SCLC, or its fold"):
+        OSCLC.from_student(torch.nn.Linear(2, 2), SLM, pictures)
+    with pytest.raises(InputError, match=r"pictures are \(3, 16, 16\); .*one picture is pictures\[None\]"):
+        OSCLC.from_student(signed, SLM, pictures, masks="ideal")(pictures[0])
 
 
 @pytest.mark.parametrize("backend", [FC(), FC((7, 5), 0.1), Conv((4, 6)), Up((8, 6, 4))])

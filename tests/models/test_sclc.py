@@ -299,6 +299,7 @@ class Bent(SCLC):
         (lambda: fold(Stack()), "fold: Stack is no student"),
         (lambda: fold(Bent((3, 4), 3, None, 8, readout="homodyne", classes=2)), "Bent: has a forward of its own"),
         (lambda: student_of("camera"), "readout: 'camera' is unknown"),
+        (lambda: student_of()(rand(1, 3, 20, 20).numpy()), "pictures are a ndarray; a tensor: torch.as_tensor"),
         (lambda: student_of(sensor_pool=13), "sensor_pool: 13×13 readings of 12×12 samples; 1 to 12"),
         (lambda: student_of(parameters="both"), "parameters: 'both' is unknown"),
         (lambda: student_of(parameters="plane").forward_layers(rand(1, 3, 20, 20)), "a plane has no layers"),

@@ -1,8 +1,10 @@
 """The pages of documentation are run, and the guide names what there is."""
 
 import re
+import shlex
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -33,6 +35,30 @@ def test_the_python_lines_of_a_page_run(page, tmp_path, monkeypatch):
     lines: dict[str, object] = {}
     for block in blocks:  # one after another, as a reader types them
         exec(compile(block, page.name, "exec"), lines)
+
+
+def _trainings():
+    """The commands of the pages that train, as a shell reads them."""
+    for page in PAGES:
+        text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+        for block in re.findall(r"(?:^ {4}.*\n)+", text, re.MULTILINE):
+            for command in re.split(r"^(?= {4}\w)", block, flags=re.MULTILINE):
+                if command.lstrip().startswith("fouroptics train "):
+                    yield page.name, shlex.split(command, comments=True)[2:]
+
+
+def test_every_recipe_s_command_of_the_guide_is_one_that_runs():
+    from fouroptics.models.training.recipe import Recipe
+
+    from fouroptics.cli.arguments import changed
+
+    commands = list(_trainings())
+    assert len(commands) > 20
+    for page, (recipe, *words) in commands:
+        if recipe.endswith(".toml"):  # a reader's own
+            continue
+        changes = changed([value for word, value in pairwise(words) if word == "--set"])
+        assert Recipe.load(recipe, changes).name == recipe, page
 
 
 def test_the_guide_names_every_field_that_can_be_off():

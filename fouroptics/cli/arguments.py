@@ -35,7 +35,7 @@ Changes = Annotated[
 
 
 def changed(pairs: list[str] | None, option: str = "--set", example: str = "mask.encoding=carrier") -> dict[str, Any]:
-    """``["mask.pitch=8 um", "camera.bin=2"]`` → dotted keys and values; what is no TOML value is a text."""
+    """``["mask.pitch=8 um", "camera.bin=2"]`` → dotted keys and values; a word that is no TOML value is a text."""
     from fouroptics import toml
 
     changes: dict[str, Any] = {}
@@ -45,7 +45,10 @@ def changed(pairs: list[str] | None, option: str = "--set", example: str = "mask
             raise InputError(f"{given!r} is no KEY=VALUE", where=option, mend=f"such as {example}")
         try:
             changes[key.strip()] = toml.parse(f"value = {value}", option)["value"]
-        except InputError:
+        except InputError as error:
+            if value.strip()[:1] in ("[", "{", '"'):
+                mend = "a value as TOML writes it; a table { … } stands on one line"
+                raise InputError(error.what, where=f"{option} {key.strip()}", mend=mend) from None
             changes[key.strip()] = value.strip()
     return changes
 

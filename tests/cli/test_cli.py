@@ -133,6 +133,9 @@ def test_a_recipe_is_trained_gone_on_with_and_compared(capsys, tmp_path):
     status, said, _ = run(capsys, "evaluate", str(out), str(out))
     assert status == 0
     assert "student-alone" in said
+    broken = 'stage=[{name="noise",\n learn=["backend"]}]'  # TOML breaks no table in braces
+    status, _, err = run(capsys, "train", "shapes-demo", "--out", str(out), "--set", broken)
+    assert status == 2 and "--set stage" in err and "stands on one line" in err and err.count("\n") == 1
     status, _, err = run(capsys, "train", "shapes-demo", "--out", str(out), "--set", "train.epoch=1")
     assert status == 2
     assert "train.epoch: unknown key; did you mean 'epochs'?" in err

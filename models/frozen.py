@@ -96,11 +96,11 @@ def freeze(student: nn.Module) -> FrozenSCLC:
 
 
 class _Numbers(Analysis):
-    """From pictures ``[batch, in, y, x]`` to their frequencies ``[batch, 2 · bins · in · 2]``, as rows of a product.
+    """From pictures ``[batch, in, y, x]`` to their frequencies ``[batch, 4 · bins · in · 4]``, as rows of a product.
 
-    Two a bin: (Re, -Im) of every input, which makes the real part of a response of the plane's real and imaginary
-    parts; and behind all of these (Im, Re), which makes the imaginary one. Each number is the sum of two products of
-    waves.
+    At a column the bins v and -v are told together, by the even part E of the frequencies along y and the odd part O,
+    as each number of these is one product of waves. What the plane makes of them is A, what it makes even, and B, what
+    it makes odd. Four rows a bin make Re A, Im A, Re B and Im B of the plane's own four numbers an input.
     """
 
     def __init__(self, geometry: Geometry, inputs: int, dtype: torch.dtype, device: torch.device) -> None:
@@ -110,51 +110,60 @@ class _Numbers(Analysis):
 
     def __call__(self, pictures: Tensor) -> Tensor:
         if pictures.is_complex():
-            (real, turned), (imaginary, back) = (self(part).chunk(2, 1) for part in (pictures.real, pictures.imag))
-            return torch.cat((real - back, turned + imaginary), 1)
+            rows, (r, i, s, j) = self(pictures.real), self(pictures.imag).chunk(4, 1)
+            return rows + torch.cat((-i, r, -j, s), 1)
         each = self._shortened(pictures).flatten(0, 1)
         lines = torch.bmm(self._down.expand(each.shape[0], -1, -1), each)
         products = torch.mm(lines.view(-1, lines.shape[2]), self._signed).view(pictures.shape[0], -1)
-        picked = torch.index_select(products, 1, self._picks)
-        half = picked.shape[1] // 2
-        return picked.narrow(1, 0, half) + picked.narrow(1, half, half)
+        return torch.index_select(products, 1, self._picks)
 
 
 def _picks(geometry: Geometry, inputs: int) -> Tensor:
-    """Which product comes first in every number, and then which comes second.
+    """Which product each number of the rows is.
 
     Products of a picture are those along y with the waves from bin 0 on, real parts and then imaginary ones; of each
     those along x likewise, and all of these again, negative.
     """
-    (height, width), (v, u) = (n // 2 + 1 for n in geometry.kept), (geometry.rows, geometry.columns[:, None])
+    height, width = (n // 2 + 1 for n in geometry.kept)
+    v, u = torch.arange(height), geometry.columns[:, None]
+    left = u < 0  # the wave of a bin below 0 is the conjugate of one above: its imaginary part is negative
 
-    def product(imaginary: Pair, negative: Tensor | bool) -> Tensor:
-        along = imaginary[1] * width + u.abs() + 2 * width * negative
-        return (imaginary[0] * height + v.abs()) * 4 * width + along
+    def product(imaginary_y: int, imaginary_x: int, negative: Tensor | bool) -> Tensor:
+        along = imaginary_x * width + u.abs() + 2 * width * negative
+        return (imaginary_y * height + v) * 4 * width + along
 
-    def numbers(real: Tensor, imaginary: Tensor, minus: Tensor) -> Tensor:
-        """(Re, -Im) of each bin, then (Im, Re)."""
-        rows = torch.stack((torch.stack((real, minus), -1), torch.stack((imaginary, real), -1)))
-        return rows.reshape(2, -1, 1, 2)
+    even = product(0, 0, False), product(0, 1, left), product(0, 1, ~left)  # Re, Im, -Im
+    odd = product(1, 1, ~left), product(1, 0, False), product(1, 0, True)
+    picks = torch.stack([torch.stack(row, -1) for row in _rows_of(*even, *odd)]).reshape(4, -1, 1, 4)
+    return (picks + torch.arange(inputs)[:, None] * 8 * height * width).flatten()
 
-    down, left = v < 0, u < 0  # the wave of a bin below 0 is the conjugate of one above: its imaginary part is negative
-    found = (
-        numbers(product((0, 0), False), product((0, 1), left), product((0, 1), ~left)),
-        numbers(product((1, 1), down == left), product((1, 0), down), product((1, 0), ~down)),
+
+def _rows_of(
+    er: Tensor, ei: Tensor, minus_ei: Tensor, odd_r: Tensor, odd_i: Tensor, minus_oi: Tensor
+) -> tuple[tuple[Tensor, ...], ...]:
+    """Re A, Im A, Re B, Im B of A = EE' + OO' and B = EO' + OE': rows on Re E', Im E', Re O', Im O' of the plane."""
+    return (
+        (er, minus_ei, odd_r, minus_oi),
+        (ei, er, odd_i, odd_r),
+        (odd_r, minus_oi, er, minus_ei),
+        (odd_i, odd_r, ei, er),
     )
-    of_input = torch.arange(inputs)[:, None] * 8 * height * width
-    return torch.cat([(numbers + of_input).flatten() for numbers in found])
 
 
 class _Samples:
-    """From real and imaginary parts of a band ``[bins · 2, n]`` to samples ``[x · y, n]``, all n together.
+    """From A and B of a band ``[bins · 4, n]`` to samples ``[x · y, n]``, all n together.
 
     Bins go column by column: half of them are left out where kernels are real, so lines along y are few.
     """
 
     def __init__(self, up: Tensor, across: Tensor, is_complex: bool, dtype: torch.dtype, device: torch.device) -> None:
-        turned = torch.stack((up, 1j * up), 1).flatten(0, 1)  # for a real and for an imaginary part
-        self._up = torch.cat((turned.real, turned.imag), 1).mT.contiguous().to(device, dtype)
+        waves = up[len(up) // 2 :].mT  # from bin 0 on, those below are their conjugates
+        even, odd, nothing = waves.real, waves.imag, torch.zeros_like(waves.real)
+        real, imaginary = (
+            torch.stack((even, nothing, nothing, -odd), -1),
+            torch.stack((nothing, even, odd, nothing), -1),
+        )
+        self._up = torch.cat((real, imaginary)).flatten(1).to(device, dtype)
         turned = torch.stack((across, 1j * across), 1).flatten(0, 1).mT
         self._across = turned.real.contiguous().to(device, dtype)
         self._imaginary = turned.imag.contiguous().to(device, dtype) if is_complex else None
@@ -176,20 +185,18 @@ class _Light(nn.Module):
     def __init__(self, folded: FoldedSCLC, reader: Reader) -> None:
         super().__init__()
         self.sizes, self.geometry, self.means = folded.front.plan, folded.front.geometry, reader.means
-        geometry = self.geometry
-        self.inputs, self.bins = self.sizes.channels[0], math.prod(geometry.shape)
-        height, width = geometry.fine if self.means is None else (len(side) for side in self.means)
+        rows, columns = self.geometry.shape
+        self.inputs, self.bins = self.sizes.channels[0], columns * (rows // 2 + 1)
+        height, width = self.geometry.fine if self.means is None else (len(side) for side in self.means)
         self.samples = width, height  # as they lie: column by column
-        self.middle = (geometry.kept[1] // 2 if geometry.is_complex else 0) * geometry.shape[0] + geometry.kept[0] // 2
-        pairs = torch.view_as_real(folded.shown().resolve_conj()).transpose(2, 3).flatten(2, 3)
-        innermost = pairs.permute(2, 1, 3, 0).flatten(1, 2).clone(memory_format=torch.contiguous_format)
-        self.register_buffer("plane", innermost)  # [bins, in · 2, out]
+        self.middle = (columns // 2 if self.geometry.is_complex else 0) * (rows // 2 + 1)
+        self.register_buffer("plane", _plane(folded.shown()))
         self.due = torch.Size((self.inputs, *self.sizes.size))
         self._kept: Kept[tuple[_Numbers, _Samples]] = Kept()
 
     def has_fewer_frequencies(self, reader: Reader) -> bool:
         """Of pictures, than readings leave the electronics."""
-        return 2 * self.inputs * self.bins < reader.outputs * math.prod(reader.size)
+        return 4 * self.inputs * self.bins < reader.outputs * math.prod(reader.size)
 
     def check(self, pictures: Tensor) -> None:
         dtype = self.plane.dtype
@@ -212,11 +219,21 @@ class _Light(nn.Module):
     def seen(self, numbers: Tensor, samples: _Samples, level: Tensor | None = None) -> Tensor:
         """``[x · y, batch, out]``; a level ``[out]``, in units of a sum at bin 0, is added to all samples."""
         batch, bins = numbers.shape[0], self.bins
-        rows = numbers.view(batch, 2, bins, -1).permute(2, 1, 0, 3).flatten(1, 2)
+        rows = numbers.view(batch, 4, bins, -1).permute(2, 1, 0, 3).flatten(1, 2)
         sums = torch.bmm(rows, self.plane)
         if level is not None:
             sums[self.middle, :batch].add_(level)
-        return samples(sums.view(2 * bins, -1)).view(-1, batch, sums.shape[2])
+        return samples(sums.view(4 * bins, -1)).view(-1, batch, sums.shape[2])
+
+
+def _plane(transfer: Tensor) -> Tensor:
+    """``[out, in, rows, columns]`` → ``[bins, in · 4, out]``, E' and O': what is even along y, and what is odd."""
+    rows = transfer.shape[2] // 2
+    above, below = transfer[:, :, rows:], transfer[:, :, : rows + 1].flip(2)
+    even, odd = above + below, above - below
+    even[:, :, 0] = above[:, :, 0]
+    parts = torch.stack((even.real, even.imag, odd.real, odd.imag), -1)
+    return parts.permute(3, 2, 1, 4, 0).flatten(2, 3).flatten(0, 1).contiguous()
 
 
 class _Readings(nn.Module):
@@ -269,7 +286,7 @@ class _OneSide(nn.Module):
         self.register_buffer("offset", layer.weight.new_empty(layer.out_features))
         self.register_buffer("from_light", None)
         if two_sided:
-            self.from_light = layer.weight.new_empty(layer.out_features, 2 * light.inputs * light.bins).mT
+            self.from_light = layer.weight.new_empty(layer.out_features, 4 * light.inputs * light.bins).mT
         for rows, weight, offset in _before_normalisation(layer, reader):
             signs = weight.view(len(weight), -1, reader.outputs, *reader.size).permute(1, 0, 4, 3, 2)  # as readings lie
             self.weight.mT[rows] = signs.sum(0).flatten(1).to(self.weight)
@@ -280,9 +297,9 @@ class _OneSide(nn.Module):
 
     def answer(self, numbers: Tensor, light: _Light, samples: _Samples) -> Tensor:
         pooled = self._pooled(light.seen(numbers, samples, self.level).relu_())
-        offset, half = self.offset, numbers.shape[1] // 2
+        offset, first = self.offset, numbers.shape[1] // 4
         if self.from_light is not None:
-            offset = torch.addmm(offset, numbers.narrow(1, 0, half), self.from_light)
+            offset = torch.addmm(offset, numbers.narrow(1, 0, first), self.from_light)
         return torch.addmm(offset, pooled, self.weight)
 
     def _pooled(self, readings: Tensor) -> Tensor:
@@ -296,12 +313,13 @@ class _OneSide(nn.Module):
     def _of_light(self, weight: Tensor, light: _Light) -> Tensor:
         """What some rows of a layer behind pools make of light: the gradient of each, in a picture's place."""
         with torch.enable_grad():
-            pairs = weight.new_zeros(len(weight), light.bins, light.inputs, 2, requires_grad=True)  # (Re, -Im)
-            turned = torch.stack((-pairs[..., 1], pairs[..., 0]), -1)
-            numbers = torch.cat((pairs.flatten(1), turned.flatten(1)), 1)
+            row = weight.new_zeros(len(weight), light.bins, light.inputs, 4, requires_grad=True)
+            er, minus_ei, odd_r, minus_oi = row.unbind(-1)
+            rows = _rows_of(er, -minus_ei, minus_ei, odd_r, -minus_oi, minus_oi)
+            numbers = torch.cat([torch.stack(one, -1).flatten(1) for one in rows], 1)
             seen = light.seen(numbers, light.matrices(weight.device)[1])
             answer = (self._pooled(seen) * weight).sum()
-        (found,) = torch.autograd.grad(answer, pairs)
+        (found,) = torch.autograd.grad(answer, row)
         return found.flatten(1)
 
 

@@ -35,7 +35,7 @@ def products(frozen, batch):
         analysis += numbers._few_x.shape[0] * numbers._down.shape[1] * width
     lines, height, width = *numbers._down.shape, numbers._along.shape[0]
     analysis += lines * width * (height + numbers._signed.shape[1])
-    summed = 2 * light.plane.numel()
+    summed = 4 * light.plane.numel()
     synthesis = outputs * (samples._up.numel() * samples._across.shape[1] // 2 + samples._across.numel() * y)
     seen = outputs * electronics.reader.macs if hasattr(electronics, "reader") else 0
     layers = sum(values.numel() for values in (*electronics.buffers(), *electronics.parameters()))

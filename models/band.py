@@ -19,7 +19,7 @@ from fouroptics.optics.kept import is_traced
 from fouroptics.optics.separable import SMALL, is_better_at_once, row_products
 
 Pair = tuple[int, int]
-_GROUPS = (16, 32, 64)  # samples that a few numbers may stand for
+_GROUPS = (64, 32, 16), (128, 64, 32, 16)  # samples along y and along x that a few numbers may stand for
 _MUCH_LESS = 0.6  # of the products
 
 
@@ -80,7 +80,7 @@ class Analysis:
         waves = (torch.cat((one.real, one.imag)) for one in (down, along))
         (self._few_y, down), (self._few_x, along) = (
             (few if few is None else few.to(device, dtype), rest.to(device, dtype))
-            for few, rest in (in_few(one, dtype) for one in waves)
+            for few, rest in (in_few(one, groups, dtype) for one, groups in zip(waves, _GROUPS, strict=True))
         )
         self._down, self._along = down, along.mT.contiguous()
         products = len(self._down), self._along.shape[1]
@@ -123,31 +123,27 @@ class Analysis:
         return torch.cat((right[..., 1:].flip(-2, -1).conj(), right), -1)
 
 
-def in_few(waves: Tensor, dtype: torch.dtype) -> tuple[Tensor | None, Tensor]:
+def in_few(waves: Tensor, groups: Sequence[int], dtype: torch.dtype) -> tuple[Tensor | None, Tensor]:
     """Waves ``[waves, samples]`` as ``[waves, groups · numbers]`` of a few numbers for each group of samples.
 
     Waves that are long beside a group hardly differ on it. How many numbers tell them apart there is told by singular
-    values: those below the precision of the kind of numbers are nothing.
+    values: those below the precision of the kind of numbers are nothing. The first size of groups counts with which it
+    is much less work.
 
     Returns:
         The few numbers of a group ``[numbers, samples of it]``, and the waves of those; None and the waves as they were
-        where it is not much less work.
+        where there is no such size.
     """
-    if is_traced():  # how many they are follows from values, which a trace knows nothing of
-        return None, waves
     count, samples = waves.shape
-    best: tuple[Tensor | None, Tensor] = None, waves
-    least = _MUCH_LESS * count
-    for group in _GROUPS:
-        if samples % group:
+    for group in groups:
+        if samples % group or is_traced():  # a trace knows no values, from which follows how many they are
             continue
         pieces = waves.reshape(-1, group)
         _, strengths, shapes = torch.linalg.svd(torch.linalg.qr(pieces, mode="r")[1], full_matrices=False)
         few = shapes[strengths > torch.finfo(dtype).eps * strengths[0]]
-        work = len(few) * (1 + count / group)
-        if work < least:
-            best, least = (few, (pieces @ few.mT).reshape(count, -1)), work
-    return best
+        if len(few) * (1 + count / group) < _MUCH_LESS * count:
+            return few, (pieces @ few.mT).reshape(count, -1)
+    return None, waves
 
 
 class Synthesis:

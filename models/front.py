@@ -164,6 +164,14 @@ def _taps_reach(size: Pair, kernels: Sequence[Pair], crops: Sequence[Pair]) -> P
     return sides[0], sides[1]
 
 
+def check_dtype(dtype: torch.dtype) -> torch.dtype:
+    """Refuse optics that are neither single nor double."""
+    if dtype not in (torch.float32, torch.float64):
+        what = f"the optics are {dtype}".replace("torch.", "")
+        raise InputError(what, where="dtype", mend="light is float32 or float64; autocast narrows the rest")
+    return dtype
+
+
 def check_pictures(pictures: Any, plan: Plan, dtype: torch.dtype, is_complex: bool) -> None:
     """Refuse pictures of another size or kind than a plan's."""
     if not isinstance(pictures, Tensor):
@@ -303,11 +311,7 @@ class Front(nn.Module, ABC):
 
     def _dtype(self) -> torch.dtype:
         """Of the optics: single or double."""
-        dtype = next(self.parameters()).dtype
-        if dtype not in (torch.float32, torch.float64):
-            what = f"the optics are {dtype}".replace("torch.", "")
-            raise InputError(what, where="dtype", mend="light is float32 or float64; autocast narrows the rest")
-        return dtype
+        return check_dtype(next(self.parameters()).dtype)
 
     def check(self, pictures: Tensor) -> None:
         """Refuse pictures of another size or kind than the plan's."""

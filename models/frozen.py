@@ -15,7 +15,7 @@ from collections.abc import Iterator
 import torch
 import torch.nn.functional as F
 from fouroptics.models.band import Analysis, Geometry, ways_back
-from fouroptics.models.front import check_pictures
+from fouroptics.models.front import check_dtype, check_pictures
 from fouroptics.models.readouts import Reader
 from fouroptics.models.sclc import FoldedSCLC, at_a_time, fold, numbers_detected
 from fouroptics.models.spectral import has_hooks
@@ -199,10 +199,7 @@ class _Light(nn.Module):
         return 4 * self.inputs * self.bins < reader.outputs * math.prod(reader.size)
 
     def check(self, pictures: Tensor) -> None:
-        dtype = self.plane.dtype
-        if dtype not in (torch.float32, torch.float64):
-            what = f"the optics are {dtype}".replace("torch.", "")
-            raise InputError(what, where="dtype", mend="light is float32 or float64; autocast narrows the rest")
+        dtype = check_dtype(self.plane.dtype)
         if pictures.shape[1:] != self.due or pictures.dtype != dtype:
             check_pictures(pictures, self.sizes, dtype, self.geometry.is_complex)
 
